@@ -1,0 +1,49 @@
+// From a program to object bytes and a header. The only interface the driver sees; LLVM stays inside backends/llvm.
+#ifndef QCC_BACKENDS_BACKEND_H
+#define QCC_BACKENDS_BACKEND_H
+
+#include "ir/kernel.h"
+#include "ir/target.h"
+
+// ---- targets (targets.def)
+const Target *target_by_name(const char *name);  // "native" gives the best row for this CPU; NULL when unknown
+const Target *target_native(void);
+uint32_t target_count(void);
+const Target *target_at(uint32_t i);
+
+typedef struct EmitOptions {
+  const char *name;       // symbol prefix, already mangled
+  const char *info_json;  // qcc_model.info
+  bool pic;
+} EmitOptions;
+
+typedef struct ObjectBytes {
+  uint8_t *at;  // malloc'ed
+  size_t n;
+} ObjectBytes;
+
+typedef enum EmitKind { EMIT_OBJECT, EMIT_ASM, EMIT_LL } EmitKind;
+
+// Compiles the module's program. Runs in a child process with limits unless `in_process` (fuzzing). The object is
+// checked against the promises (object_check) before it is returned. False after diag_error.
+bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, bool in_process,
+                  ObjectBytes *out);
+
+// Scans object bytes: undefined symbols within {memcpy, memset, memmove}, no writable section but .data.rel.ro, no TLS,
+// no init arrays, all defined global symbols carry `name`, stack of every function <= 4 KiB (bytes in *stack), notes
+// set.
+bool object_check(const uint8_t *at, size_t n, const char *name, uint64_t *stack, Diag *diag);
+
+// Text of NAME.h for the module's interface.
+bool header_text(Module *m, const char *name, uint64_t workspace_bytes, uint64_t workspace_align, StrBuf *out);
+// Injective mangling of a name into a C identifier (reliability.md section 6.3).
+const char *mangle(Arena *arena, const char *bytes, size_t n);
+
+// Loads object bytes into this process through LLVM's JIT linker; returns the qcc_model of prefix `name`.
+typedef struct Jit Jit;
+Jit *jit_load(const ObjectBytes *object, const char *name, Diag *diag);
+const struct qcc_model *jit_model(const Jit *jit);
+void *jit_symbol(const Jit *jit, const char *symbol);
+void jit_free(Jit *jit);
+
+#endif

@@ -1,0 +1,22 @@
+// Reading and writing single elements of packed tensor data, for every dtype.
+// Elements narrower than a byte are packed LSB first without gaps: element i has bits [i*bits, (i+1)*bits).
+#ifndef QCC_IR_ELEM_H
+#define QCC_IR_ELEM_H
+
+#include "ir/type.h"
+
+double elem_get_f(const void *data, DType t, int64_t i);   // any numeric class; BIP gives -1/+1, bool 0/1
+int64_t elem_get_i(const void *data, DType t, int64_t i);  // integer classes and bool; floats are truncated, saturating
+// Writes v rounded to the type: floats round to nearest even (f16/bf16/fp8 from double in one step, fp8/fp4
+// saturating), integers wrap two's complement from elem_set_i and saturate (NaN -> 0, truncation) from elem_set_f;
+// BIP: v >= 0 -> +1; bool: v != 0.
+void elem_set_f(void *data, DType t, int64_t i, double v);
+void elem_set_i(void *data, DType t, int64_t i, int64_t v);
+double elem_round(DType t, double v);  // what elem_set_f followed by elem_get_f gives
+
+uint16_t f16_of_double(double v);  // round to nearest even in one step
+double f16_to_double(uint16_t h);
+uint16_t bf16_of_double(double v);
+double bf16_to_double(uint16_t h);
+
+#endif

@@ -1,0 +1,34 @@
+// Kernel ops: table readers and scalar meaning. See kops.def.
+#ifndef QCC_IR_KOP_H
+#define QCC_IR_KOP_H
+
+#include "ir/type.h"
+
+typedef enum KOp {
+  KOP_NONE = 0,
+#define KOP(ID, name, arity, rule, basic) KOP_##ID,
+#include "ir/kops.def"
+#undef KOP
+  KOP_COUNT
+} KOp;
+
+typedef enum KRule { KRULE_SAME, KRULE_BOOL, KRULE_GIVEN, KRULE_ARG1 } KRule;
+
+typedef struct KOpInfo {
+  const char *name;
+  uint32_t arity;
+  KRule rule;
+  bool basic;
+} KOpInfo;
+
+const KOpInfo *kop_info(KOp op);
+KOp kop_by_name(const char *name, size_t n);  // KOP_NONE when unknown
+
+// Scalar meaning of every op but CAST, VIEW, SELECT, POPCNT, DOT4, DOT2 and LOOKUP16 (interpreters do those).
+// Floats: computed in double; the caller rounds to its type. Compares give 0 or 1.
+double kop_eval_f(KOp op, const double *args);
+// Integers of class and width `t` (values sign or zero extended to 64 bits); the result is wrapped to t.
+int64_t kop_eval_i(KOp op, DType t, const int64_t *args);
+int64_t int_wrap(DType t, int64_t v);  // two's complement wrap to t's width
+
+#endif

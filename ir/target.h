@@ -1,0 +1,30 @@
+// A plain description of a CPU, filled from backends/targets.def. Passes see only this.
+#ifndef QCC_IR_TARGET_H
+#define QCC_IR_TARGET_H
+
+#include "ir/kop.h"
+
+typedef struct Target {
+  const char *name;      // row name: "x86-64-v3", "zen4", ...
+  const char *arch;      // "x86-64" or "aarch64"
+  uint32_t vector_bits;  // widest vector used
+  uint32_t n_vregs;      // architectural vector registers
+  bool has_masks;        // masked loads and stores are native
+  bool has_fma;
+  bool has_f16_convert;  // f16 <-> f32 in hardware
+  bool has_dot4;         // u8 x i8 by four natively
+  bool has_popcnt_vec;   // vector popcount natively
+  bool has_amx;
+  uint32_t l1_bytes, l2_bytes, l3_bytes, code_bytes;  // per core; code_bytes: budget of hot code
+  // Measured rates, in one core's cycles (reference in targets.def).
+  double fma_per_cycle;   // vector FMAs issued per cycle
+  double load_per_cycle;  // vector loads per cycle
+  double l1_bytes_cycle, l2_bytes_cycle, l3_bytes_cycle, dram_bytes_cycle;
+  double dot4_per_cycle, popcnt_per_cycle;
+  double call_cycles;  // fixed cost of one kernel call
+  double ghz;          // nominal, only for turning cycles into microseconds
+} Target;
+
+static inline uint32_t target_lanes(const Target *t, uint32_t bits) { return t->vector_bits / bits; }
+
+#endif

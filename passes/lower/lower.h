@@ -1,0 +1,67 @@
+// The gate from the graph IR to the kernel IR: one function per op kind (lower.def), sharing these helpers.
+//
+// A lowering makes one or more kernels with ir/kbuild.h and appends steps to the program. It decides the shape of the
+// nest from the op's plan; vectorize and unroll do the mechanical rest. It writes `vec` on the innermost contiguous
+// loop with the full extent (vectorize cuts it to lanes and makes the tail) unless it works with explicit lane tiles.
+// The outermost loop over independent work is `par`. Index arithmetic never leaves the buffers.
+#ifndef QCC_PASSES_LOWER_H
+#define QCC_PASSES_LOWER_H
+
+#include "ir/kbuild.h"
+#include "ir/target.h"
+#include "passes/pass.h"
+
+typedef struct LowerCtx {
+  Module *m;
+  Program *p;
+  const Target *target;
+  const PassOptions *opt;
+  PBuf **buf_of;  // by value id
+} LowerCtx;
+
+// A row of lower.def. Emits the steps for op, reading operands from and writing results to lower_buf(...).
+// False after diag_error (something it can't do, with the reason).
+typedef bool LowerFn(LowerCtx *ctx, const Op *op);
+
+PBuf *lower_buf(LowerCtx *ctx, Value *v);                          // buffer of any value; constants become PBUF_CONST
+PBuf *lower_const(LowerCtx *ctx, Value *constant);                 // PBUF_CONST of a constant made while lowering
+PBuf *lower_work(LowerCtx *ctx, const char *name, const Type *t);  // scratch between the steps of one op
+
+// The type arithmetic is done in for a tensor type: f16, bf16 and smaller floats -> f32; bool and integers ->
+// themselves.
+DType lower_compute_type(DType t);
+// Parameter for a buffer, dense in its type's shape.
+KBuf *lower_param(KBuild *b, const PBuf *buf, KSpace space);
+// Load widened to the compute type; store rounded from it.
+KExpr *lower_load(KBuild *b, KBuf *buf, const Affine *idx);
+void lower_store(KBuild *b, KBuf *buf, const Affine *idx, KExpr *value);
+// Index of a tensor broadcast to `rank` loop indices out[]: NumPy rules, coefficient 0 on stretched axes.
+void lower_broadcast_idx(const Type *t, uint32_t rank, const Affine *out, Affine *idx);
+
+// Scalar code of a body function (map, post): args are compute-type values of its parameters; every op inside is
+// ELTWISE (kop from the table, attributes appended as constants). Intermediate results become `let`s. Returns the value
+// of result 0.
+KExpr *lower_body(KBuild *b, const Func *body, KExpr *const *args);
+// The scalar code of one ELTWISE op.
+KExpr *lower_eltwise_expr(KBuild *b, const Op *op, KExpr *const *args);
+
+// The post function of a contraction: parameters for its operands are added with lower_post_params, the value for
+// result element out[] (indices of the result type, rank of the result) is lower_post(...). Without post it returns
+// raw.
+typedef struct PostParams {
+  const Op *op;
+  uint32_t n;
+  KBuf *buf[16];
+} PostParams;
+PostParams lower_post_params(LowerCtx *ctx, KBuild *b, const Op *op);
+KExpr *lower_post(KBuild *b, const PostParams *pp, KExpr *raw, const Affine *out);
+
+// Ends the kernel and appends the step; `bufs` in parameter order (post buffers are appended by the callee when pp is
+// given).
+Step *lower_step(LowerCtx *ctx, KBuild *b, const Op *op, const PostParams *pp, uint32_t n, PBuf *const *bufs);
+
+#define LOWER(ID, fn) LowerFn fn;
+#include "passes/lower/lower.def"
+#undef LOWER
+
+#endif

@@ -1,0 +1,67 @@
+// Passes and their runner. A pass is one row of passes.def and one file.
+//
+// The runner, not the pass, verifies after each pass, prints (--print-after), times, counts ops and writes the replay
+// file (last good IR plus the remaining pipeline) when something breaks.
+#ifndef QCC_PASSES_PASS_H
+#define QCC_PASSES_PASS_H
+
+#include "ir/kernel.h"
+#include "ir/target.h"
+
+typedef enum PassResult { PASS_SAME, PASS_CHANGED, PASS_FAILED } PassResult;  // FAILED: after diag_error
+
+typedef enum PassLevel { LEVEL_GRAPH, LEVEL_GATE, LEVEL_KERNEL } PassLevel;
+
+// Options that reach passes. Command-line options set them; golden tests set them as pass arguments.
+typedef struct PassOptions {
+  bool strict_fp;      // --fp=strict: no contraction, no reassociation beyond what the text says
+  int64_t fold_bytes;  // folding budget: bytes a folded result may have
+  bool explain;        // plan keeps its price table
+  bool profile;        // lower inserts nothing extra, but keeps one step per op (bench, verify)
+} PassOptions;
+
+typedef struct PassCtx {
+  Module *m;
+  const Target *target;
+  Diag *diag;
+  Arena *arena;  // pass lifetime: dropped after the pass
+  const PassOptions *opt;
+  const char *args;  // text between braces in the pipeline, "" when none
+} PassCtx;
+
+typedef struct PassInfo {
+  const char *name;
+  PassLevel level;
+  PassResult (*run)(PassCtx *ctx);
+  const char *help;
+} PassInfo;
+
+uint32_t pass_count(void);
+const PassInfo *pass_at(uint32_t i);
+const PassInfo *pass_by_name(const char *name, size_t n);
+
+typedef struct PassTiming {
+  const char *name;
+  double seconds;
+  int64_t ops;  // graph ops or kernel statements after the pass
+} PassTiming;
+
+typedef VEC(PassTiming) PassTimings;
+
+typedef struct RunOptions {
+  bool verify_each;
+  const char *print_after;  // pass name, "all", "changed" or NULL
+  FILE *print_to;
+  const char *replay_path;  // where a failure writes the last good IR, or NULL
+  void (*progress)(void *ctx, const char *pass, uint32_t done, uint32_t total);
+  void *progress_ctx;
+} RunOptions;
+
+// Parses "infer,fold,simplify{iters=8},..." checks order.def and the gate, and runs it. False after diag_error.
+bool pipeline_run(Module *m, const Target *target, const char *pipeline, const PassOptions *opt, const RunOptions *run,
+                  Arena *arena, PassTimings *timings);  // timings may be NULL
+bool pipeline_check(const char *pipeline, Diag *diag);
+extern const char *const pipeline_graph;  // up to and including memplan: what `qcc MODEL.onnx` runs
+PassOptions pass_options_default(void);
+
+#endif
