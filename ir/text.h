@@ -11,6 +11,7 @@ Module *parse_module(Arena *arena, Diag *diag, const char *file, const char *tex
 typedef struct PrintOptions {
   bool locs;       // print loc("...")
   bool all_bytes;  // print constants of any size in full (default: above 64 elements as a hash, which does not parse)
+  bool random_bytes;  // constants above 64 elements as rand(ID): parses, with other numbers (replay files)
 } PrintOptions;
 
 void print_module(StrBuf *out, Module *m, PrintOptions opt);

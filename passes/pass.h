@@ -61,7 +61,7 @@ typedef struct RunOptions {
 bool pipeline_run(Module *m, const Target *target, const char *pipeline, const PassOptions *opt, const RunOptions *run,
                   Arena *arena, PassTimings *timings);  // timings may be NULL
 bool pipeline_check(const char *pipeline, Diag *diag);
-extern const char *const pipeline_graph;  // up to and including memplan: what `qcc MODEL.onnx` runs
+extern const char *const pipeline_default;  // what `qcc MODEL.onnx` runs
 PassOptions pass_options_default(void);
 
 #endif

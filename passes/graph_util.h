@@ -1,0 +1,17 @@
+// Small questions several graph passes ask.
+#ifndef QCC_PASSES_GRAPH_UTIL_H
+#define QCC_PASSES_GRAPH_UTIL_H
+
+#include "ir/graph.h"
+
+// Drops ops without used results, from `from` backwards along operands. Returns the number dropped.
+uint32_t graph_drop_dead(Func *f);
+bool value_is_splat(Module *m, const Value *v, double *x);  // a constant with one value everywhere
+// Copies an op's location onto a rewritten one: all of both.
+void op_add_loc(Op *to, const Op *from);
+// A new op before `before` with operands, result type and location; attributes are set by the caller.
+Value *graph_emit(Op *before, OpKind kind, uint32_t n, Value *const *in, const Type *type, const Loc *loc);
+// A new constant with elements computed by the caller in double (rounded to the type).
+Value *const_of_doubles(Module *m, const Type *t, const double *v, const char *name);
+
+#endif
