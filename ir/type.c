@@ -35,7 +35,7 @@ bool dtype_is_int(DType t) {
 
 int64_t dtype_min(DType t) {
   const DTypeInfo *i = dtype_info(t);
-  if (i->cls == DC_INT) return -(int64_t)(UINT64_C(1) << (i->bits - 1));
+  if (i->cls == DC_INT) return -(int64_t)((UINT64_C(1) << (i->bits - 1)) - 1) - 1;
   return i->cls == DC_BIP || i->cls == DC_TERN ? -1 : 0;
 }
 
