@@ -17,6 +17,7 @@ typedef struct LowerCtx {
   const Target *target;
   const PassOptions *opt;
   PBuf **buf_of;  // by value id
+  uint32_t n_buf_of;
 } LowerCtx;
 
 // A row of lower.def. Emits the steps for op, reading operands from and writing results to lower_buf(...).
@@ -26,16 +27,31 @@ typedef bool LowerFn(LowerCtx *ctx, const Op *op);
 PBuf *lower_buf(LowerCtx *ctx, Value *v);                          // buffer of any value; constants become PBUF_CONST
 PBuf *lower_const(LowerCtx *ctx, Value *constant);                 // PBUF_CONST of a constant made while lowering
 PBuf *lower_work(LowerCtx *ctx, const char *name, const Type *t);  // scratch between the steps of one op
+bool lower_is_used(const Op *op, uint32_t result);                 // does anybody read this result
+// The elements [first, first + type_count(t)) of a buffer, seen as type t.
+PBuf *lower_alias(LowerCtx *ctx, PBuf *of, const Type *t, int64_t first);
+
+// Starts the kernel of an op: "mnemonic_N", N counting the program's kernels.
+void lower_begin(LowerCtx *ctx, KBuild *b, const Op *op);
 
 // The type arithmetic is done in for a tensor type: f16, bf16 and smaller floats -> f32; bool and integers ->
 // themselves.
 DType lower_compute_type(DType t);
-// Parameter for a buffer, dense in its type's shape.
+// Parameter for a buffer, dense in its type's shape; a rank-0 tensor is seen as [1].
 KBuf *lower_param(KBuild *b, const PBuf *buf, KSpace space);
+// The same, seen as one row of all elements or as the given dims (same number of elements). Space from the buffer.
+KBuf *lower_flat(KBuild *b, const PBuf *buf);
+KBuf *lower_shaped(KBuild *b, const PBuf *buf, uint32_t rank, const int64_t *dims);
 // Load widened to the compute type; store rounded from it.
 KExpr *lower_load(KBuild *b, KBuf *buf, const Affine *idx);
 void lower_store(KBuild *b, KBuf *buf, const Affine *idx, KExpr *value);
-// Index of a tensor broadcast to `rank` loop indices out[]: NumPy rules, coefficient 0 on stretched axes.
+// Rank-1 forms.
+KExpr *lower_load1(KBuild *b, KBuf *buf, Affine i);
+void lower_store1(KBuild *b, KBuf *buf, Affine i, KExpr *value);
+// A constant of a compute type.
+KExpr *lower_number(KBuild *b, DType t, double v);
+// Index of a tensor broadcast to `rank` loop indices out[]: NumPy rules, coefficient 0 on stretched axes. A rank-0
+// tensor gets one index, 0.
 void lower_broadcast_idx(const Type *t, uint32_t rank, const Affine *out, Affine *idx);
 
 // Scalar code of a body function (map, post): args are compute-type values of its parameters; every op inside is
@@ -60,6 +76,12 @@ KExpr *lower_post(KBuild *b, const PostParams *pp, KExpr *raw, const Affine *out
 // given).
 Step *lower_step(LowerCtx *ctx, KBuild *b, const Op *op, const PostParams *pp, uint32_t n, PBuf *const *bufs);
 
+// Kernel that copies one buffer into another of the same type and size.
+bool lower_copy(LowerCtx *ctx, const Op *op, PBuf *from, PBuf *to);
+// Can the SLICE be a window of its operand's bytes? Sets the first element.
+bool lower_slice_is_window(const Op *op, int64_t *first);
+
+LowerFn lower_eltwise;  // every ELTWISE op
 #define LOWER(ID, fn) LowerFn fn;
 #include "passes/lower/lower.def"
 #undef LOWER

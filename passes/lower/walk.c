@@ -1,0 +1,121 @@
+// Emission of walks over strided operands (walk.h).
+//
+// A single long loop is cut into blocks so that threads can share it; the rest after the last block is a second loop.
+#include "passes/lower/walk.h"
+
+#define PAR_MIN 8192    // elements below which a walk stays on one thread
+#define PAR_BLOCK 2048  // elements of one iteration of the par loop, when the loop is cut
+
+void walk_init(Walk *walk, uint32_t rank, const int64_t *dims) {
+  *walk = (Walk){.rank = rank, .n = 1};
+  int64_t stride = 1;
+  for (uint32_t i = rank; i-- > 0; stride *= dims[i]) {
+    walk->dims[i] = dims[i];
+    walk->stride[0][i] = stride;
+  }
+}
+
+uint32_t walk_operand(Walk *walk, int64_t first, const int64_t *strides) {
+  uint32_t k = walk->n++;
+  QCC_CHECK(k < WALK_OPERANDS, "walk: more than %d operands", WALK_OPERANDS);
+  walk->first[k] = first;
+  for (uint32_t i = 0; i < walk->rank; i++) walk->stride[k][i] = strides[i];
+  return k;
+}
+
+uint32_t walk_broadcast(Walk *walk, const Type *t) {
+  int64_t strides[MAX_RANK] = {0}, stride = 1;
+  QCC_CHECK(t->rank <= walk->rank, "walk: operand of rank %u in a walk of %u loops", t->rank, walk->rank);
+  for (uint32_t i = t->rank; i-- > 0; stride *= t->dims[i]) {
+    strides[walk->rank - t->rank + i] = t->dims[i] == 1 ? 0 : stride;
+  }
+  return walk_operand(walk, 0, strides);
+}
+
+// Loops i and i+1 walk every operand as one.
+static bool mergeable(const Walk *walk, uint32_t i) {
+  for (uint32_t k = 0; k < walk->n; k++) {
+    if (walk->stride[k][i] != walk->stride[k][i + 1] * walk->dims[i + 1]) return false;
+  }
+  return true;
+}
+
+static void drop_loop(Walk *walk, uint32_t i) {
+  walk->rank--;
+  for (uint32_t j = i; j < walk->rank; j++) {
+    walk->dims[j] = walk->dims[j + 1];
+    for (uint32_t k = 0; k < walk->n; k++) walk->stride[k][j] = walk->stride[k][j + 1];
+  }
+}
+
+void walk_collapse(Walk *walk) {
+  for (uint32_t i = walk->rank; i-- > 0;) {
+    if (walk->dims[i] == 1) {
+      drop_loop(walk, i);
+    } else if (i + 1 < walk->rank && mergeable(walk, i)) {
+      walk->dims[i + 1] *= walk->dims[i];
+      drop_loop(walk, i);
+    }
+  }
+}
+
+bool walk_varies(const Walk *walk, uint32_t operand) {
+  return walk->rank && walk->stride[operand][walk->rank - 1] != 0;
+}
+
+static bool can_vec(const Walk *walk) {
+  for (uint32_t k = 0; k < walk->n; k++) {
+    int64_t s = walk->stride[k][walk->rank - 1];
+    if (s != 1 && (s != 0 || k == 0)) return false;
+  }
+  return true;
+}
+
+static int64_t walk_count(const Walk *walk) {
+  int64_t n = 1;
+  for (uint32_t i = 0; i < walk->rank; i++) n *= walk->dims[i];
+  return n;
+}
+
+static void loops(KBuild *b, const Walk *walk, bool vec, bool par, WalkFn *hoisted, WalkFn *body, void *ctx) {
+  static const char *const names[] = {"i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7", "i8"};
+  Affine at[WALK_OPERANDS];
+  for (uint32_t k = 0; k < walk->n; k++) at[k] = aff(walk->first[k]);
+  for (uint32_t i = 0; i < walk->rank; i++) {
+    bool last = i + 1 == walk->rank;
+    if (last && hoisted) hoisted(ctx, b, at);
+    KForKind kind = last && vec && can_vec(walk) ? FOR_VEC : i == 0 && par ? FOR_PAR : FOR_SEQ;
+    KVar *v = kb_for(b, names[i], 0, walk->dims[i], 1, kind);
+    for (uint32_t k = 0; k < walk->n; k++) at[k] = aff_add(at[k], aff_term(v, walk->stride[k][i]));
+  }
+  if (!walk->rank && hoisted) hoisted(ctx, b, at);
+  body(ctx, b, at);
+  for (uint32_t i = 0; i < walk->rank; i++) kb_end(b);
+}
+
+// One loop of n elements becomes n / PAR_BLOCK blocks and a rest.
+static void blocked(KBuild *b, const Walk *walk, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx) {
+  int64_t n = walk->dims[0], blocks = n / PAR_BLOCK;
+  Walk cut = *walk;
+  cut.rank = 2;
+  cut.dims[0] = blocks;
+  cut.dims[1] = PAR_BLOCK;
+  for (uint32_t k = 0; k < cut.n; k++) {
+    cut.stride[k][1] = walk->stride[k][0];
+    cut.stride[k][0] = walk->stride[k][0] * PAR_BLOCK;
+  }
+  loops(b, &cut, vec, true, hoisted, body, ctx);
+  Walk rest = *walk;
+  rest.dims[0] = n - blocks * PAR_BLOCK;
+  for (uint32_t k = 0; k < rest.n; k++) rest.first[k] += walk->stride[k][0] * blocks * PAR_BLOCK;
+  if (rest.dims[0]) loops(b, &rest, vec, false, hoisted, body, ctx);
+}
+
+void walk_emit(KBuild *b, const Walk *walk, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx) {
+  bool par = walk_count(walk) >= PAR_MIN;
+  if (par && walk->rank == 1) {
+    blocked(b, walk, vec, hoisted, body, ctx);
+  } else {
+    loops(b, walk, vec, par, hoisted, body, ctx);
+  }
+}
