@@ -1,0 +1,58 @@
+// The contraction nest: one generator for convolutions, matrix products and their grouped and batched forms.
+//
+//   y[row.., m, n] = post(bias + sum over k of x[row.., m, k] * w[row.., k, n])
+//
+// x is read by scalar broadcasts at affine places, w is packed in panels of nv vectors (pack.h), a tile of my rows by
+// mr columns by nv vectors is kept in registers. The last tile of every direction is a smaller one, so nothing outside
+// a buffer is touched and every result element is written once.
+#ifndef QCC_PASSES_LOWER_NEST_H
+#define QCC_PASSES_LOWER_NEST_H
+
+#include "passes/lower/lower.h"
+
+#define NEST_ROWS 10
+#define NEST_REDS 5
+
+// A loop over result elements: what one step moves in x and in the packed weights (elements) and in the result.
+typedef struct NestLoop {
+  int64_t extent, x, w;
+  uint32_t axis;  // result axis it walks
+  int64_t scale;  // result elements per step along that axis
+} NestLoop;
+
+typedef struct NestTile {
+  int64_t lanes;         // of one vector
+  int64_t mr, my, nv;    // columns, rows and vectors of the register tile
+  int64_t ku, ks;        // unrolled steps of the innermost reduction; independent partial sums
+  int64_t mb;            // columns walked per panel before the next panel (a multiple of mr)
+  bool panels_outer;     // panels outside of rows
+} NestTile;
+
+typedef struct Nest {
+  const Op *op;
+  const char *name;  // of the kernel
+  PBuf *x, *w, *y;
+  Value *bias;  // broadcast to the result, or NULL
+  DType type;   // of the arithmetic
+  int64_t x0;   // first element of x used
+  // The result as the nest sees it: axes of the op's result may be merged or unit axes added.
+  uint32_t rank;
+  int64_t dims[MAX_RANK], first[MAX_RANK];  // extents; where the loops begin
+  uint32_t axis_of[MAX_RANK];               // nest axis of each axis of the op's result
+  uint32_t n_rows;
+  NestLoop row[NEST_ROWS];  // outermost first; `my` tiles the last one
+  NestLoop m;
+  int64_t n;       // columns of one group, along the last axis
+  uint32_t n_red;  // reduction loops, outermost first; the weights are dense over them
+  int64_t red[NEST_REDS], x_red[NEST_REDS];
+  NestTile tile;
+} Nest;
+
+// Merges adjacent reduction loops that walk x contiguously (kw and ci of a convolution without dilation).
+void nest_merge_reductions(Nest *n);
+// Emits the kernel and its step.
+bool nest_lower(LowerCtx *ctx, const Nest *n, const char *strategy);
+// Multiply-adds of the whole nest.
+double nest_macs(const Nest *n);
+
+#endif

@@ -1,0 +1,92 @@
+// Packing of constant weights. See pack.h.
+#include "passes/pack.h"
+
+#include <string.h>
+
+#include "ir/elem.h"
+
+static int64_t product(uint32_t n, const int64_t *dims) {
+  int64_t p = 1;
+  for (uint32_t i = 0; i < n; i++) p *= dims[i];
+  return p;
+}
+
+int64_t pack_k(const PackSpec *s) { return product(s->n_red, s->red); }
+int64_t pack_copies(const PackSpec *s) { return product(s->n_copies, s->copy); }
+
+int64_t pack_copy_elems(const PackSpec *s) {
+  int64_t columns = (s->n + s->lanes - 1) / s->lanes * s->lanes;
+  return columns * pack_k(s);
+}
+
+const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc) {
+  int64_t columns = (s->n + s->lanes - 1) / s->lanes * s->lanes, count;
+  if (!dims_count(3, (int64_t[]){pack_copies(s), pack_k(s), columns}, &count)) {
+    diag_error(m->diag, DIAG_LIMIT, loc, "packed weights of %lld x %lld x %lld elements are past the size limit",
+               (long long)pack_copies(s), (long long)pack_k(s), (long long)columns);
+    return NULL;
+  }
+  return type_tensor(m->types, s->type, 1, &count);
+}
+
+// Offset of element number `at` of a row-major walk over dims with strides.
+static int64_t walk_offset(uint32_t n, const int64_t *dims, const int64_t *strides, int64_t at) {
+  int64_t offset = 0;
+  for (uint32_t i = n; i-- > 0;) {
+    offset += at % dims[i] * strides[i];
+    at /= dims[i];
+  }
+  return offset;
+}
+
+typedef struct Columns {
+  const PackSpec *s;
+  const void *from;
+  DType from_type;
+  void *to;
+} Columns;
+
+// One row of one panel: `width` columns beginning at `column`, to element `at` of the result.
+static void pack_row(const Columns *c, int64_t from, int64_t column, int64_t width, int64_t at) {
+  const PackSpec *s = c->s;
+  int64_t have = s->n - column < width ? s->n - column : width;
+  from += column * s->n_stride;
+  if (c->from_type == DT_F32 && s->type == DT_F32) {
+    const float *src = (const float *)c->from + from;
+    float *dst = (float *)c->to + at;
+    for (int64_t j = 0; j < have; j++) dst[j] = src[j * s->n_stride];
+    return;
+  }
+  bool floats = dtype_is_float(s->type);
+  for (int64_t j = 0; j < have; j++) {
+    int64_t i = from + j * s->n_stride;
+    if (floats) {
+      elem_set_f(c->to, s->type, at + j, elem_get_f(c->from, c->from_type, i));
+    } else {
+      elem_set_i(c->to, s->type, at + j, elem_get_i(c->from, c->from_type, i));
+    }
+  }
+}
+
+static void pack_copy(const Columns *c, int64_t from, int64_t at) {
+  const PackSpec *s = c->s;
+  int64_t panel = s->nv * s->lanes, k = pack_k(s);
+  for (int64_t column = 0; column < s->n; column += panel) {
+    int64_t left = (s->n - column + s->lanes - 1) / s->lanes * s->lanes, width = left < panel ? left : panel;
+    for (int64_t row = 0; row < k; row++, at += width) {
+      pack_row(c, from + walk_offset(s->n_red, s->red, s->red_stride, row), column, width, at);
+    }
+  }
+}
+
+Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
+  const Type *t = pack_type(m, s, loc);
+  if (t == NULL) return NULL;
+  void *bytes = arena_alloc(m->arena, (size_t)type_bytes(t));
+  Columns columns = {s, const_data(m, c), c->type->dtype, bytes};
+  for (int64_t i = 0; i < pack_copies(s); i++) {
+    int64_t from = s->first + walk_offset(s->n_copies, s->copy, s->copy_stride, i);
+    pack_copy(&columns, from, i * pack_copy_elems(s));
+  }
+  return const_borrowed(m, t, bytes, c->name);
+}

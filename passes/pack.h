@@ -1,0 +1,31 @@
+// Packed weights: the bytes a contraction nest reads, in the order it reads them.
+//
+// A matrix [k][n] (any strides, any number of copies, the reduction being several loops) becomes, per copy, panels of
+// nv * lanes columns: [panel][k][nv * lanes]. The last panel has only the vectors it needs; missing columns of its last
+// vector are zero. Constants are packed while lowering, so the graph keeps weights an interpreter can read.
+#ifndef QCC_PASSES_PACK_H
+#define QCC_PASSES_PACK_H
+
+#include "ir/graph.h"
+
+#define PACK_DIMS 8
+
+typedef struct PackSpec {
+  int64_t first;  // element where copy 0 begins
+  uint32_t n_copies, n_red;
+  int64_t copy[PACK_DIMS], copy_stride[PACK_DIMS];  // outermost first
+  int64_t red[PACK_DIMS], red_stride[PACK_DIMS];
+  int64_t n, n_stride;
+  int64_t nv, lanes;
+  DType type;  // of a packed element
+} PackSpec;
+
+int64_t pack_k(const PackSpec *s);            // length of the reduction
+int64_t pack_copies(const PackSpec *s);       // number of copies
+int64_t pack_copy_elems(const PackSpec *s);   // elements of one packed copy
+// Type of the packed weights (rank 1). NULL after diag_error when the size is past the limits.
+const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc);
+// The packed constant; equal contents give the same one. NULL after diag_error.
+Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc);
+
+#endif

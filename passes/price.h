@@ -1,0 +1,44 @@
+// The price model: what a contraction costs under a strategy on a target, in cycles of one core.
+//
+// time = max(compute, bytes moved / bandwidth of the level they come from) + fixed. Rates are the measured ones of the
+// target row. Prices compare plans with each other; they do not predict a network's time to the percent.
+#ifndef QCC_PASSES_PRICE_H
+#define QCC_PASSES_PRICE_H
+
+#include "ir/graph.h"
+#include "ir/target.h"
+
+// A contraction as the planner sees it: `copies` independent products of [rows * m, k] by [k, n].
+typedef struct Work {
+  int64_t copies, rows, m, n, k;
+  int64_t k_inner;      // length of the innermost contiguous reduction
+  int64_t x_step;       // bytes between neighbouring columns of x
+  DType type;           // of the arithmetic
+  bool depthwise;       // one filter per channel: lanes are channels, k taps
+  bool packs_at_run;    // weights are not constant
+  double x_bytes, w_bytes, y_bytes;
+} Work;
+
+typedef struct Price {
+  double compute, memory, fixed;
+  Plan plan;  // names are interned in the module given
+} Price;
+
+typedef struct Strategy {
+  const char *name, *doc;
+  bool (*applies)(const Op *op, const Target *t);
+  void (*price)(const Op *op, const Target *t, Price *p);
+} Strategy;
+
+uint32_t strategy_count(void);
+const Strategy *strategy_at(uint32_t i);
+
+// The shape of a contraction. False: the op is none, a dim is symbolic, or the layout is not one the kernels read.
+bool work_of(const Op *op, Work *w);
+double price_total(const Price *p);
+// Bytes per cycle from the smallest cache that holds `bytes`.
+double price_bandwidth(const Target *t, double bytes);
+// The cheapest plan of a contraction.
+Plan plan_choose(const Op *op, const Target *t);
+
+#endif
