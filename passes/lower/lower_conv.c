@@ -1,0 +1,178 @@
+// Convolution: describes the op as a contraction nest (nest.h) over a window of x that has no borders.
+//
+// Channels-last only (the layout pass sees to it). Padding becomes a copy of the input into a work buffer with zeros
+// around it; a 1x1 convolution over all pixels is a plain matrix product. Depthwise convolutions have a nest of their
+// own (lower_conv_depthwise.c).
+#include "passes/lower/lower_conv.h"
+
+#include "passes/price.h"
+
+Plan lower_plan(LowerCtx *ctx, const Op *op) {
+  const Plan *p = op_plan(op);
+  return p != NULL ? *p : plan_choose(op, ctx->target);
+}
+
+bool plan_is(const Plan *p, const char *strategy) {
+  for (; *strategy != 0 && *strategy == *p->strategy; strategy++) {
+    if (strategy[1] == 0) return p->strategy[strategy - p->strategy] == 0;
+  }
+  return false;
+}
+
+static int64_t clamp_param(const Plan *p, const char *name, int64_t missing, int64_t most) {
+  int64_t v = plan_param(p, name, missing);
+  if (v > most) v = most;
+  return v < 1 ? 1 : v;
+}
+
+NestTile lower_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
+  NestTile t = {.lanes = 1, .mr = 1, .my = 1, .nv = 1, .ku = 1, .ks = 1};
+  int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
+  t.mb = m;
+  if (!plan_is(p, "fma")) return t;
+  t.lanes = clamp_param(p, "lanes", target_lanes(ctx->target, dtype_info(type)->bits), 64);
+  t.mr = clamp_param(p, "mr", 4, m < 32 ? m : 32);
+  t.my = clamp_param(p, "my", 1, rows < 8 ? rows : 8);
+  t.nv = clamp_param(p, "nv", 2, (n->n + t.lanes - 1) / t.lanes);
+  t.ku = clamp_param(p, "ku", 1, 8);
+  t.ks = clamp_param(p, "ks", 1, 8);
+  t.mb = (clamp_param(p, "mb", m, m) + t.mr - 1) / t.mr * t.mr;
+  t.panels_outer = plan_param(p, "panels_outer", 0) != 0;
+  return t;
+}
+
+DType lower_arithmetic_type(const Op *op) {
+  const Func *post = op_post(op);
+  const Type *raw = post != NULL && post->n_args > 0 ? post->args[0]->type : op_out(op, 0)->type;
+  return lower_compute_type(raw->dtype);
+}
+
+static const char *kernel_name(LowerCtx *ctx, const char *what, const Op *op) {
+  return arena_printf(ctx->m->arena, "%s_%u", what, op->id);
+}
+
+// [K][O] view of channels-last weights: taps and input channels of a group are the reduction.
+static PackSpec conv_weights(const ConvGeom *g, const NestTile *t, DType type) {
+  int64_t cg = g->c / g->group, og = g->o / g->group;
+  PackSpec s = {.n_red = 4, .n = og, .n_stride = 1, .nv = t->nv, .lanes = t->lanes, .type = type};
+  int64_t dims[4] = {g->kernel[0], g->kernel[1], g->kernel[2], cg}, stride = g->o;
+  for (uint32_t i = 4; i-- > 0;) {
+    s.red[i] = dims[i];
+    s.red_stride[i] = stride;
+    stride *= dims[i];
+  }
+  if (g->group > 1) {
+    s.n_copies = 1;
+    s.copy[0] = g->group;
+    s.copy_stride[0] = og;
+  }
+  return s;
+}
+
+static void nest_add_row(Nest *n, NestLoop l) {
+  if (l.extent != 1) n->row[n->n_rows++] = l;
+}
+
+static void pointwise_nest(Nest *n, const ConvGeom *g, uint32_t rank) {
+  int64_t cg = g->c / g->group, og = g->o / g->group;
+  n->rank = 2;
+  n->dims[0] = g->n * g->out[0] * g->out[1] * g->out[2];
+  n->dims[1] = g->o;
+  for (uint32_t i = 0; i + 1 < rank; i++) n->axis_of[i] = 0;
+  n->axis_of[rank - 1] = 1;
+  nest_add_row(n, (NestLoop){.extent = g->group, .x = cg, .axis = 1, .scale = og});
+  n->m = (NestLoop){.extent = n->dims[0], .x = g->c, .axis = 0, .scale = 1};
+  n->n_red = 1;
+  n->red[0] = cg;
+  n->x_red[0] = 1;
+}
+
+// x is the window: extents win[], element x0 is its first one.
+static void window_nest(Nest *n, const ConvGeom *g, uint32_t rank, const int64_t *win) {
+  int64_t cg = g->c / g->group, og = g->o / g->group;
+  int64_t step[CONV_AXES] = {win[1] * win[2] * g->c, win[2] * g->c, g->c};
+  n->rank = 5;
+  n->dims[0] = g->n;
+  n->dims[4] = g->o;
+  n->axis_of[0] = 0;
+  n->axis_of[rank - 1] = 4;
+  for (uint32_t i = 0; i < CONV_AXES; i++) n->dims[1 + i] = g->out[i];
+  for (uint32_t i = 1; i + 1 < rank; i++) n->axis_of[i] = 5 - rank + i;
+  nest_add_row(n, (NestLoop){.extent = g->n, .x = win[0] * step[0], .axis = 0, .scale = 1});
+  nest_add_row(n, (NestLoop){.extent = g->group, .x = cg, .axis = 4, .scale = og});
+  nest_add_row(n, (NestLoop){.extent = g->out[0], .x = g->stride[0] * step[0], .axis = 1, .scale = 1});
+  nest_add_row(n, (NestLoop){.extent = g->out[1], .x = g->stride[1] * step[1], .axis = 2, .scale = 1});
+  n->m = (NestLoop){.extent = g->out[2], .x = g->stride[2] * g->c, .axis = 3, .scale = 1};
+  n->n_red = 4;
+  for (uint32_t i = 0; i < CONV_AXES; i++) {
+    n->red[i] = g->kernel[i];
+    n->x_red[i] = g->dilation[i] * step[i];
+  }
+  n->red[3] = cg;
+  n->x_red[3] = 1;
+}
+
+Window conv_window(const ConvGeom *g) {
+  Window w = {.n = g->n, .c = g->c};
+  for (uint32_t i = 0; i < CONV_AXES; i++) {
+    w.in[i] = g->in[i];
+    w.from[i] = -g->pad[i];
+    w.extent[i] = (g->out[i] - 1) * g->stride[i] + (g->kernel[i] - 1) * g->dilation[i] + 1;
+  }
+  return w;
+}
+
+PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, int64_t *extent, int64_t *x0) {
+  PBuf *x = lower_buf(ctx, op_in(op, 0));
+  bool inside = window_is_inside(w);
+  for (uint32_t i = 0; i < CONV_AXES; i++) extent[i] = inside ? w->in[i] : w->extent[i];
+  *x0 = inside ? ((w->from[0] * w->in[1] + w->from[1]) * w->in[2] + w->from[2]) * w->c : 0;
+  return inside ? x : stage_window(ctx, op, x, w);
+}
+
+bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom) {
+  if (geom) return true;
+  return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc,
+                    "%s needs channels-last operands of fixed size here; give symbolic dims a value with --dim NAME=N",
+                    op_info(op->kind)->name);
+}
+
+static void set_group_weights(Nest *n, const PackSpec *s, const ConvGeom *g) {
+  int64_t og = g->o / g->group;
+  for (uint32_t i = 0; i < n->n_rows; i++) {
+    if (n->row[i].axis == n->rank - 1 && n->row[i].scale == og && n->row[i].extent == g->group) {
+      n->row[i].w = pack_copy_elems(s);
+    }
+  }
+}
+
+bool lower_conv(LowerCtx *ctx, const Op *op) {
+  ConvGeom g;
+  if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
+  if (type_count(op_out(op, 0)->type) == 0) return true;
+  Plan plan = lower_plan(ctx, op);
+  if (plan_is(&plan, "fma") && conv_is_depthwise(&g) && g.out[0] * g.kernel[0] == 1) {
+    return lower_conv_depthwise(ctx, op, &g, &plan);
+  }
+  uint32_t rank = op_out(op, 0)->type->rank;
+  Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
+  if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
+    n.x = lower_buf(ctx, op_in(op, 0));
+    pointwise_nest(&n, &g, rank);
+  } else {
+    Window w = conv_window(&g);
+    int64_t extent[CONV_AXES];
+    n.x = conv_stage(ctx, op, &w, extent, &n.x0);
+    if (n.x == NULL) return false;
+    window_nest(&n, &g, rank, extent);
+  }
+  n.n = g.o / g.group;
+  n.tile = lower_tile(ctx, &plan, n.type, &n);
+  PackSpec s = conv_weights(&g, &n.tile, n.type);
+  set_group_weights(&n, &s, &g);
+  n.w = stage_weights(ctx, op, op_in(op, 1), &s);
+  if (n.w == NULL) return false;
+  n.y = lower_buf(ctx, op_out(op, 0));
+  nest_merge_reductions(&n);
+  return nest_lower(ctx, &n, plan.strategy);
+}

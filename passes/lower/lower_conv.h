@@ -1,0 +1,26 @@
+// What the lowerings of contractions share: plans, tiles, windows.
+#ifndef QCC_PASSES_LOWER_CONV_H
+#define QCC_PASSES_LOWER_CONV_H
+
+#include "passes/lower/nest.h"
+#include "passes/lower/stage.h"
+
+// The plan written on the op, or the cheapest one when it has none.
+Plan lower_plan(LowerCtx *ctx, const Op *op);
+bool plan_is(const Plan *p, const char *strategy);
+// The register tile a plan asks for, cut to the extents of the nest (strategy `loop`: one element).
+NestTile lower_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n);
+// The type a contraction multiplies and adds in: the compute type of its raw result.
+DType lower_arithmetic_type(const Op *op);
+// Reports an op whose geometry could not be read; true when it could.
+bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom);
+
+// The part of x a convolution reads, and x itself or a copy of that part with zeros outside: extents of the buffer and
+// the element where the window begins. NULL after diag_error.
+Window conv_window(const ConvGeom *g);
+PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, int64_t *extent, int64_t *x0);
+
+// One filter per channel, lanes along channels, strategy fma, no depth axis.
+bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);
+
+#endif

@@ -1,0 +1,190 @@
+// Transposed convolution in gather form: every result element sums the taps that reach it, nothing is scattered.
+//
+// Result position r + stride * q along an axis takes the taps k with (r + pad - k * dilation) divisible by the stride,
+// at input positions that move by one with q. Neighbouring r whose taps and extents agree form a phase: one nest, in
+// which r is a row loop. An axis has few phases, so a stride of 32 does not make 1024 kernels.
+#include "passes/lower/lower_conv.h"
+
+// A class of result positions r .. r + count - 1 (mod stride) of one axis.
+typedef struct Phase {
+  int64_t r, count;       // first residue, residues
+  int64_t q;              // result positions per residue
+  int64_t k0, step, taps;  // tap t of residue r + i is kernel element k0 + i + step * t
+  int64_t in, in_step;    // input position of tap t at q = 0: in - in_step * t
+} Phase;
+
+static int64_t gcd(int64_t a, int64_t b) {
+  while (b != 0) {
+    int64_t t = a % b;
+    a = b;
+    b = t;
+  }
+  return a;
+}
+
+static Phase residue(const ConvGeom *g, uint32_t axis, int64_t r) {
+  int64_t s = g->stride[axis], d = g->dilation[axis], common = gcd(s, d);
+  Phase p = {.r = r, .count = 1, .q = (g->out[axis] - r + s - 1) / s, .step = s / common, .in_step = d / common};
+  for (p.k0 = 0; p.k0 < g->kernel[axis] && p.k0 < p.step; p.k0++) {
+    int64_t from = r + g->pad[axis] - p.k0 * d;
+    if (from % s != 0) continue;
+    p.in = from / s;
+    p.taps = (g->kernel[axis] - p.k0 + p.step - 1) / p.step;
+    return p;
+  }
+  p.k0 = 0;
+  return p;
+}
+
+static uint32_t axis_phases(Arena *arena, const ConvGeom *g, uint32_t axis, Phase **out) {
+  int64_t n = g->stride[axis] < g->out[axis] ? g->stride[axis] : g->out[axis];
+  uint32_t count = 0;
+  *out = NEW_ARRAY(arena, Phase, n);
+  for (int64_t r = 0; r < n; r++) {
+    Phase p = residue(g, axis, r), *last = count > 0 ? &(*out)[count - 1] : NULL;
+    bool joins = last != NULL && p.q == last->q && p.taps == last->taps && (p.taps == 0 || p.in == last->in) &&
+                 (p.taps == 0 || p.k0 == last->k0 + last->count);
+    if (joins) {
+      last->count++;
+    } else {
+      (*out)[count++] = p;
+    }
+  }
+  return count;
+}
+
+// The part of x that all phases read.
+static Window transpose_window(const ConvGeom *g, uint32_t *n_phases, Phase **phases) {
+  Window w = {.n = g->n, .c = g->c};
+  for (uint32_t a = 0; a < CONV_AXES; a++) {
+    int64_t lo = 0, hi = 1;
+    bool any = false;
+    for (uint32_t i = 0; i < n_phases[a]; i++) {
+      const Phase *p = &phases[a][i];
+      if (p->taps == 0) continue;
+      int64_t first = p->in - (p->taps - 1) * p->in_step, end = p->in + p->q;
+      lo = !any || first < lo ? first : lo;
+      hi = !any || end > hi ? end : hi;
+      any = true;
+    }
+    w.in[a] = g->in[a];
+    w.from[a] = lo;
+    w.extent[a] = hi - lo;
+  }
+  return w;
+}
+
+typedef struct Transposed {
+  const ConvGeom *g;
+  const Window *win;
+  int64_t step[CONV_AXES];  // elements of x per spatial step
+} Transposed;
+
+static void add_row(Nest *n, NestLoop l) {
+  if (l.extent != 1) n->row[n->n_rows++] = l;
+}
+
+// Weights [k..][c][o/g] of one phase: residues and groups are copies, taps run backwards so that x runs forwards.
+static PackSpec phase_weights(const ConvGeom *g, const Phase *const *p) {
+  int64_t cg = g->c / g->group, og = g->o / g->group, stride = g->c * og;
+  PackSpec s = {.n_red = 4, .n = og, .n_stride = 1};
+  s.n_copies = 4;
+  s.copy[3] = g->group;
+  s.copy_stride[3] = cg * og;
+  s.red[3] = cg;
+  s.red_stride[3] = og;
+  for (uint32_t a = CONV_AXES; a-- > 0;) {
+    s.copy[a] = p[a]->count;
+    s.copy_stride[a] = stride;
+    s.red[a] = p[a]->taps;
+    s.red_stride[a] = -p[a]->step * stride;
+    if (p[a]->taps > 0) s.first += (p[a]->k0 + p[a]->step * (p[a]->taps - 1)) * stride;
+    stride *= g->kernel[a];
+  }
+  return s;
+}
+
+// Loops of one phase; `copy` is the size of one packed copy.
+static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int64_t copy) {
+  const ConvGeom *g = t->g;
+  int64_t cg = g->c / g->group, og = g->o / g->group, w_group = copy, w_r[CONV_AXES];
+  w_r[2] = w_group * g->group;
+  w_r[1] = w_r[2] * p[2]->count;
+  w_r[0] = w_r[1] * p[1]->count;
+  n->n_rows = 0;
+  add_row(n, (NestLoop){.extent = g->n, .x = t->win->extent[0] * t->step[0], .axis = 0, .scale = 1});
+  add_row(n, (NestLoop){.extent = g->group, .x = cg, .w = w_group, .axis = 4, .scale = og});
+  for (uint32_t a = 0; a < CONV_AXES; a++) {
+    add_row(n, (NestLoop){.extent = p[a]->count, .w = w_r[a], .axis = 1 + a, .scale = 1});
+    if (a < 2) add_row(n, (NestLoop){.extent = p[a]->q, .x = t->step[a], .axis = 1 + a, .scale = g->stride[a]});
+  }
+  n->m = (NestLoop){.extent = p[2]->q, .x = g->c, .axis = 3, .scale = g->stride[2]};
+  n->n_red = 4;
+  for (uint32_t a = 0; a < CONV_AXES; a++) {
+    n->first[1 + a] = p[a]->r;
+    n->red[a] = p[a]->taps;
+    n->x_red[a] = p[a]->in_step * t->step[a];
+    if (p[a]->taps > 0) n->x0 += (p[a]->in - (p[a]->taps - 1) * p[a]->in_step) * t->step[a];
+  }
+  n->red[3] = cg;
+  n->x_red[3] = 1;
+}
+
+static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transposed *t, const Phase *const *p) {
+  PackSpec s = phase_weights(t->g, p);
+  phase_loops(&n, t, p, 0);
+  n.tile = lower_tile(ctx, plan, n.type, &n);
+  n.tile.my = 1;
+  s.nv = n.tile.nv;
+  s.lanes = n.tile.lanes;
+  s.type = n.type;
+  int64_t x0 = n.x0;
+  n.x0 -= x0;
+  int64_t origin = 0;
+  for (uint32_t a = 0; a < CONV_AXES; a++) origin += t->win->from[a] * t->step[a];
+  n.x0 = 0;
+  phase_loops(&n, t, p, pack_copy_elems(&s));
+  n.x0 -= origin;
+  if (pack_k(&s) == 0) n.x0 = 0;
+  n.w = stage_weights(ctx, n.op, op_in(n.op, 1), &s);
+  if (n.w == NULL) return false;
+  nest_merge_reductions(&n);
+  return nest_lower(ctx, &n, plan->strategy);
+}
+
+bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
+  ConvGeom g;
+  if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
+  const Type *y = op_out(op, 0)->type;
+  if (type_count(y) == 0) return true;
+  Plan plan = lower_plan(ctx, op);
+  Phase *phases[CONV_AXES];
+  uint32_t count[CONV_AXES];
+  for (uint32_t a = 0; a < CONV_AXES; a++) count[a] = axis_phases(ctx->m->arena, &g, a, &phases[a]);
+  Window win = transpose_window(&g, count, phases);
+  Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .rank = 5, .n = g.o / g.group};
+  int64_t extent[CONV_AXES], x0;
+  n.x = conv_stage(ctx, op, &win, extent, &x0);
+  if (n.x == NULL) return false;
+  n.y = lower_buf(ctx, op_out(op, 0));
+  n.dims[0] = g.n;
+  n.dims[4] = g.o;
+  for (uint32_t i = 0; i < CONV_AXES; i++) n.dims[1 + i] = g.out[i];
+  for (uint32_t i = 1; i + 1 < y->rank; i++) n.axis_of[i] = 5 - y->rank + i;
+  n.axis_of[y->rank - 1] = 4;
+  Transposed t = {&g, &win, {extent[1] * extent[2] * g.c, extent[2] * g.c, g.c}};
+  if (window_is_inside(&win)) {
+    win = (Window){.n = g.n, .c = g.c, .extent = {extent[0], extent[1], extent[2]}};
+  }
+  uint32_t number = 0;
+  for (uint32_t i = 0; i < count[0]; i++) {
+    for (uint32_t j = 0; j < count[1]; j++) {
+      for (uint32_t k = 0; k < count[2]; k++) {
+        const Phase *p[CONV_AXES] = {&phases[0][i], &phases[1][j], &phases[2][k]};
+        n.name = arena_printf(ctx->m->arena, "conv_transpose_%u_%u", op->id, number++);
+        if (!lower_phase(ctx, &plan, n, &t, p)) return false;
+      }
+    }
+  }
+  return true;
+}

@@ -1,0 +1,77 @@
+// Matrix products: B packed (at compile time when it is constant, else by a step before), then the contraction nest.
+//
+// Batches and rows of A become one axis where nothing distinguishes them. 1-D operands are vectors of unit extent.
+#include "passes/lower/lower_conv.h"
+
+static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
+  PackSpec s = {.n_red = 1, .red = {g->k}, .red_stride = {g->b_k}, .n = g->n, .n_stride = g->b_n};
+  s.nv = t->nv;
+  s.lanes = t->lanes;
+  s.type = type;
+  for (uint32_t i = 0; i < g->n_batch; i++) {
+    if (g->b_batch[i] == 0) continue;
+    s.copy[s.n_copies] = g->batch[i];
+    s.copy_stride[s.n_copies++] = g->b_batch[i];
+  }
+  return s;
+}
+
+// Result axes of the nest: batches, m, n; or all of batches and m as one.
+static void matmul_axes(Nest *n, const MatmulGeom *g, bool merged) {
+  uint32_t at = 0, batches = merged ? 0 : g->n_batch;
+  for (uint32_t i = 0; i < g->n_batch; i++) {
+    n->axis_of[at++] = merged ? 0 : i;
+    if (!merged) n->dims[i] = g->batch[i];
+  }
+  if (!g->a_vector) n->axis_of[at++] = batches;
+  if (!g->b_vector) n->axis_of[at++] = batches + 1;
+  n->rank = batches + 2;
+  n->dims[batches] = g->m;
+  n->dims[batches + 1] = g->n;
+  n->m = (NestLoop){.extent = g->m, .x = g->a_m, .axis = batches, .scale = 1};
+  if (merged) {
+    for (uint32_t i = 0; i < g->n_batch; i++) n->m.extent *= g->batch[i];
+    n->dims[0] = n->m.extent;
+    return;
+  }
+  for (uint32_t i = 0; i < g->n_batch; i++) {
+    if (g->batch[i] == 1) continue;
+    n->row[n->n_rows++] = (NestLoop){.extent = g->batch[i], .x = g->a_batch[i], .axis = i, .scale = 1};
+  }
+}
+
+// Where each batch finds its copy of the packed weights.
+static void matmul_weight_steps(Nest *n, const MatmulGeom *g, const PackSpec *s) {
+  int64_t step = pack_copy_elems(s);
+  uint32_t row = n->n_rows;
+  for (uint32_t i = g->n_batch; i-- > 0;) {
+    if (g->batch[i] == 1) continue;
+    row--;
+    if (g->b_batch[i] == 0) continue;
+    n->row[row].w = step;
+    step *= g->batch[i];
+  }
+}
+
+bool lower_matmul(LowerCtx *ctx, const Op *op) {
+  MatmulGeom g;
+  if (!lower_contraction_check(ctx, op, matmul_geom(op, &g))) return false;
+  if (type_count(op_out(op, 0)->type) == 0) return true;
+  Plan plan = lower_plan(ctx, op);
+  bool merged = matmul_rows_merge(op, &g);
+  Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .n = g.n};
+  n.name = arena_printf(ctx->m->arena, "matmul_%u", op->id);
+  n.x = lower_buf(ctx, op_in(op, 0));
+  matmul_axes(&n, &g, merged);
+  n.n_red = 1;
+  n.red[0] = g.k;
+  n.x_red[0] = g.a_k;
+  n.tile = lower_tile(ctx, &plan, n.type, &n);
+  PackSpec s = matmul_weights(&g, &n.tile, n.type);
+  if (!merged) matmul_weight_steps(&n, &g, &s);
+  n.w = stage_weights(ctx, op, op_in(op, 1), &s);
+  if (n.w == NULL) return false;
+  n.y = lower_buf(ctx, op_out(op, 0));
+  nest_merge_reductions(&n);
+  return nest_lower(ctx, &n, plan.strategy);
+}
