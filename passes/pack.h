@@ -20,9 +20,9 @@ typedef struct PackSpec {
   DType type;  // of a packed element
 } PackSpec;
 
-int64_t pack_k(const PackSpec *s);            // length of the reduction
-int64_t pack_copies(const PackSpec *s);       // number of copies
-int64_t pack_copy_elems(const PackSpec *s);   // elements of one packed copy
+int64_t pack_k(const PackSpec *s);           // length of the reduction
+int64_t pack_copies(const PackSpec *s);      // number of copies
+int64_t pack_copy_elems(const PackSpec *s);  // elements of one packed copy
 // Type of the packed weights (rank 1). NULL after diag_error when the size is past the limits.
 const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc);
 // The packed constant; equal contents give the same one. NULL after diag_error.

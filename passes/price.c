@@ -6,8 +6,6 @@
 enum { FMA_LATENCY = 4, ISSUE_WIDTH = 6, TILE_CYCLES = 12 };
 #define SCALAR_CYCLES 2.0  // of one multiply-add in a plain loop
 
-static const Strategy strategies[];
-
 double price_total(const Price *p) { return (p->compute > p->memory ? p->compute : p->memory) + p->fixed; }
 
 double price_bandwidth(const Target *t, double bytes) {
@@ -148,7 +146,8 @@ static double tiling_cycles(const Work *w, const Target *t, const Tiling *g) {
 // Partial sums that hide the latency of a short tile, as far as registers go.
 static int64_t tiling_parts(const Work *w, const Target *t, int64_t pixels, int64_t nv) {
   int64_t ks = 1, want = (int64_t)(FMA_LATENCY * t->fma_per_cycle);
-  while (ks < 4 && pixels * nv * ks < want && pixels * nv * ks * 2 + nv + 1 <= t->n_vregs && ks * 2 <= w->k_inner) ks *= 2;
+  while (ks < 4 && pixels * nv * ks < want && pixels * nv * ks * 2 + nv + 1 <= t->n_vregs && ks * 2 <= w->k_inner)
+    ks *= 2;
   return ks;
 }
 

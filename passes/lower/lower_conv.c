@@ -137,12 +137,10 @@ bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom) {
                     op_info(op->kind)->name);
 }
 
-static void set_group_weights(Nest *n, const PackSpec *s, const ConvGeom *g) {
-  int64_t og = g->o / g->group;
+// Only the loop over groups walks the channel axis.
+static void set_group_weights(Nest *n, const PackSpec *s) {
   for (uint32_t i = 0; i < n->n_rows; i++) {
-    if (n->row[i].axis == n->rank - 1 && n->row[i].scale == og && n->row[i].extent == g->group) {
-      n->row[i].w = pack_copy_elems(s);
-    }
+    if (n->row[i].axis == n->rank - 1) n->row[i].w = pack_copy_elems(s);
   }
 }
 
@@ -169,7 +167,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.n = g.o / g.group;
   n.tile = lower_tile(ctx, &plan, n.type, &n);
   PackSpec s = conv_weights(&g, &n.tile, n.type);
-  set_group_weights(&n, &s, &g);
+  set_group_weights(&n, &s);
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));

@@ -48,7 +48,8 @@ static bool emit_taps(Dw *d, const DwTile *t, int64_t iy, int64_t ix, KExpr *loa
 
 static void emit_dw_out(Dw *d, const DwTile *t, const Affine *out, int64_t iy, int64_t ix, Affine l) {
   KBuild *b = &d->b;
-  Affine acc[2] = {aff(iy * t->mi + ix), l}, at[4] = {out[0], aff_plus(out[1], iy), aff_plus(out[2], ix), plus(out[3], l)};
+  Affine acc[2] = {aff(iy * t->mi + ix), l},
+         at[4] = {out[0], aff_plus(out[1], iy), aff_plus(out[2], ix), plus(out[3], l)};
   uint32_t rank = op_out(d->op, 0)->type->rank;
   Affine idx[MAX_RANK] = {at[0]};
   idx[rank - 1] = at[3];

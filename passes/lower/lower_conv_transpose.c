@@ -7,10 +7,10 @@
 
 // A class of result positions r .. r + count - 1 (mod stride) of one axis.
 typedef struct Phase {
-  int64_t r, count;       // first residue, residues
-  int64_t q;              // result positions per residue
+  int64_t r, count;        // first residue, residues
+  int64_t q;               // result positions per residue
   int64_t k0, step, taps;  // tap t of residue r + i is kernel element k0 + i + step * t
-  int64_t in, in_step;    // input position of tap t at q = 0: in - in_step * t
+  int64_t in, in_step;     // input position of tap t at q = 0: in - in_step * t
 } Phase;
 
 static int64_t gcd(int64_t a, int64_t b) {
@@ -76,8 +76,9 @@ static Window transpose_window(const ConvGeom *g, uint32_t *n_phases, Phase **ph
 
 typedef struct Transposed {
   const ConvGeom *g;
-  const Window *win;
-  int64_t step[CONV_AXES];  // elements of x per spatial step
+  int64_t step[CONV_AXES];    // elements of x per spatial step
+  int64_t image;              // elements of x per batch
+  int64_t origin[CONV_AXES];  // input position of the first element of x
 } Transposed;
 
 static void add_row(Nest *n, NestLoop l) {
@@ -111,8 +112,7 @@ static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int
   w_r[2] = w_group * g->group;
   w_r[1] = w_r[2] * p[2]->count;
   w_r[0] = w_r[1] * p[1]->count;
-  n->n_rows = 0;
-  add_row(n, (NestLoop){.extent = g->n, .x = t->win->extent[0] * t->step[0], .axis = 0, .scale = 1});
+  add_row(n, (NestLoop){.extent = g->n, .x = t->image, .axis = 0, .scale = 1});
   add_row(n, (NestLoop){.extent = g->group, .x = cg, .w = w_group, .axis = 4, .scale = og});
   for (uint32_t a = 0; a < CONV_AXES; a++) {
     add_row(n, (NestLoop){.extent = p[a]->count, .w = w_r[a], .axis = 1 + a, .scale = 1});
@@ -124,7 +124,7 @@ static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int
     n->first[1 + a] = p[a]->r;
     n->red[a] = p[a]->taps;
     n->x_red[a] = p[a]->in_step * t->step[a];
-    if (p[a]->taps > 0) n->x0 += (p[a]->in - (p[a]->taps - 1) * p[a]->in_step) * t->step[a];
+    if (p[a]->taps > 0) n->x0 += (p[a]->in - (p[a]->taps - 1) * p[a]->in_step - t->origin[a]) * t->step[a];
   }
   n->red[3] = cg;
   n->x_red[3] = 1;
@@ -132,19 +132,12 @@ static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int
 
 static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transposed *t, const Phase *const *p) {
   PackSpec s = phase_weights(t->g, p);
-  phase_loops(&n, t, p, 0);
+  n.m.extent = p[2]->q;
   n.tile = lower_tile(ctx, plan, n.type, &n);
-  n.tile.my = 1;
   s.nv = n.tile.nv;
   s.lanes = n.tile.lanes;
   s.type = n.type;
-  int64_t x0 = n.x0;
-  n.x0 -= x0;
-  int64_t origin = 0;
-  for (uint32_t a = 0; a < CONV_AXES; a++) origin += t->win->from[a] * t->step[a];
-  n.x0 = 0;
   phase_loops(&n, t, p, pack_copy_elems(&s));
-  n.x0 -= origin;
   if (pack_k(&s) == 0) n.x0 = 0;
   n.w = stage_weights(ctx, n.op, op_in(n.op, 1), &s);
   if (n.w == NULL) return false;
@@ -172,10 +165,9 @@ bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
   for (uint32_t i = 0; i < CONV_AXES; i++) n.dims[1 + i] = g.out[i];
   for (uint32_t i = 1; i + 1 < y->rank; i++) n.axis_of[i] = 5 - y->rank + i;
   n.axis_of[y->rank - 1] = 4;
-  Transposed t = {&g, &win, {extent[1] * extent[2] * g.c, extent[2] * g.c, g.c}};
-  if (window_is_inside(&win)) {
-    win = (Window){.n = g.n, .c = g.c, .extent = {extent[0], extent[1], extent[2]}};
-  }
+  Transposed t = {.g = &g, .step = {extent[1] * extent[2] * g.c, extent[2] * g.c, g.c}};
+  t.image = extent[0] * t.step[0];
+  for (uint32_t i = 0; i < CONV_AXES; i++) t.origin[i] = window_is_inside(&win) ? 0 : win.from[i];
   uint32_t number = 0;
   for (uint32_t i = 0; i < count[0]; i++) {
     for (uint32_t j = 0; j < count[1]; j++) {

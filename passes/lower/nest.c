@@ -13,9 +13,9 @@ typedef struct Emit {
   KBuf *extra[17];
   int64_t stride[17][MAX_RANK];
   PostParams pp;
-  int64_t k;         // length of the whole reduction
-  int64_t vectors;   // vectors of one group
-  uint32_t depth;    // loops opened by open_loop and not closed
+  int64_t k;        // length of the whole reduction
+  int64_t vectors;  // vectors of one group
+  uint32_t depth;   // loops opened by open_loop and not closed
 } Emit;
 
 // A place in the iteration space: element offsets in x and w, and result indices.
@@ -208,8 +208,7 @@ static void emit_sum_parts(Emit *e, const Tile *t) {
     Affine i = open_loop(e, "i", t->mi * t->yi, FOR_UNROLL), v = open_loop(e, "v", t->nvec, FOR_UNROLL);
     Affine l = aff_var(kb_for(&e->b, "l", 0, e->n->tile.lanes, 1, FOR_VEC));
     Affine at[4] = {aff(0), i, v, l}, from[4] = {aff(part), i, v, l};
-    kb_store(&e->b, t->acc, at,
-             kx_op2(&e->b, KOP_ADD, kx_load(&e->b, t->acc, at), kx_load(&e->b, t->acc, from)));
+    kb_store(&e->b, t->acc, at, kx_op2(&e->b, KOP_ADD, kx_load(&e->b, t->acc, at), kx_load(&e->b, t->acc, from)));
     kb_end(&e->b);
     close_loops(e, depth);
   }
@@ -254,8 +253,7 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int6
 
 static void emit_tile(Emit *e, Tile t, const Pos *p) {
   const Nest *n = e->n;
-  t.acc = kb_alloc(&e->b, "acc", n->type, 4,
-                   (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
+  t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
   t.row = kb_alloc(&e->b, "wv", n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
   Pos q = *p;
   if (q.x.n > 1) q.x = let_index(e, "xo", q.x);
@@ -428,7 +426,7 @@ static KBuf *flat_param(Emit *e, const char *name, const PBuf *buf, KSpace space
 
 static void add_extra(Emit *e, KBuf *buf, const Type *t) {
   int64_t count = type_count(t);
-  e->extra[e->n_extra] = t->rank == 1 ? buf : kb_view(&e->b, buf, "flat", t->dtype, 1, &count);
+  e->extra[e->n_extra] = buf->rank == 1 ? buf : kb_view(&e->b, buf, "flat", t->dtype, 1, &count);
   operand_strides(e->n, t, e->stride[e->n_extra++]);
 }
 

@@ -21,11 +21,11 @@ typedef struct NestLoop {
 } NestLoop;
 
 typedef struct NestTile {
-  int64_t lanes;         // of one vector
-  int64_t mr, my, nv;    // columns, rows and vectors of the register tile
-  int64_t ku, ks;        // unrolled steps of the innermost reduction; independent partial sums
-  int64_t mb;            // columns walked per panel before the next panel (a multiple of mr)
-  bool panels_outer;     // panels outside of rows
+  int64_t lanes;       // of one vector
+  int64_t mr, my, nv;  // columns, rows and vectors of the register tile
+  int64_t ku, ks;      // unrolled steps of the innermost reduction; independent partial sums
+  int64_t mb;          // columns walked per panel before the next panel (a multiple of mr)
+  bool panels_outer;   // panels outside of rows
 } NestTile;
 
 typedef struct Nest {
