@@ -4,6 +4,7 @@
 
 #include "ir/base/diag.h"
 #include "ir/base/map.h"
+#include "ir/base/str.h"
 
 // The folder of a model and the files already mapped from it. Mappings stay until exit: constants borrow them.
 typedef struct ExternalDir {
