@@ -1,0 +1,142 @@
+// qcc bench: the very bytes of the object, loaded into this process and timed: whole inferences, then each step of the
+// program through NAME_run_step, which the backend emits beside `run` for this purpose.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/driver/session.h"
+#include "runtime/qcc_rt.h"
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+// Inputs of ones would make comparisons degenerate; a small ramp keeps floats normal and integers valid indices (0).
+static void fill_inputs(const Loaded *l) {
+  for (uint32_t i = 0; i < l->model->n_inputs; i++) {
+    const qcc_tensor *t = &l->model->inputs[i];
+    if (t->dtype != 1) continue;
+    float *x = l->inputs[i];
+    for (uint64_t k = 0; k < t->bytes / sizeof *x; k++) x[k] = (float)(k % 17) / 17.0f - 0.5f;
+  }
+}
+
+typedef struct Sample {
+  double median, min;
+} Sample;
+
+static Sample sample_of(double *t, uint32_t n) {
+  qsort(t, n, sizeof *t, by_value);
+  return (Sample){n % 2 ? t[n / 2] : 0.5 * (t[n / 2 - 1] + t[n / 2]), t[0]};
+}
+
+static bool time_whole(Session *s, const Loaded *l, const qcc_exec *exec, Sample *out, uint32_t *runs) {
+  qcc_call call = {
+      .workspace = l->workspace, .inputs = (const void *const *)l->inputs, .outputs = l->outputs, .exec = exec};
+  double start = session_now();
+  int status = l->model->run(&call);
+  if (status) return diag_error(s->diag, DIAG_REFUSED, NULL, "run failed: %s", qcc_status_text(status));
+  double once = session_now() - start;
+  const char *given = option_text(&s->opt.iterations, NULL);
+  double wanted = given ? strtod(given, NULL) : 1.0 / (once > 1e-9 ? once : 1e-9);
+  *runs = (uint32_t)fmin(fmax(wanted, 5), 1000);
+  uint32_t inner = given ? 1 : (uint32_t)fmin(fmax(wanted / *runs, 1), 1e5);  // calls per timing: short networks
+  double *t = NEW_ARRAY(s->arena, double, *runs);
+  for (uint32_t i = 0; i < *runs; i++) {
+    start = session_now();
+    for (uint32_t k = 0; k < inner; k++) l->model->run(&call);
+    t[i] = (session_now() - start) / inner;
+  }
+  *out = sample_of(t, *runs);
+  return true;
+}
+
+typedef int StepFn(const qcc_call *call, uint32_t step);
+
+static void time_steps(Session *s, const Loaded *l, StepFn *run_step, double *seconds) {
+  qcc_call call = {.workspace = l->workspace, .inputs = (const void *const *)l->inputs, .outputs = l->outputs};
+  const Program *p = s->m->program;
+  enum { REPEATS = 15 };
+  for (uint32_t i = 0; i < p->steps.n; i++) {
+    double t[REPEATS];
+    double start = session_now();
+    run_step(&call, i);
+    double once = session_now() - start;
+    uint32_t inner = (uint32_t)fmin(fmax(2e-4 / (once > 1e-9 ? once : 1e-9), 1), 2000);
+    for (uint32_t r = 0; r < REPEATS; r++) {
+      start = session_now();
+      for (uint32_t k = 0; k < inner; k++) run_step(&call, i);
+      t[r] = (session_now() - start) / inner;
+    }
+    seconds[i] = sample_of(t, REPEATS).median;
+  }
+}
+
+// The time the fused step can't go below on this row: its multiply-adds at the FMA rate or its bytes at L2 bandwidth.
+static double roof_seconds(const Target *t, const Step *step) {
+  double lanes = t->vector_bits / 32.0;
+  double compute = step->macs / (t->fma_per_cycle * lanes), memory = step->bytes / t->l2_bytes_cycle;
+  return fmax(compute, memory) / (t->ghz * 1e9);
+}
+
+static void print_layers(Session *s, const double *seconds) {
+  const Program *p = s->m->program;
+  double total = 0;
+  for (uint32_t i = 0; i < p->steps.n; i++) total += seconds[i];
+  printf("%-4s %-36s %-14s %-8s %10s %6s %6s\n", "step", "layer", "op", "strategy", "us", "share", "roof");
+  for (uint32_t i = 0; i < p->steps.n; i++) {
+    const Step *step = &p->steps.at[i];
+    const Loc *loc = step->loc;
+    while (loc && loc->next) loc = loc->next;
+    const char *name = loc && loc->node_name && loc->node_name[0] ? loc->node_name
+                       : loc && loc->output                       ? loc->output
+                                                                  : "";
+    printf("%-4u %-36s %-14s %-8s %10.2f %5.1f%% %5.1f%%\n", i, str_escape(s->arena, name, 36),
+           step->op ? op_info(step->op->kind)->name : "copy", step->strategy ? step->strategy : "loop",
+           1e6 * seconds[i], 100 * seconds[i] / total, 100 * roof_seconds(s->target, step) / seconds[i]);
+  }
+  printf("sum of steps %.1f us\n", 1e6 * total);
+}
+
+int cmd_bench(Session *s) {
+  ObjectBytes object = {0};
+  Loaded l = {0};
+  s->name = "qcc_bench";
+  if (!session_load(s)) return diag_exit_code(s->diag);
+  s->m->name = s->name;
+  if (!session_compile(s, &object)) return diag_exit_code(s->diag);
+  bool ok = session_jit(s, &object, s->name, &l);
+  long threads = strtol(option_text(&s->opt.threads, "1"), NULL, 10);
+  qcc_pool *pool = ok && threads > 1 ? qcc_pool_new((uint32_t)threads) : NULL;
+  Sample whole = {0};
+  uint32_t runs = 0;
+  if (ok) {
+    fill_inputs(&l);
+
+    ok = time_whole(s, &l, qcc_pool_exec(pool), &whole, &runs);
+  }
+  if (ok) {
+    double macs = 0;
+    for (uint32_t i = 0; i < s->m->program->steps.n; i++) macs += s->m->program->steps.at[i].macs;
+    if (option_flag(&s->opt.json)) {
+      printf("{\"median_us\":%.3f,\"min_us\":%.3f,\"runs\":%u,\"macs\":%.0f}\n", 1e6 * whole.median, 1e6 * whole.min,
+             runs, macs);
+    } else {
+      StepFn *run_step = NULL;
+      void *symbol = jit_symbol(l.jit, arena_printf(s->arena, "%s_run_step", s->name));
+      memcpy(&run_step, &symbol, sizeof run_step);
+      double *seconds = NEW_ARRAY(s->arena, double, s->m->program->steps.n + 1);
+      if (run_step) {
+        time_steps(s, &l, run_step, seconds);
+        print_layers(s, seconds);
+      }
+      printf("median %.2f us, min %.2f us over %u timings, %.1f GFLOP/s\n", 1e6 * whole.median, 1e6 * whole.min, runs,
+             2e-9 * macs / whole.median);
+    }
+  }
+  if (pool) qcc_pool_free(pool);
+  loaded_free(&l);
+  free(object.at);
+  return ok ? 0 : diag_exit_code(s->diag);
+}

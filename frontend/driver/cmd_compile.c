@@ -1,0 +1,125 @@
+// qcc MODEL.onnx -o MODEL.o: object and header appear together, or neither.
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/driver/session.h"
+#include "ir/text.h"
+
+static const char *with_extension(Session *s, const char *path, const char *ext) {
+  const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+  size_t n = dot && dot != (slash ? slash + 1 : path) ? (size_t)(dot - path) : strlen(path);
+  return arena_printf(s->arena, "%.*s%s", (int)n, path, ext);
+}
+
+static void set_name(Session *s) {
+  const char *given = option_text(&s->opt.name, NULL);
+  const char *path = option_text(&s->opt.output, s->opt.file);
+  const char *slash = strrchr(path, '/');
+  const char *base = with_extension(s, slash ? slash + 1 : path, "");
+  const char *text = given ? given : base;
+  s->name = mangle(s->arena, text, strlen(text));
+}
+
+static bool emit_text(Session *s, const char *kind, const char *path) {
+  StrBuf b;
+  strbuf_init(&b, s->arena);
+  PrintOptions print = {.locs = option_flag(&s->opt.print_locs)};
+  if (strcmp(kind, "qir") == 0) {
+    // The graph as it stands before the gate.
+    if (!session_passes(
+            s, option_text(&s->opt.passes, "infer,fold,simplify,cse,dce,layout,fold,simplify,fuse,cse,dce,plan")))
+      return false;
+    print.all_bytes = true;
+    print_module(&b, s->m, print);
+  } else if (strcmp(kind, "kir") == 0) {
+    if (!session_passes(s, session_pipeline(s))) return false;
+    if (s->m->program) print_program(&b, s->m->program);
+  } else {
+    ObjectBytes out;
+    if (!session_passes(s, session_pipeline(s)) || !session_emit(s, strcmp(kind, "ll") == 0 ? EMIT_LL : EMIT_ASM, &out))
+      return false;
+    strbuf_put(&b, (const char *)out.at, out.n);
+    free(out.at);
+  }
+  if (strcmp(path, "-") == 0) return fwrite(strbuf_str(&b), 1, b.n, stdout) == b.n;
+  return write_files(s, &(OutFile){path, strbuf_str(&b), b.n}, 1);
+}
+
+static bool write_object(Session *s, const char *path, const ObjectBytes *object) {
+  StrBuf header, text, json;
+  strbuf_init(&header, s->arena);
+  strbuf_init(&text, s->arena);
+  strbuf_init(&json, s->arena);
+  const Program *p = s->m->program;
+  if (!header_text(s->m, s->name, (uint64_t)p->workspace_bytes, (uint64_t)p->workspace_align, &header)) return false;
+  OutFile files[10] = {{path, object->at, object->n}, {with_extension(s, path, ".h"), strbuf_str(&header), header.n}};
+  uint32_t n = 2;
+  for (uint32_t i = 0; i < s->opt.report.n && n < 10; i++) {
+    const char *file = s->opt.report.at[i];
+    size_t len = strlen(file);
+    bool as_json = len > 5 && strcmp(file + len - 5, ".json") == 0;
+    StrBuf *b = as_json ? &json : &text;
+    if (!b->n) {
+      if (as_json) {
+        report_json(s, b);
+      } else {
+        report_text(s, b);
+      }
+    }
+    files[n++] = (OutFile){file, strbuf_str(b), b->n};
+  }
+  return write_files(s, files, n);
+}
+
+static bool emit_kind_known(const char *kind) {
+  static const char *const kinds[] = {"obj", "asm", "ll", "qir", "kir"};
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+    if (strcmp(kinds[i], kind) == 0) return true;
+  return false;
+}
+
+int cmd_compile(Session *s) {
+  const char *kind = option_text(&s->opt.emit, "obj"), *path = option_text(&s->opt.output, NULL);
+  if (!s->opt.file) {
+    options_help(stderr, CMD_compile, true);
+    return 2;
+  }
+  if (!emit_kind_known(kind)) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "--emit wants obj, asm, ll, qir or kir, not '%.60s'", kind);
+    return 2;
+  }
+  if (!path) path = strcmp(kind, "obj") == 0 ? NULL : "-";
+  if (!path && !s->pass_opt.explain) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "no output file: add -o FILE.o");
+    return 2;
+  }
+  if (path && s->opt.file && strcmp(path, s->opt.file) == 0) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "the output file is the model itself");
+    return 2;
+  }
+  if (!session_load(s)) return diag_exit_code(s->diag);
+  set_name(s);
+  s->m->name = s->name;
+  if (strcmp(kind, "obj") != 0) return emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
+  ObjectBytes object = {0};
+  bool ok = session_compile(s, &object) && (!path || write_object(s, path, &object));
+  free(object.at);
+  if (ok && option_flag(&s->opt.verbose)) {
+    StrBuf b;
+    strbuf_init(&b, s->arena);
+    report_text(s, &b);
+    fputs(strbuf_str(&b), stdout);
+  }
+  return ok ? 0 : diag_exit_code(s->diag);
+}
+
+int cmd_opt(Session *s) {
+  if (!session_load(s)) return diag_exit_code(s->diag);
+  const char *passes = option_text(&s->opt.passes, "");
+  if (passes[0] && !session_passes(s, passes)) return diag_exit_code(s->diag);
+  StrBuf b;
+  strbuf_init(&b, s->arena);
+  print_module(&b, s->m, (PrintOptions){.locs = option_flag(&s->opt.print_locs)});
+  fputs(strbuf_str(&b), stdout);
+  return 0;
+}

@@ -1,0 +1,264 @@
+// qcc verify: the compiled object against the interpreter, layer by layer, and against recorded outputs.
+//
+// Three comparisons, each with its own object or run:
+//  layers    every result of the optimised graph is made an output of a probe object; each op is evaluated by the plain
+//            interpreter on the operands the object itself computed, so a layer's error is its own. Gates by op class
+//            (gate.h).
+//  model     the object as compiled against the interpreter on the graph as imported.
+//  recorded  the same outputs against test data files, when there are any.
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/driver/gate.h"
+#include "frontend/driver/session.h"
+#include "frontend/onnx.h"
+#include "ir/elem.h"
+#include "runtime/qcc_rt.h"
+
+static bool call_model(Session *s, const Loaded *l) {
+  qcc_call call = {.workspace = l->workspace, .inputs = (const void *const *)l->inputs, .outputs = l->outputs};
+  int status = l->model->run(&call);
+  return status == 0 || diag_error(s->diag, DIAG_REFUSED, NULL, "run failed: %s", qcc_status_text(status));
+}
+
+// ---- test data
+
+typedef struct Case {
+  const char *name;
+  Tensor *in, *want;  // want[i].data NULL: not recorded
+} Case;
+
+static bool read_tensor(Session *s, const char *path, const Type *want, bool required, Tensor *out) {
+  FILE *f = fopen(path, "rbe");
+  if (!f) {
+    *out = (Tensor){want, NULL};
+    return !required || diag_error(s->diag, DIAG_IO, NULL, "can't read '%.200s'", path);
+  }
+  fclose(f);
+  FileTensor t;
+  if (!tensor_file_read(s->m, path, &t)) return false;
+  if (t.type->dtype != want->dtype || type_count(t.type) != type_count(want))
+    return diag_error(s->diag, DIAG_REFUSED, NULL, "'%.200s' holds %s, the model says %s", path,
+                      type_text(s->arena, s->m->types, t.type), type_text(s->arena, s->m->types, want));
+  *out = (Tensor){want, arena_copy(s->arena, t.data, (size_t)type_bytes(want))};
+  return true;
+}
+
+static bool case_read(Session *s, const Func *f, const char *dir, Case *out) {
+  *out = (Case){dir, NEW_ARRAY(s->arena, Tensor, f->n_args + 1), NEW_ARRAY(s->arena, Tensor, f->n_results + 1)};
+  for (uint32_t i = 0; i < f->n_args; i++)
+    if (!read_tensor(s, arena_printf(s->arena, "%s/input_%u.pb", dir, i), f->args[i]->type, true, &out->in[i]))
+      return false;
+  for (uint32_t i = 0; i < f->n_results; i++)
+    if (!read_tensor(s, arena_printf(s->arena, "%s/output_%u.pb", dir, i), f->results[i]->type, false, &out->want[i]))
+      return false;
+  return true;
+}
+
+// Seeded inputs: floats uniform in [-1, 1), integers small and non-negative (valid as most indices).
+static Case case_random(Session *s, const Func *f) {
+  Case c = {"random inputs", NEW_ARRAY(s->arena, Tensor, f->n_args + 1), NEW_ARRAY(s->arena, Tensor, f->n_results + 1)};
+  for (uint32_t i = 0; i < f->n_args; i++) {
+    const Type *t = f->args[i]->type;
+    c.in[i] = tensor_new(s->arena, t);
+    Value *v = const_generated(s->m, t, CONST_RAND, 0, 100 + i, NULL);
+    for (int64_t k = 0; k < type_count(t); k++) {
+      double x = const_f(s->m, v->constant, k);
+      elem_set_f(c.in[i].data, t->dtype, k, dtype_is_float(t->dtype) ? x : fmod(fabs(x), 2));
+    }
+  }
+  return c;
+}
+
+typedef VEC(Case) Cases;
+
+static int name_order(const struct dirent **a, const struct dirent **b) {
+  size_t n = strlen((*a)->d_name), k = strlen((*b)->d_name);
+  return n != k ? (n < k ? -1 : 1) : strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_set(const struct dirent *e) { return strncmp(e->d_name, "test_data_set_", 14) == 0; }
+
+static bool cases_read(Session *s, const Func *f, Cases *out) {
+  const char *dir = option_text(&s->opt.data, NULL);
+  if (!dir) {
+    vec_push(s->arena, out, case_random(s, f));
+    return true;
+  }
+  struct dirent **sets = NULL;
+  int n = scandir(dir, &sets, is_set, name_order);
+  if (n < 0) return diag_error(s->diag, DIAG_IO, NULL, "can't read the folder '%.200s'", dir);
+  bool ok = true;
+  for (int i = 0; i < n; i++) {
+    Case c;
+    if (ok) ok = case_read(s, f, arena_printf(s->arena, "%s/%s", dir, sets[i]->d_name), &c);
+    if (ok) vec_push(s->arena, out, c);
+    free(sets[i]);
+  }
+  free(sets);
+  if (ok && n == 0) {
+    Case c;
+    ok = case_read(s, f, dir, &c);
+    if (ok) vec_push(s->arena, out, c);
+  }
+  return ok;
+}
+
+// ---- layers
+
+// Every op result of static numeric type becomes a function result; returns how many results the function had.
+static uint32_t expose_results(Session *s, Func *f) {
+  uint32_t before = f->n_results, n = before;
+  Value **all = NEW_ARRAY(s->arena, Value *, before + 4 * f->n_ops + 1);
+  const char **names = NEW_ARRAY(s->arena, const char *, before + 4 * f->n_ops + 1);
+  for (uint32_t i = 0; i < before; i++) {
+    all[i] = f->results[i];
+    names[i] = f->result_names[i];
+  }
+  for (Op *op = f->first; op; op = op->next)
+    for (uint32_t i = 0; i < op->n_out && i < 4; i++)
+      if (op->out[i]->n_uses) {
+        names[n] = arena_printf(s->arena, "probe%u", op->out[i]->id);
+        all[n++] = op->out[i];
+      }
+  func_set_results(f, n, all);
+  for (uint32_t i = 0; i < n; i++) f->result_names[i] = names[i];
+  return before;
+}
+
+typedef struct LayerWorst {
+  const Op *op;
+  GateResult result;
+} LayerWorst;
+
+static Tensor probe_of(Session *s, const Func *ref, const Loaded *l, const Value *v, const Tensor *args) {
+  if (value_is_const(v)) return tensor_of_const(s->m, v->constant);
+  if (v->kind == VALUE_ARG) return args[v->index];
+  for (uint32_t i = 0; i < ref->n_results; i++)
+    if (ref->results[i] == v) return (Tensor){v->type, l->outputs[i]};
+  return (Tensor){v->type, NULL};
+}
+
+static bool layers_compare(Session *s, const Func *ref, const Loaded *l, const Case *c, uint32_t *n_bad,
+                           uint32_t *n_layers) {
+  bool verbose = option_flag(&s->opt.verbose);
+  for (const Op *op = ref->first; op; op = op->next) {
+    Arena *scratch = arena_new("verify");
+    Tensor *in = NEW_ARRAY(scratch, Tensor, op->n_in + 1), *want = NEW_ARRAY(scratch, Tensor, op->n_out + 1);
+    for (uint32_t i = 0; i < op->n_in; i++)
+      if (op_in(op, i)) in[i] = probe_of(s, ref, l, op_in(op, i), c->in);
+    if (!eval_op(op, in, want, scratch)) {
+      arena_free(scratch);
+      return false;
+    }
+    for (uint32_t i = 0; i < op->n_out; i++) {
+      if (!op->out[i]->n_uses) continue;
+      Tensor got = probe_of(s, ref, l, op->out[i], c->in);
+      GateResult g = gate_layer(op, i, in, &want[i], &got, scratch);
+      ++*n_layers;
+      if (!g.ok) ++*n_bad;
+      if (!g.ok || verbose)
+        printf("  %s %-14s %-40s %s\n", g.ok ? "ok   " : "WRONG", op_info(op->kind)->name,
+               str_escape(s->arena, loc_text(s->arena, op->loc), 120), gate_text(s->arena, &g));
+    }
+    arena_free(scratch);
+  }
+  return true;
+}
+
+static void load_inputs(const Loaded *l, const Func *f, const Case *c) {
+  for (uint32_t i = 0; i < f->n_args; i++) memcpy(l->inputs[i], c->in[i].data, (size_t)type_bytes(f->args[i]->type));
+}
+
+// The part of the pipeline before `plan`, and the rest.
+static bool pipeline_cut(Session *s, const char **graph, const char **rest) {
+  const char *all = session_pipeline(s), *cut = strstr(all, "plan");
+  if (!cut) return diag_error(s->diag, DIAG_USAGE, NULL, "verify needs a pipeline with 'plan'");
+  *graph = arena_printf(s->arena, "%.*s", (int)(cut - all), all);
+  *rest = cut;
+  return true;
+}
+
+static int verify_layers(Session *s, const Cases *cases) {
+  const char *graph = "", *rest = "";
+  ObjectBytes object = {0};
+  Loaded l = {0};
+  uint32_t bad = 0, layers = 0;
+  if (!pipeline_cut(s, &graph, &rest) || !session_passes(s, graph)) return -1;
+  expose_results(s, s->m->funcs.at[0]);
+  Func *ref = func_clone(s->m->funcs.at[0], "qcc.reference");
+  bool ok = session_passes(s, rest) && session_emit(s, EMIT_OBJECT, &object) && session_jit(s, &object, s->name, &l);
+  for (uint32_t i = 0; ok && i < cases->n; i++) {
+    load_inputs(&l, ref, &cases->at[i]);
+    ok = call_model(s, &l) && layers_compare(s, ref, &l, &cases->at[i], &bad, &layers);
+  }
+  loaded_free(&l);
+  free(object.at);
+  if (!ok) return -1;
+  printf("layers: %u results compared, %u outside their gate\n", layers, bad);
+  return bad ? 1 : 0;
+}
+
+// ---- whole model
+
+static bool outputs_compare(Session *s, const Func *f, const char *label, const Case *c, const Tensor *want, void **got,
+                            uint32_t *bad) {
+  for (uint32_t i = 0; i < f->n_results; i++) {
+    if (!want[i].data) continue;
+    Tensor g = {f->results[i]->type, got[i]};
+    GateResult r = gate_model(&want[i], &g);
+    if (!r.ok) ++*bad;
+    if (!r.ok || option_flag(&s->opt.verbose))
+      printf("  %s %s, output '%s' against %s: %s\n", r.ok ? "ok   " : "WRONG", c->name,
+             str_escape(s->arena, f->result_names[i], 60), label, gate_text(s->arena, &r));
+  }
+  return true;
+}
+
+static int verify_model(Session *s, const Cases *cases, Func *imported, Tensor *const *reference) {
+  ObjectBytes object = {0};
+  Loaded l = {0};
+  uint32_t bad = 0, recorded = 0;
+  bool ok = session_compile(s, &object) && session_jit(s, &object, s->name, &l);
+  for (uint32_t i = 0; ok && i < cases->n; i++) {
+    const Case *c = &cases->at[i];
+    load_inputs(&l, imported, c);
+    ok = call_model(s, &l);
+    if (!ok) break;
+    outputs_compare(s, imported, "the interpreter", c, reference[i], l.outputs, &bad);
+    outputs_compare(s, imported, "the recorded output", c, c->want, l.outputs, &bad);
+    for (uint32_t k = 0; k < imported->n_results; k++) recorded += c->want[k].data != NULL;
+  }
+  loaded_free(&l);
+  free(object.at);
+  if (!ok) return -1;
+  printf("model: %u cases, %u recorded outputs, %u comparisons outside their gate\n", cases->n, recorded, bad);
+  return bad ? 1 : 0;
+}
+
+int cmd_verify(Session *s) {
+  // Two modules from the same file: one keeps the graph as imported, the other is compiled twice.
+  Cases cases = {0};
+  s->name = "qcc_verify";
+  if (!session_load(s)) return diag_exit_code(s->diag);
+  Module *imported = s->m;
+  Func *f = imported->funcs.at[0];
+  if (!cases_read(s, f, &cases)) return diag_exit_code(s->diag);
+  Tensor **reference = NEW_ARRAY(s->arena, Tensor *, cases.n + 1);
+  for (uint32_t i = 0; i < cases.n; i++) {
+    reference[i] = NEW_ARRAY(s->arena, Tensor, f->n_results + 1);
+    if (!eval_func(f, cases.at[i].in, reference[i], s->arena, NULL, NULL)) return diag_exit_code(s->diag);
+  }
+  int worst = 0;
+  for (uint32_t round = 0; round < 2; round++) {
+    if (!session_load(s)) return diag_exit_code(s->diag);
+    s->m->name = s->name;
+    int result = round == 0 ? verify_model(s, &cases, f, reference) : verify_layers(s, &cases);
+    if (result < 0) return diag_exit_code(s->diag);
+    worst |= result;
+  }
+  printf("%s\n", worst ? "verify: WRONG" : "verify: ok");
+  return worst;
+}

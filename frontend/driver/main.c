@@ -1,0 +1,75 @@
+// qcc: options, command, exit code. No logic of its own.
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frontend/driver/session.h"
+
+static int command_run(Session *s) {
+  switch (s->opt.command) {
+    case CMD_compile: return cmd_compile(s);
+    case CMD_run: return cmd_run(s);
+    case CMD_verify: return cmd_verify(s);
+    case CMD_bench: return cmd_bench(s);
+    case CMD_inspect: return cmd_inspect(s);
+    case CMD_opt: return cmd_opt(s);
+  }
+  return 2;
+}
+
+static void list_targets(void) {
+  const Target *native = target_native();
+  for (uint32_t i = 0; i < target_count(); i++) {
+    const Target *t = target_at(i);
+    printf("%-18s %s, %u-bit vectors, %u registers%s\n", t->name, t->arch, t->vector_bits, t->n_vregs,
+           t == native ? " (native)" : "");
+  }
+}
+
+// Options that print something and end. True when one was there.
+static bool information(const Session *s) {
+  const Options *o = &s->opt;
+  if (option_flag(&o->help)) {
+    options_help(stdout, o->command, o->command == CMD_compile);
+  } else if (option_flag(&o->version)) {
+    printf("qcc %s\n", QCC_VERSION);
+  } else if (option_flag(&o->man)) {
+    options_man(stdout);
+  } else if (option_flag(&o->list_targets)) {
+    list_targets();
+  } else if (option_flag(&o->print_pipeline)) {
+    printf("%s\n", pipeline_default);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+static void print_timings(const Session *s) {
+  for (uint32_t i = 0; i < s->timings.n; i++)
+    fprintf(stderr, "%-12s %9.3f ms %9lld ops\n", s->timings.at[i].name, 1e3 * s->timings.at[i].seconds,
+            (long long)s->timings.at[i].ops);
+}
+
+int main(int argc, char **argv) {
+  Session s = {.arena = arena_new("module"), .start = session_now(), .terminal = isatty(2) != 0};
+  s.diag = diag_new(s.arena, stderr);
+  s.pass_opt = pass_options_default();
+  int code = 2;
+  if (options_parse(&s.opt, argc, argv, s.arena, s.diag)) {
+    const char *fp = option_text(&s.opt.fp, "fast");
+    s.pass_opt.strict_fp = strcmp(fp, "strict") == 0;
+    s.pass_opt.explain = option_flag(&s.opt.explain);
+    if (information(&s)) {
+      code = 0;
+    } else if (!s.pass_opt.strict_fp && strcmp(fp, "fast") != 0) {
+      diag_error(s.diag, DIAG_USAGE, NULL, "--fp wants fast or strict, not '%.60s'", fp);
+    } else if (session_target(&s)) {
+      code = command_run(&s);
+    }
+    if (option_flag(&s.opt.time_passes)) print_timings(&s);
+  }
+  if (fflush(stdout) != 0 && code == 0) code = 4;
+  arena_free(s.arena);
+  return code;
+}

@@ -1,0 +1,251 @@
+// Shared steps of the commands; see session.h.
+#include "frontend/driver/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "frontend/onnx.h"
+#include "ir/text.h"
+#include "ir/verify.h"
+#include "runtime/qcc_rt.h"
+
+double session_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+bool session_target(Session *s) {
+  const char *name = option_text(&s->opt.target, "native");
+  s->target = target_by_name(name);
+  if (!s->target)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "no target named '%.60s'; --list-targets shows all", name);
+  return true;
+}
+
+static bool parse_dims(Session *s, const char *text, NamedShape *out) {
+  const char *eq = strrchr(text, '=');
+  if (!eq || eq == text)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--input-shape wants NAME=1,3,8,8, not '%.100s'", text);
+  out->name = arena_printf(s->arena, "%.*s", (int)(eq - text), text);
+  for (const char *p = eq + 1; *p && out->rank < MAX_RANK;) {
+    char *end;
+    errno = 0;
+    long long v = strtoll(p, &end, 10);
+    if (end == p || errno || v < 0 || (*end && *end != ','))
+      return diag_error(s->diag, DIAG_USAGE, NULL, "--input-shape: '%.60s' is not a list of sizes", eq + 1);
+    out->dims[out->rank++] = v;
+    p = *end ? end + 1 : end;
+  }
+  return true;
+}
+
+static bool parse_dim(Session *s, const char *text, NamedDim *out) {
+  const char *eq = strrchr(text, '=');
+  char *end = NULL;
+  long long v = eq ? strtoll(eq + 1, &end, 10) : -1;
+  if (!eq || eq == text || end == eq + 1 || *end || v < 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--dim wants NAME=NUMBER, not '%.100s'", text);
+  *out = (NamedDim){arena_printf(s->arena, "%.*s", (int)(eq - text), text), v};
+  return true;
+}
+
+static bool import_options(Session *s, OnnxOptions *o) {
+  *o = onnx_options_default();
+  for (uint32_t i = 0; i < s->opt.dim.n; i++) {
+    NamedDim d;
+    if (!parse_dim(s, s->opt.dim.at[i], &d)) return false;
+    vec_push(s->arena, &o->dims, d);
+  }
+  for (uint32_t i = 0; i < s->opt.input_shape.n; i++) {
+    NamedShape shape = {0};
+    if (!parse_dims(s, s->opt.input_shape.at[i], &shape)) return false;
+    vec_push(s->arena, &o->shapes, shape);
+  }
+  for (uint32_t i = 0; i < s->opt.bind.n; i++) {
+    const char *text = s->opt.bind.at[i], *eq = strchr(text, '=');
+    if (!eq || eq == text || !eq[1])
+      return diag_error(s->diag, DIAG_USAGE, NULL, "--bind wants NAME=FILE, not '%.100s'", text);
+    NamedFile f = {arena_printf(s->arena, "%.*s", (int)(eq - text), text), eq + 1};
+    vec_push(s->arena, &o->binds, f);
+  }
+  const char *external = option_text(&s->opt.external_data, "on");
+  if (strcmp(external, "on") != 0 && strcmp(external, "off") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--external-data wants on or off, not '%.60s'", external);
+  o->external_data = strcmp(external, "on") == 0;
+  return true;
+}
+
+static bool ends_with(const char *s, const char *tail) {
+  size_t n = strlen(s), k = strlen(tail);
+  return n >= k && strcmp(s + n - k, tail) == 0;
+}
+
+static char *file_read(Session *s, const char *path, size_t *n) {
+  FILE *f = fopen(path, "rbe");
+  struct stat st;
+  if (!f || fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > INT64_C(1) << 31) {
+    diag_error(s->diag, DIAG_IO, NULL, "can't read '%.200s': %s", path,
+               f ? "not a regular file below 2 GiB" : strerror(errno));
+    if (f) fclose(f);
+    return NULL;
+  }
+  char *text = arena_alloc(s->arena, (size_t)st.st_size + 1);
+  *n = fread(text, 1, (size_t)st.st_size, f);
+  fclose(f);
+  return text;
+}
+
+bool session_load(Session *s) {
+  if (!s->opt.file) return diag_error(s->diag, DIAG_USAGE, NULL, "no input file; `qcc --help` shows how to call it");
+  if (ends_with(s->opt.file, ".qir")) {
+    size_t n;
+    char *text = file_read(s, s->opt.file, &n);
+    if (text) s->m = parse_module(s->arena, s->diag, s->opt.file, text, n);
+    return s->m && verify_module(s->m);
+  }
+  OnnxOptions o;
+  if (!import_options(s, &o)) return false;
+  s->m = onnx_import(s->arena, s->diag, s->opt.file, &o);
+  return s->m != NULL;
+}
+
+static void progress_line(void *ctx, const char *pass, uint32_t done, uint32_t total) {
+  Session *s = ctx;
+  if (!s->terminal || session_now() - s->start < 1.0) return;
+  fprintf(stderr, "\r\033[K[%u/%u] %s", done + 1, total, pass);
+  fflush(stderr);
+}
+
+static void progress_clear(const Session *s) {
+  if (s->terminal && session_now() - s->start >= 1.0) fprintf(stderr, "\r\033[K");
+}
+
+const char *session_pipeline(const Session *s) { return option_text(&s->opt.passes, pipeline_default); }
+
+bool session_passes(Session *s, const char *pipeline) {
+  RunOptions run = {
+      .verify_each = option_flag(&s->opt.verify_each),
+      .print_after = option_text(&s->opt.print_after, NULL),
+      .print_to = stderr,
+      .replay_path = "qcc-replay.qir",
+      .progress = progress_line,
+      .progress_ctx = s,
+  };
+  PassTimings timings = {0};
+  bool ok = pipeline_run(s->m, s->target, pipeline, &s->pass_opt, &run, s->arena, &timings);
+  for (uint32_t i = 0; i < timings.n; i++) vec_push(s->arena, &s->timings, timings.at[i]);
+  return ok;
+}
+
+bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
+  StrBuf info;
+  strbuf_init(&info, s->arena);
+  report_json(s, &info);
+  EmitOptions emit = {.name = s->name, .info_json = strbuf_str(&info), .pic = true};
+  if (s->terminal) progress_line(s, "code generation", 0, 1);
+  double start = session_now();
+  bool ok = backend_emit(s->m, s->target, &emit, kind, false, out);
+  PassTiming timing = {"emit", session_now() - start, 0};
+  vec_push(s->arena, &s->timings, timing);
+  progress_clear(s);
+  return ok;
+}
+
+bool session_compile(Session *s, ObjectBytes *out) {
+  if (!session_passes(s, session_pipeline(s))) return false;
+  if (!s->m->program)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "the pipeline does not contain 'lower': there is nothing to emit");
+  return session_emit(s, EMIT_OBJECT, out);
+}
+
+// ---- files
+
+static bool file_fail(Session *s, const char *what, const char *path) {
+  return diag_error(s->diag, DIAG_IO, NULL, "can't %s '%.200s': %s", what, path, strerror(errno));
+}
+
+static bool write_all(int fd, const char *at, size_t n) {
+  while (n) {
+    ssize_t k = write(fd, at, n);
+    if (k < 0 && errno == EINTR) continue;
+    if (k <= 0) return false;
+    at += k;
+    n -= (size_t)k;
+  }
+  return true;
+}
+
+static bool temp_write(Session *s, const OutFile *f, char **temp) {
+  *temp = arena_printf(s->arena, "%s.XXXXXX", f->path);
+  int fd = mkstemp(*temp);
+  if (fd < 0) {
+    *temp = NULL;
+    return file_fail(s, "create a file beside", f->path);
+  }
+  mode_t mask = umask(0);
+  umask(mask);
+  bool ok = write_all(fd, f->bytes, f->n) && fchmod(fd, 0666 & ~mask) == 0 && fsync(fd) == 0;
+  int error = errno;
+  ok &= close(fd) == 0;
+  if (!error) error = errno;
+  errno = error;
+  return ok || file_fail(s, "write", f->path);
+}
+
+bool write_files(Session *s, const OutFile *files, uint32_t n) {
+  char **temps = NEW_ARRAY(s->arena, char *, n);
+  bool ok = true;
+  for (uint32_t i = 0; i < n && ok; i++) {
+    struct stat st;
+    if (stat(files[i].path, &st) == 0 && !S_ISREG(st.st_mode))
+      ok = diag_error(s->diag, DIAG_IO, NULL, "'%.200s' is not a regular file", files[i].path);
+    else
+      ok = temp_write(s, &files[i], &temps[i]);
+  }
+  for (uint32_t i = 0; i < n && ok; i++) {
+    ok = rename(temps[i], files[i].path) == 0 || file_fail(s, "rename to", files[i].path);
+    if (ok) temps[i] = NULL;
+  }
+  for (uint32_t i = 0; i < n; i++)
+    if (temps[i]) unlink(temps[i]);
+  return ok;
+}
+
+// ---- a model in this process
+
+static void *buffer_new(uint64_t bytes) {
+  void *p = NULL;
+  if (posix_memalign(&p, 64, bytes ? (bytes + 63) / 64 * 64 : 64) != 0)
+    qcc_bug("out of memory for a buffer of the model");
+  memset(p, 0, bytes ? (bytes + 63) / 64 * 64 : 64);
+  return p;
+}
+
+bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded *out) {
+  *out = (Loaded){.jit = jit_load(object, name, s->diag)};
+  if (!out->jit) return false;
+  const qcc_model *model = out->model = jit_model(out->jit);
+  out->workspace = buffer_new(model->workspace_size(NULL));
+  out->inputs = NEW_ARRAY(s->arena, void *, model->n_inputs + 1);
+  out->outputs = NEW_ARRAY(s->arena, void *, model->n_outputs + 1);
+  for (uint32_t i = 0; i < model->n_inputs; i++) out->inputs[i] = buffer_new(model->inputs[i].bytes);
+  for (uint32_t i = 0; i < model->n_outputs; i++) out->outputs[i] = buffer_new(model->outputs[i].bytes);
+  int status = model->init(out->workspace);
+  if (status != 0)
+    return diag_error(s->diag, DIAG_UNSUPPORTED, NULL, "the model does not run on this CPU: %s",
+                      qcc_status_text(status));
+  return true;
+}
+
+void loaded_free(Loaded *l) {
+  for (uint32_t i = 0; l->model && i < l->model->n_inputs; i++) free(l->inputs[i]);
+  for (uint32_t i = 0; l->model && i < l->model->n_outputs; i++) free(l->outputs[i]);
+  free(l->workspace);
+  if (l->jit) jit_free(l->jit);
+}

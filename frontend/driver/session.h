@@ -1,0 +1,61 @@
+// One run of the compiler: what all commands share, from the file to the loaded model.
+#ifndef QCC_FRONTEND_DRIVER_SESSION_H
+#define QCC_FRONTEND_DRIVER_SESSION_H
+
+#include "backends/backend.h"
+#include "frontend/driver/options.h"
+#include "passes/pass.h"
+
+typedef struct Session {
+  Arena *arena;
+  Diag *diag;
+  Options opt;
+  const Target *target;
+  Module *m;
+  PassOptions pass_opt;
+  PassTimings timings;
+  const char *name;  // symbol prefix
+  double start;      // seconds, for progress
+  bool terminal;     // progress lines go to a terminal
+} Session;
+
+double session_now(void);
+bool session_target(Session *s);                        // from --target
+bool session_load(Session *s);                          // model or IR text into s->m
+bool session_passes(Session *s, const char *pipeline);  // runs passes on s->m
+const char *session_pipeline(const Session *s);         // --passes or the default
+// Emits s->m's program. The info JSON of the model is made here.
+bool session_emit(Session *s, EmitKind kind, ObjectBytes *out);
+bool session_compile(Session *s, ObjectBytes *out);  // passes and emission of an object
+
+// Writes all files or none: temporaries in the same folder, then renames in order.
+typedef struct OutFile {
+  const char *path;
+  const void *bytes;
+  size_t n;
+} OutFile;
+bool write_files(Session *s, const OutFile *files, uint32_t n);
+
+// A model ready to be called in this process, with buffers for its interface.
+typedef struct Loaded {
+  Jit *jit;
+  const struct qcc_model *model;
+  void *workspace;
+  void **inputs, **outputs;  // allocated with malloc, aligned to 64
+} Loaded;
+bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded *out);
+void loaded_free(Loaded *l);
+
+int cmd_compile(Session *s);
+int cmd_run(Session *s);
+int cmd_verify(Session *s);
+int cmd_bench(Session *s);
+int cmd_inspect(Session *s);
+int cmd_opt(Session *s);
+
+// report.c
+void report_text(Session *s, StrBuf *out);
+void report_json(Session *s, StrBuf *out);
+void json_string(StrBuf *out, const char *text);
+
+#endif
