@@ -172,7 +172,7 @@ void columns_fill(KBuild *b, const Columns *c, KBuf *acc, KExpr *value) {
 }
 
 void columns_over(KBuild *b, const Columns *c, uint32_t rank, const int64_t *dims, ColumnFn *fn, void *ctx) {
-  Affine k[MAX_RANK];
+  Affine k[MAX_RANK] = {0};
   for (uint32_t i = 0; i < rank; i++) k[i] = aff_var(kb_for(b, "k", 0, dims[i], 1, FOR_SEQ));
   columns_each(b, c, k, fn, ctx);
   for (uint32_t i = 0; i < rank; i++) kb_end(b);
