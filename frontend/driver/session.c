@@ -150,7 +150,7 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
   EmitOptions emit = {.name = s->name, .info_json = strbuf_str(&info), .pic = true};
   if (s->terminal) progress_line(s, "code generation", 0, 1);
   double start = session_now();
-  bool ok = backend_emit(s->m, s->target, &emit, kind, false, out);
+  bool ok = backend_emit(s->m, s->target, &emit, kind, s->in_process, out);
   PassTiming timing = {"emit", session_now() - start, 0};
   vec_push(s->arena, &s->timings, timing);
   progress_clear(s);
