@@ -17,6 +17,7 @@ typedef struct Session {
   const char *name;  // symbol prefix
   double start;      // seconds, for progress
   bool terminal;     // progress lines go to a terminal
+  bool in_process;   // emit without a child process (tests that fork themselves)
 } Session;
 
 double session_now(void);

@@ -14,7 +14,7 @@
 #include "tests/support/case.h"
 
 typedef struct Row {
-  char name[160], expect[16], abs[24], rel[24], bind[200];
+  char name[256], expect[16], abs[24], rel[24], bind[200];
 } Row;
 
 static bool row_read(const char *line, Row *r) {
