@@ -1,0 +1,99 @@
+#!/bin/sh
+# Sets up, builds and tests everything. The last line counts every test: "N passed, N failed".
+#
+#   sh tests/run.sh            all of it
+#   sh tests/run.sh quick      unit and golden tests of the sanitized build only
+#
+# The wide suites are read from $QCC_SHARED (default ../shared). Without it the small cases of the repository are run; with
+# CI=true its absence is a failure.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$(pwd)
+. cmake/setup.sh
+qcc_setup || exit 1
+
+shared=${QCC_SHARED:-$root/../shared}
+[ -d "$shared" ] && shared=$(cd "$shared" && pwd)
+export QCC_SHARED="$shared"
+jobs=$(nproc)
+passed=0
+failed=0
+log=$root/build/test-logs
+mkdir -p "$log"
+
+# step NAME COMMAND...: runs it, adds up its closing line "N passed, N failed" (or ctest's), shows the tail when it fails.
+step() {
+  name=$1
+  shift
+  start=$(date +%s)
+  "$@" >"$log/$name.log" 2>&1
+  code=$?
+  line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log/$name.log" | tail -n 1)
+  if [ -n "$line" ]; then
+    good=$(echo "$line" | sed -E 's/^([0-9]+) passed.*/\1/')
+    bad=$(echo "$line" | sed -E 's/^[0-9]+ passed, ([0-9]+) failed.*/\1/')
+  else
+    line=$(grep -E 'tests passed, [0-9]+ tests? failed out of' "$log/$name.log" | tail -n 1)
+    if [ -n "$line" ]; then
+      bad=$(echo "$line" | sed -E 's/.*, ([0-9]+) tests? failed out of ([0-9]+).*/\1/')
+      good=$(echo "$line" | sed -E 's/.*, ([0-9]+) tests? failed out of ([0-9]+).*/\2/')
+      good=$((good - bad))
+    else
+      good=0
+      bad=0
+      [ $code -eq 0 ] && good=1
+    fi
+  fi
+  [ $code -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+  passed=$((passed + good))
+  failed=$((failed + bad))
+  printf '%-22s %5d passed %5d failed  %4ds\n' "$name" "$good" "$bad" "$(($(date +%s) - start))"
+  [ "$bad" -ne 0 ] && grep -E 'FAIL|WRONG|CRASH|Failed|\*\*\*|error' "$log/$name.log" | head -n 40
+  return 0
+}
+
+finish() {
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ]
+  exit
+}
+
+build() {
+  cmake --preset "$1" >"$log/build-$1.log" 2>&1 && cmake --build --preset "$1" -j "$jobs" >>"$log/build-$1.log" 2>&1 && return 0
+  tail -n 40 "$log/build-$1.log"
+  failed=$((failed + 1))
+  finish
+}
+
+build dev
+step unit-and-golden ctest --preset dev -j "$jobs"
+[ "${1:-}" = quick ] && finish
+build release
+bin=$root/build/release/tests
+step includes sh tests/includes.sh
+step object sh tests/object/object.sh "$root/build/release"
+step examples sh examples/quickstart.sh
+
+if [ -d "$shared/suites" ]; then
+  data=$root/build/suites
+  mkdir -p "$data"
+  [ -d "$data/onnx" ] || tar -xJf "$shared/suites/onnx-1.22-backend-data.tar.xz" -C "$data"
+  for archive in "$shared"/suites/generated/*.tar.xz; do
+    folder=$data/$(basename "$archive" .tar.xz)
+    [ -d "$folder" ] || { mkdir -p "$folder.part" && tar -xJf "$archive" -C "$folder.part" && mv "$folder.part" "$folder"; }
+  done
+  step conformance "$bin/conformance" "$shared/suites/onnx-1.22-cases.tsv" "$data/onnx/backend/test/data" \
+    tests/conformance/expected.tsv --jobs "$jobs"
+  step generated-100 "$bin/models" tests/models/generated.tsv "$data/generated-100" --jobs "$jobs"
+  step generated-nnsmith "$bin/models" tests/models/generated.tsv "$data/nnsmith-40" --jobs "$jobs"
+  step real-models "$bin/models" tests/models/real.tsv "$shared/suites/real-models" --jobs "$jobs"
+  step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
+  step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"
+  step hostile sh tests/hostile/hostile.sh "$root/build/release" "$shared/suites/hostile"
+elif [ "${CI:-}" = true ]; then
+  echo "FAIL: the shared suites are not at $shared"
+  failed=$((failed + 1))
+else
+  echo "skipped: needs the shared suites at $shared"
+fi
+finish
