@@ -87,6 +87,14 @@ Value *const_generated(Module *m, const Type *t, ConstGen gen, double splat, uin
   return const_add(m, (Const){.type = t, .gen = gen, .seed = seed}, name);
 }
 
+void const_rename(Module *m, Const *c, const char *name) {
+  Map *index = m->const_index;
+  if (map_get_str(index, name)) return;
+  map_set_str(index, c->name, NULL);
+  c->name = c->value.name = intern(m->names, name);
+  map_set_str(index, c->name, c);
+}
+
 // splitmix64 (Steele, Lea, Flood 2014): a counter-based generator, the same on every machine.
 static uint64_t splitmix(uint64_t *state) {
   uint64_t z = (*state += UINT64_C(0x9E3779B97F4A7C15));

@@ -170,6 +170,7 @@ Value *const_borrowed(Module *m, const Type *t, const void *bytes, const char *n
 Value *const_splat(Module *m, const Type *t, double v);
 Value *const_splat_int(Module *m, const Type *t, int64_t v);
 Value *const_generated(Module *m, const Type *t, ConstGen gen, double splat, uint64_t seed, const char *name);
+void const_rename(Module *m, Const *c, const char *name);  // no effect when another constant has that name
 // Packed bytes of the constant (generators are materialised once, in the module arena).
 const void *const_data(Module *m, Const *c);
 bool value_is_const(const Value *v);

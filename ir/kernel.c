@@ -204,6 +204,13 @@ Kernel *program_kernel(Program *p, Kernel *k) {
   return k;
 }
 
+void program_add_kernel(Program *p, Kernel *k) {
+  IndexedProgram *ip = (IndexedProgram *)p;
+  k->id = p->kernels.n;
+  vec_push(p->module->arena, &p->kernels, k);
+  map_set_str(ip->by_name, k->name, k);
+}
+
 Step *program_step(Program *p, Kernel *k, uint32_t n_args, PBuf *const *args, const Op *op) {
   QCC_CHECK(n_args == k->n_params, "step: kernel %s takes %u buffers, got %u", k->name, k->n_params, n_args);
   Step s = {.kernel = k, .n_args = n_args, .op = op, .loc = op ? op->loc : k->loc, .strategy = "loop"};

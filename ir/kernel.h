@@ -50,7 +50,7 @@ struct KExpr {
     struct {
       double f;
       int64_t i;
-    };             // CONST: f for float types, i for integer types and bool
+    };  // CONST: f for float types, i for integer types and bool
     Affine index;  // INDEX: an affine value as i64
     KVar *var;     // VAR: a let variable
     struct {
@@ -167,6 +167,8 @@ PBuf *program_buf(Program *p, PBufKind kind, const char *name, const Type *t);
 PBuf *pbuf_root(PBuf *b, int64_t *offset);  // follows alias_of, adds up the offsets
 // Adds the kernel unless an equal one (same text but for its name) is there; returns the one to call.
 Kernel *program_kernel(Program *p, Kernel *k);
+// Adds a kernel under its own name, which no other has, without looking for an equal one (the text parser).
+void program_add_kernel(Program *p, Kernel *k);
 Step *program_step(Program *p, Kernel *k, uint32_t n_args, PBuf *const *args, const Op *op);
 
 Kernel *kernel_clone(Module *m, const Kernel *k);
