@@ -32,6 +32,7 @@ typedef struct NodeCtx {
   OnnxAttrs *attrs;
   OnnxImporter *importer;
   const OnnxOptions *opt;
+  const struct OnnxRow *row;  // set by onnx_row
 } NodeCtx;
 
 typedef bool OnnxImportFn(NodeCtx *c);
@@ -82,10 +83,13 @@ bool node_need_static(NodeCtx *c, const Value *v, const char *what);    // else 
 bool node_axis(NodeCtx *c, int64_t axis, int64_t rank, uint32_t *out);  // negative counts from the end
 
 // ---- building (onnx_node.c). A NULL result means a diagnostic was given.
-Op *node_op(NodeCtx *c, OpKind kind, uint32_t n_in, Value *const *in);       // then set attributes, then node_done
-Value *node_done(NodeCtx *c, Op *op);                                        // infers, folds; result 0
-bool node_done_all(NodeCtx *c, Op *op, Value **results);                     // infers, folds; all results
-Value *node_emit(NodeCtx *c, OpKind kind, uint32_t n_in, Value *const *in);  // node_op and node_done
+Op *node_op(NodeCtx *c, OpKind kind, uint32_t n_in, Value *const *in);  // then set attributes, then node_done
+Value *node_done(NodeCtx *c, Op *op);                                   // infers, folds; result 0
+bool node_done_all(NodeCtx *c, Op *op, Value **results);                // infers, folds; all results
+// A type after its rank and size are checked; NULL after a diagnostic.
+const Type *node_type(NodeCtx *c, DType t, uint32_t rank, const int64_t *dims);
+Value *node_given(NodeCtx *c, Op *op, DType t, uint32_t rank, const int64_t *dims);  // node_done with a stated type
+Value *node_emit(NodeCtx *c, OpKind kind, uint32_t n_in, Value *const *in);          // node_op and node_done
 Value *node_emit1(NodeCtx *c, OpKind kind, Value *x);
 Value *node_emit2(NodeCtx *c, OpKind kind, Value *x, Value *y);
 Value *node_emit3(NodeCtx *c, OpKind kind, Value *x, Value *y, Value *z);
@@ -94,6 +98,12 @@ Value *node_transpose(NodeCtx *c, Value *x, uint32_t rank, const int64_t *perm);
 Value *node_expand(NodeCtx *c, Value *x, uint32_t rank, const int64_t *dims);
 Value *node_cast(NodeCtx *c, Value *x, DType t);  // x itself when it has that type
 Value *node_scalar(NodeCtx *c, DType t, double v);
+// y[i] = x[starts + i * steps] with `counts` elements per axis; steps NULL: all 1. x itself when nothing is cut.
+Value *node_slice(NodeCtx *c, Value *x, const int64_t *starts, const int64_t *steps, const int64_t *counts);
+Value *node_concat(NodeCtx *c, uint32_t n, Value *const *in, int64_t axis);
+Value *node_reduce(NodeCtx *c, Value *x, EnumValue op, uint32_t n, const int64_t *axes, bool keepdims);
+Value *node_matmul(NodeCtx *c, Value *a, Value *b, Value *bias, bool trans_a, bool trans_b);
+Value *node_iota(NodeCtx *c, int64_t n);                     // i64[n] constant 0, 1, ...
 Value *node_ints(NodeCtx *c, uint32_t n, const int64_t *v);  // i64[n] constant
 bool node_result(NodeCtx *c, Value *v);                      // c->out[0] = v; false when v is NULL
 
