@@ -247,7 +247,7 @@ static bool parse_const_value(Parser *p, const Type *t, const char *name, Value 
   if (parse_at_name(p, "hash"))
     return parse_expected(p, "data; 'hash' only stands for the bytes of a constant too large to print");
   if (!parse_at(p, '[')) return parse_expected(p, "splat, iota, rand or '['");
-  void *bytes;
+  void *bytes = NULL;
   if (!parse_list(p, t, &bytes)) return false;
   *v = const_borrowed(p->m, t, bytes, name);
   return true;
