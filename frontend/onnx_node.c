@@ -66,7 +66,7 @@ const OnnxRow *onnx_row(NodeCtx *c) {
     return NULL;
   }
   for (uint32_t i = 0; i < r->min_in; i++)
-    if (!c->in[i]) {
+    if (!c->in_names[i][0]) {  // a named input without a value was reported where it failed
       node_refuse(c, "input %u is missing", i);
       return NULL;
     }

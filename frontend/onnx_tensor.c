@@ -265,6 +265,9 @@ static bool read_external(Reader *r) {
   if (ref.length && !read_number(ref.length, &length))
     return refuse(r, "%s: external data length '%s' is no number", r->what, str_escape(arena, ref.length, 64));
   if (length != need) return length_fault(r, "external data", length, "bytes", need);
+  if (offset > UINT64_MAX - length)
+    return refuse(r, "%s: external data offset %s and length %llu wrap", r->what, ref.offset,
+                  (unsigned long long)length);
   const ExternalFile *f = external_open(&r->store->dir, arena, r->store->m->diag, r->loc, r->what, ref.location);
   if (!f) return false;
   if (length > f->size || offset > f->size - length)
