@@ -127,7 +127,10 @@ static bool cast_to(NodeCtx *c, DType t) {
     return node_unsupported(c, "conversion to %s without saturation", name);
   attr_ignore(c, "saturate");
   if (strcmp(attr_str(c, "round_mode", "up"), "up") != 0) return node_unsupported(c, "round_mode other than up");
-  return node_result(c, node_cast(c, c->in[0], t));
+  Value *x = c->in[0];
+  // Floats outside a 2-bit or 4-bit integer wrap: ONNX converts by way of a byte.
+  if (dtype_is_int(t) && dtype_info(t)->bits < 8 && dtype_is_float(x->type->dtype)) x = node_cast(c, x, DT_I8);
+  return node_result(c, x ? node_cast(c, x, t) : NULL);
 }
 
 bool import_cast(NodeCtx *c) {
