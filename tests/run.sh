@@ -89,7 +89,7 @@ if [ -d "$shared/suites" ]; then
   step real-models "$bin/models" tests/models/real.tsv "$shared/suites/real-models" --jobs "$jobs"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"
-  step hostile sh tests/hostile/hostile.sh "$root/build/release" "$shared/suites/hostile"
+  step hostile "$bin/hostile" manifest "$root/build/release/qcc"
 elif [ "${CI:-}" = true ]; then
   echo "FAIL: the shared suites are not at $shared"
   failed=$((failed + 1))
