@@ -44,7 +44,7 @@ void columns_over(KBuild *b, const Columns *c, uint32_t rank, const int64_t *dim
 typedef struct AxisView {
   int64_t outer, n, inner;
 } AxisView;
-AxisView axis_view(const Type *t, int64_t axis);
+AxisView lower_axis_view(const Type *t, int64_t axis);
 
 // Calls fn for tiles that cover `count` results: one loop over full tiles, par when `par`, then the rest. `first` is
 // the number of the tile's first result.

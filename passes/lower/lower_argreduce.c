@@ -77,7 +77,7 @@ static void emit_row(Arg *a, KBuild *b) {
 
 bool lower_argreduce(LowerCtx *ctx, const Op *op) {
   const Type *t = op_in(op, 0)->type;
-  Arg a = {.t = lower_compute_type(t->dtype), .v = axis_view(t, op_int(op, A_ARGREDUCE_axis))};
+  Arg a = {.t = lower_compute_type(t->dtype), .v = lower_axis_view(t, op_int(op, A_ARGREDUCE_axis))};
   a.last = op_bool(op, A_ARGREDUCE_last);
   bool max = op_enum(op, A_ARGREDUCE_op) == REDUCE_MAX;
   a.better = a.last ? (max ? KOP_GE : KOP_LE) : (max ? KOP_GT : KOP_LT);

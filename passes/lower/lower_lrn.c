@@ -104,7 +104,7 @@ static void lrn_row(void *ctx, KBuild *b, Affine x0) {
 
 bool lower_lrn(LowerCtx *ctx, const Op *op) {
   const Type *t = op_in(op, 0)->type;
-  Lrn l = {.ctx = ctx, .t = lower_compute_type(t->dtype), .v = axis_view(t, op_int(op, A_LRN_axis))};
+  Lrn l = {.ctx = ctx, .t = lower_compute_type(t->dtype), .v = lower_axis_view(t, op_int(op, A_LRN_axis))};
   l.size = op_int(op, A_LRN_size);
   l.before = (l.size - 1) / 2;
   l.alpha = op_float(op, A_LRN_alpha);

@@ -221,7 +221,7 @@ static bool norm_emit(Norm *n, const Op *op) {
 
 // x as [n, before, channels, inner] around the channel axis.
 static void around_channels(Norm *n, const Type *t, int64_t axis, int64_t groups) {
-  AxisView v = axis_view(t, axis);
+  AxisView v = lower_axis_view(t, axis);
   n->n = axis > 0 ? t->dims[0] : 1;
   n->before = n->n ? v.outer / n->n : 0;
   n->groups = groups;
