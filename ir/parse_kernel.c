@@ -540,7 +540,8 @@ static bool parse_pbuf(ProgramParse *pp, PBufKind kind) {
   map_set_str(pp->bufs, name.text, b);
   b->index = (uint32_t)index;
   if (parse_take_name(p, "bytes") && !parse_size(p, &b->bytes)) return false;
-  if (kind == PBUF_CONST && (!parse_want(p, '=', "'='") || !parse_pbuf_const(pp, b))) return false;
+  if (kind == PBUF_CONST && !parse_at_name(p, "in") && (!parse_want(p, '=', "'=' or in") || !parse_pbuf_const(pp, b)))
+    return false;
   PBufDecl d = {.buf = b};
   if (parse_take_name(p, "in")) {
     d.alias = p->tok;
@@ -565,6 +566,10 @@ static bool resolve_aliases(ProgramParse *pp) {
       if (b == d->buf || ++depth > ALIAS_DEPTH)
         return parse_error(pp->p, &d->alias, "%%%s lives in itself", d->buf->name);
     d->buf->alias_of = of;
+  }
+  for (uint32_t i = 0; i < pp->decls.n; i++) {
+    PBuf *b = pp->decls.at[i].buf;
+    if (b->kind == PBUF_CONST) b->constant = pbuf_root(b, NULL)->constant;
   }
   return true;
 }

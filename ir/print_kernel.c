@@ -325,7 +325,7 @@ static void put_pbuf(StrBuf *out, const Program *p, const PBuf *b, const char *c
   strbuf_puts(out, ": ");
   print_type(out, p->module->types, b->type);
   if (b->bytes != type_bytes(b->type)) strbuf_printf(out, " bytes %lld", (long long)b->bytes);
-  if (b->constant) {
+  if (b->constant && !b->alias_of) {
     strbuf_puts(out, " = ");
     print_name(out, '@', b->constant->name);
   }
