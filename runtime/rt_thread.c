@@ -1,0 +1,155 @@
+// A small thread pool behind qcc_exec.
+//
+// One job at a time: parallel_for publishes {task, arg, n} under a new generation number, wakes the workers, and takes
+// part itself. Indices are claimed from one atomic counter whose upper half holds the generation, so a worker that is
+// late for a job can never claim an index of the next one. Workers spin briefly (the kernels of one network follow each
+// other within microseconds) and then sleep on a condition variable. No lock is held while a task runs. A child made
+// by fork has no workers; it must make its own pool.
+#include "runtime/qcc_rt.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#define SPIN_ROUNDS 4000
+
+struct qcc_pool {
+  qcc_exec exec;
+  pthread_mutex_t busy;    // held by the caller of parallel_for
+  pthread_mutex_t lock;    // guards sleeping and `stop`
+  pthread_cond_t wake;     // a new generation or stop
+  pthread_cond_t done;     // `left` became 0
+  _Atomic uint64_t claim;  // generation << 32 | next index
+  _Atomic uint32_t n;      // indices of the current job
+  _Atomic uint32_t left;   // indices not finished
+  _Atomic bool stop;
+  _Atomic(void (*)(void *, uint32_t)) task;
+  _Atomic(void *) arg;
+  uint32_t n_workers;
+  pthread_t workers[];
+};
+
+static void cpu_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Runs indices of generation `generation` until none is left. The job's fields are read only after a successful claim:
+// the job cannot end, hence not change, while a claimed index is unfinished.
+static void run_claimed(qcc_pool *p, uint32_t generation) {
+  for (;;) {
+    uint64_t at = atomic_load_explicit(&p->claim, memory_order_acquire);
+    if ((uint32_t)(at >> 32) != generation || (uint32_t)at >= atomic_load(&p->n)) return;
+    if (!atomic_compare_exchange_weak(&p->claim, &at, at + 1)) continue;
+    void (*task)(void *, uint32_t) = atomic_load(&p->task);
+    task(atomic_load(&p->arg), (uint32_t)at);
+    if (atomic_fetch_sub(&p->left, 1) == 1) {
+      pthread_mutex_lock(&p->lock);
+      pthread_cond_broadcast(&p->done);
+      pthread_mutex_unlock(&p->lock);
+    }
+  }
+}
+
+static uint32_t generation_of(qcc_pool *p) { return (uint32_t)(atomic_load(&p->claim) >> 32); }
+
+// Waits for a generation other than `seen`; false when the pool ends.
+static bool await_job(qcc_pool *p, uint32_t seen) {
+  for (int i = 0; i < SPIN_ROUNDS; i++) {
+    if (atomic_load(&p->stop)) return false;
+    if (generation_of(p) != seen) return true;
+    cpu_relax();
+  }
+  pthread_mutex_lock(&p->lock);
+  while (!atomic_load(&p->stop) && generation_of(p) == seen) pthread_cond_wait(&p->wake, &p->lock);
+  pthread_mutex_unlock(&p->lock);
+  return !atomic_load(&p->stop);
+}
+
+static void *worker_main(void *arg) {
+  qcc_pool *p = arg;
+  uint32_t seen = 0;
+  while (await_job(p, seen)) {
+    seen = generation_of(p);
+    run_claimed(p, seen);
+  }
+  return NULL;
+}
+
+static void await_done(qcc_pool *p) {
+  for (int i = 0; i < SPIN_ROUNDS; i++) {
+    if (atomic_load(&p->left) == 0) return;
+    cpu_relax();
+  }
+  pthread_mutex_lock(&p->lock);
+  while (atomic_load(&p->left) != 0) pthread_cond_wait(&p->done, &p->lock);
+  pthread_mutex_unlock(&p->lock);
+}
+
+static void pool_parallel_for(void *ctx, void (*task)(void *, uint32_t), void *arg, uint32_t n) {
+  qcc_pool *p = ctx;
+  if (n == 0) return;
+  if (n == 1 || p->n_workers == 0) {
+    for (uint32_t i = 0; i < n; i++) task(arg, i);
+    return;
+  }
+  pthread_mutex_lock(&p->busy);
+  uint32_t generation = generation_of(p) + 1;
+  // Close the old generation before the fields change: no worker can claim while the index is past the end.
+  atomic_store(&p->claim, (uint64_t)generation << 32 | UINT32_MAX);
+  atomic_store(&p->task, task);
+  atomic_store(&p->arg, arg);
+  atomic_store(&p->n, n);
+  atomic_store(&p->left, n);
+  generation++;
+  pthread_mutex_lock(&p->lock);
+  atomic_store(&p->claim, (uint64_t)generation << 32);
+  pthread_cond_broadcast(&p->wake);
+  pthread_mutex_unlock(&p->lock);
+  run_claimed(p, generation);
+  await_done(p);
+  pthread_mutex_unlock(&p->busy);
+}
+
+static void pool_stop(qcc_pool *p) {
+  pthread_mutex_lock(&p->lock);
+  atomic_store(&p->stop, true);
+  pthread_cond_broadcast(&p->wake);
+  pthread_mutex_unlock(&p->lock);
+  for (uint32_t i = 0; i < p->n_workers; i++) pthread_join(p->workers[i], NULL);
+}
+
+qcc_pool *qcc_pool_new(uint32_t threads) {
+  if (threads == 0) threads = 1;
+  if (threads > 1024) threads = 1024;
+  qcc_pool *p = calloc(1, sizeof *p + (threads - 1) * sizeof p->workers[0]);
+  if (!p) return NULL;
+  p->exec = (qcc_exec){.ctx = p, .threads = threads, .parallel_for = pool_parallel_for};
+  pthread_mutex_init(&p->busy, NULL);
+  pthread_mutex_init(&p->lock, NULL);
+  pthread_cond_init(&p->wake, NULL);
+  pthread_cond_init(&p->done, NULL);
+  for (; p->n_workers + 1 < threads; p->n_workers++) {
+    if (pthread_create(&p->workers[p->n_workers], NULL, worker_main, p) != 0) {
+      qcc_pool_free(p);
+      return NULL;
+    }
+  }
+  return p;
+}
+
+const qcc_exec *qcc_pool_exec(qcc_pool *pool) { return pool ? &pool->exec : NULL; }
+
+void qcc_pool_free(qcc_pool *pool) {
+  if (!pool) return;
+  pool_stop(pool);
+  pthread_cond_destroy(&pool->done);
+  pthread_cond_destroy(&pool->wake);
+  pthread_mutex_destroy(&pool->lock);
+  pthread_mutex_destroy(&pool->busy);
+  free(pool);
+}
