@@ -15,6 +15,8 @@ typedef struct EmitOptions {
   const char *name;       // symbol prefix, already mangled
   const char *info_json;  // qcc_model.info
   bool pic;
+  bool steps;          // also export int NAME_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
+  int64_t par_cycles;  // least estimated cycles of a step that is given to the caller's threads; 0: the default
 } EmitOptions;
 
 typedef struct ObjectBytes {
@@ -23,6 +25,10 @@ typedef struct ObjectBytes {
 } ObjectBytes;
 
 typedef enum EmitKind { EMIT_OBJECT, EMIT_ASM, EMIT_LL } EmitKind;
+
+// Bytes and alignment of the workspace run needs: the program's buffers behind a head of 64 bytes, which holds the mark
+// of init. Buffer b of kind WORK lies at 64 + offset.
+void backend_workspace(const Module *m, uint64_t *bytes, uint64_t *align);
 
 // Compiles the module's program. Runs in a child process with limits unless `in_process` (fuzzing). The object is
 // checked against the promises (object_check) before it is returned. False after diag_error.

@@ -1,0 +1,119 @@
+// Conversions between lane types (KOP_CAST), bit for bit as ir/keval does them.
+//
+// f16 uses the hardware where the row has it and integer arithmetic elsewhere (LLVM would call the compiler's run-time
+// library); bf16 is always integer arithmetic, because the instructions flush denormals. double -> f16/bf16 rounds
+// once: the step through float rounds to odd.
+#include "backends/llvm/llvm.h"
+
+static LV add(Emit *e, LV a, LV b) { return LLVMBuildAdd(e->b, a, b, ""); }
+static LV and_k(Emit *e, LV a, uint64_t k) { return LLVMBuildAnd(e->b, a, lv_int(LLVMTypeOf(a), k), ""); }
+static LV or_k(Emit *e, LV a, uint64_t k) { return LLVMBuildOr(e->b, a, lv_int(LLVMTypeOf(a), k), ""); }
+static LV shl_k(Emit *e, LV a, uint64_t k) { return LLVMBuildShl(e->b, a, lv_int(LLVMTypeOf(a), k), ""); }
+static LV shr_k(Emit *e, LV a, uint64_t k) { return LLVMBuildLShr(e->b, a, lv_int(LLVMTypeOf(a), k), ""); }
+static LV cmp_k(Emit *e, LLVMIntPredicate p, LV a, uint64_t k) {
+  return LLVMBuildICmp(e->b, p, a, lv_int(LLVMTypeOf(a), k), "");
+}
+static LV select3(Emit *e, LV c, LV a, LV b) { return LLVMBuildSelect(e->b, c, a, b, ""); }
+static LV resize(Emit *e, LV v, LT scalar, bool is_signed) {
+  return LLVMBuildIntCast2(e->b, v, type_like(scalar, v), is_signed, "");
+}
+
+// Half to float with integers: exponent and mantissa are shifted into place and rebased by a multiplication by 2^112,
+// which is exact and normalises denormals; infinity and NaN get the full exponent.
+static LV f16_widen_soft(Emit *e, LV x) {
+  LV w = resize(e, x, e->i32, false);
+  LV magnitude = shl_k(e, and_k(e, w, 0x7fff), 13);
+  LV scaled = LLVMBuildFMul(e->b, vary_bitcast(e, magnitude, e->f32), lv_real(type_like(e->f32, x), 0x1p112), "");
+  LV special = cmp_k(e, LLVMIntUGE, magnitude, 0x7c00u << 13);
+  LV nan = cmp_k(e, LLVMIntUGT, magnitude, 0x7c00u << 13);
+  LV bits = select3(e, special, or_k(e, magnitude, 0x7f800000), vary_bitcast(e, scaled, e->i32));
+  bits = select3(e, nan, or_k(e, bits, 0x400000), bits);
+  LV sign = shl_k(e, and_k(e, w, 0x8000), 16);
+  return vary_bitcast(e, LLVMBuildOr(e->b, bits, sign, ""), e->f32);
+}
+
+// Float to half with integers. Normal results: round the 13 low bits half to even while rebasing the exponent.
+// Denormal results: adding 0.5 lines the mantissa up with the half's lowest bit and rounds it.
+static LV f16_narrow_soft(Emit *e, LV x) {
+  LV w = vary_bitcast(e, x, e->i32);
+  LV sign = and_k(e, shr_k(e, w, 16), 0x8000);
+  LV magnitude = and_k(e, w, 0x7fffffff);
+  LV odd = and_k(e, shr_k(e, magnitude, 13), 1);
+  LV normal = shr_k(e, add(e, add(e, magnitude, odd), lv_int(LLVMTypeOf(w), 0xc8000fffu)), 13);
+  LV half = LLVMBuildFAdd(e->b, vary_bitcast(e, magnitude, e->f32), lv_real(LLVMTypeOf(x), 0.5), "");
+  LV denormal = and_k(e, vary_bitcast(e, half, e->i32), 0x7ff);
+  LV r = select3(e, cmp_k(e, LLVMIntULT, magnitude, 0x38800000), denormal, normal);
+  r = select3(e, cmp_k(e, LLVMIntUGE, magnitude, 0x477ff000), lv_int(LLVMTypeOf(w), 0x7c00), r);
+  r = select3(e, cmp_k(e, LLVMIntUGT, magnitude, 0x7f800000), lv_int(LLVMTypeOf(w), 0x7e00), r);
+  return resize(e, LLVMBuildOr(e->b, r, sign, ""), e->i16, false);
+}
+
+LV widen_half(Emit *e, DType t, LV x) {
+  if (t == DT_BF16) return vary_bitcast(e, shl_k(e, resize(e, x, e->i32, false), 16), e->f32);
+  if (!e->row->t.has_f16_convert) return f16_widen_soft(e, x);
+  LV half = vary_bitcast(e, x, LLVMHalfTypeInContext(e->ctx));
+  return LLVMBuildFPExt(e->b, half, type_like(e->f32, x), "");
+}
+
+static LV bf16_narrow(Emit *e, LV x) {
+  LV w = vary_bitcast(e, x, e->i32);
+  LV odd = and_k(e, shr_k(e, w, 16), 1);
+  LV rounded = shr_k(e, add(e, add(e, w, odd), lv_int(LLVMTypeOf(w), 0x7fff)), 16);
+  LV quiet = or_k(e, shr_k(e, w, 16), 0x40);
+  LV nan = LLVMBuildFCmp(e->b, LLVMRealUNO, x, x, "");
+  return resize(e, select3(e, nan, quiet, rounded), e->i16, false);
+}
+
+LV narrow_half(Emit *e, DType t, LV x) {
+  if (t == DT_BF16) return bf16_narrow(e, x);
+  if (!e->row->t.has_f16_convert) return f16_narrow_soft(e, x);
+  LV half = LLVMBuildFPTrunc(e->b, x, type_like(LLVMHalfTypeInContext(e->ctx), x), "");
+  return vary_bitcast(e, half, e->i16);
+}
+
+// double -> float rounded to odd: truncated towards zero, lowest bit set when anything was cut off.
+static LV f32_round_odd(Emit *e, LV x) {
+  LV near = LLVMBuildFPTrunc(e->b, x, type_like(e->f32, x), "");
+  LV back = LLVMBuildFPExt(e->b, near, LLVMTypeOf(x), "");
+  LV inexact = LLVMBuildFCmp(e->b, LLVMRealONE, back, x, "");
+  LV larger =
+      LLVMBuildFCmp(e->b, LLVMRealOGT, unary_intrinsic(e, "llvm.fabs", back), unary_intrinsic(e, "llvm.fabs", x), "");
+  LV bits = vary_bitcast(e, near, e->i32);
+  bits = LLVMBuildSub(e->b, bits, resize(e, larger, e->i32, false), "");
+  bits = LLVMBuildOr(e->b, bits, resize(e, inexact, e->i32, false), "");
+  return vary_bitcast(e, bits, e->f32);
+}
+
+static LV float_to_float(Emit *e, DType from, DType to, LV x) {
+  if (from == to) return x;
+  LV wide = from == DT_F16 || from == DT_BF16 ? widen_half(e, from, x) : x;
+  bool is_double = from == DT_F64;
+  switch (to) {
+    case DT_F64: return is_double ? wide : LLVMBuildFPExt(e->b, wide, type_like(e->f64, x), "");
+    case DT_F32: return is_double ? LLVMBuildFPTrunc(e->b, wide, type_like(e->f32, x), "") : wide;
+    default: return narrow_half(e, to, is_double ? f32_round_odd(e, wide) : wide);
+  }
+}
+
+static bool is_unsigned(DType t) { return dtype_info(t)->cls != DC_INT; }
+
+static LV float_to_int(Emit *e, DType from, DType to, LV x) {
+  if (from == DT_F16 || from == DT_BF16) x = widen_half(e, from, x);
+  if (to == DT_BOOL) return LLVMBuildFCmp(e->b, LLVMRealONE, x, lv_real(LLVMTypeOf(x), 0), "");
+  LT types[2] = {type_like(type_value(e, to), x), LLVMTypeOf(x)};
+  return call_intrinsic(e, is_unsigned(to) ? "llvm.fptoui.sat" : "llvm.fptosi.sat", 2, types, 1, &x);
+}
+
+static LV int_to_float(Emit *e, DType from, DType to, LV x) {
+  DType through = to == DT_F32 ? DT_F32 : DT_F64;
+  LT t = type_like(type_value(e, through), x);
+  LV r = is_unsigned(from) ? LLVMBuildUIToFP(e->b, x, t, "") : LLVMBuildSIToFP(e->b, x, t, "");
+  return float_to_float(e, through, to, r);
+}
+
+LV emit_cast(Emit *e, DType from, DType to, LV x) {
+  if (dtype_is_float(from)) return dtype_is_float(to) ? float_to_float(e, from, to, x) : float_to_int(e, from, to, x);
+  if (dtype_is_float(to)) return int_to_float(e, from, to, x);
+  if (to == DT_BOOL) return from == DT_BOOL ? x : cmp_k(e, LLVMIntNE, x, 0);
+  return resize(e, x, type_value(e, to), !is_unsigned(from));
+}

@@ -1,0 +1,329 @@
+// The functions a program is called through: init, run, and the steps in between.
+//
+//   NAME_call(call)            checks the arguments, then runs the segments in order
+//   NAME_s_N(in, out, ws, ex)  up to SEGMENT_STEPS steps each, so that no function grows with the network
+//   NAME_t_KERNEL(arg, i)      chunk i of a kernel's par loop, for qcc_exec.parallel_for
+//
+// The workspace begins with WORKSPACE_HEAD bytes that hold the mark of init; run refuses a workspace without it.
+// init, run and the check run on baseline instructions only, so they work on any CPU of the architecture. A step
+// goes to the caller's threads when its estimated time pays for the hand-over; chunks are ranges of iterations, which
+// are independent, so every split gives the same bits.
+#include <string.h>
+
+#include "backends/llvm/llvm.h"
+
+#define SEGMENT_STEPS 64
+#define CHUNKS_PER_THREAD 4
+#define PAR_CYCLES 12000
+
+enum { STATUS_OK = 0, STATUS_ARG = 1, STATUS_WORKSPACE = 3, STATUS_ALIGN = 4 };  // runtime/status.def
+enum { CALL_WORKSPACE, CALL_INPUTS, CALL_OUTPUTS, CALL_DIMS, CALL_EXEC };        // fields of qcc_call, 8 bytes each
+
+static LV k32(Emit *e, uint64_t v) { return LLVMConstInt(e->i32, v, false); }
+static LV k64(Emit *e, uint64_t v) { return LLVMConstInt(e->i64, v, false); }
+static LV offset(Emit *e, LV p, int64_t bytes) {
+  LV k = k64(e, (uint64_t)bytes);
+  return bytes ? LLVMBuildGEP2(e->b, e->i8, p, &k, 1, "") : p;
+}
+static LV load_at(Emit *e, LT t, LV p, int64_t bytes) { return LLVMBuildLoad2(e->b, t, offset(e, p, bytes), ""); }
+
+static void begin(Emit *e, LV fn) {
+  e->fn = fn;
+  e->k = NULL;
+  e->entry = LLVMAppendBasicBlockInContext(e->ctx, fn, "entry");
+  LLVMPositionBuilderAtEnd(e->b, e->entry);
+}
+
+static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
+  return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
+}
+
+static const char *symbol(Emit *e, const char *kind, const char *name) {
+  return arena_printf(e->arena, "%s_%s%s", e->opt->name, kind, name);
+}
+
+static void on_baseline(Emit *e, LV fn) {
+  if (e->row->t.arch[0] != 'x') return;
+  fn_attr(e, fn, "target-cpu", "x86-64");
+  fn_attr(e, fn, "target-features", "");
+}
+
+// ---- steps
+
+// Whether threads pay: compute and traffic in cycles of one core.
+static bool worth_threads(const Emit *e, const Step *s) {
+  const Target *t = &e->row->t;
+  double bytes = s->bytes;
+  for (uint32_t i = 0; s->bytes == 0 && i < s->n_args; i++) bytes += (double)s->args[i]->bytes;
+  double cycles = s->macs / (t->fma_per_cycle * t->vector_bits / 32) + bytes / (t->l2_bytes_cycle / 2);
+  return cycles >= (double)(e->opt->par_cycles ? e->opt->par_cycles : PAR_CYCLES);
+}
+
+typedef struct Segment {
+  LV inputs, outputs, workspace, exec;
+  LV task;  // alloca for the arguments of a parallel step, or NULL
+} Segment;
+
+static LV step_pointer(Emit *e, const Segment *s, PBuf *b) {
+  int64_t at;
+  PBuf *root = pbuf_root(b, &at);
+  switch (root->kind) {
+    case PBUF_INPUT: return offset(e, load_at(e, e->ptr, s->inputs, 8 * (int64_t)root->index), at);
+    case PBUF_OUTPUT: return offset(e, load_at(e, e->ptr, s->outputs, 8 * (int64_t)root->index), at);
+    case PBUF_CONST: return offset(e, e->weights, e->weight_at[root->id] + at);
+    case PBUF_WORK:
+      QCC_CHECK(root->offset >= 0, "buffer %s has no place in the workspace", root->name);
+      return offset(e, s->workspace, WORKSPACE_HEAD + root->offset + at);
+  }
+  return NULL;
+}
+
+static void call_kernel(Emit *e, const KernelFn *f, uint32_t n, LV *args, LV from, LV to) {
+  LV all[KERNEL_ARGS + 2];
+  for (uint32_t i = 0; i < n; i++) all[i] = args[i];
+  if (f->par) all[n++] = from, all[n++] = to;
+  LLVMBuildCall2(e->b, LLVMGlobalGetValueType(f->fn), f->fn, all, n, "");
+}
+
+static void parallel_step(Emit *e, Segment *s, KernelFn *f, uint32_t n, LV *args) {
+  if (!f->task) {
+    const char *name = symbol(e, "t_", LLVMGetValueName(f->fn) + strlen(e->opt->name) + 3);
+    f->task = fn_new(e, name, e->nothing, 2, (LT[]){e->ptr, e->i32}, LLVMInternalLinkage);
+  }
+  LV ctx = load_at(e, e->ptr, s->exec, 0), threads = load_at(e, e->i32, s->exec, 8);
+  LV most = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, threads, e->i64, ""), k64(e, CHUNKS_PER_THREAD), "");
+  LV args2[2] = {most, k64(e, (uint64_t)f->extent)};
+  LV chunks = call_intrinsic(e, "llvm.umin", 1, &e->i64, 2, args2);
+  LLVMBuildStore(e->b, chunks, s->task);
+  for (uint32_t i = 0; i < n; i++) LLVMBuildStore(e->b, args[i], offset(e, s->task, 8 * ((int64_t)i + 1)));
+  LV run = load_at(e, e->ptr, s->exec, 16);
+  LT type = LLVMFunctionType(e->nothing, (LT[]){e->ptr, e->ptr, e->ptr, e->i32}, 4, false);
+  LV call[4] = {ctx, f->task, s->task, LLVMBuildTrunc(e->b, chunks, e->i32, "")};
+  LLVMBuildCall2(e->b, type, run, call, 4, "");
+}
+
+static void emit_step(Emit *e, Segment *s, const Step *st) {
+  KernelFn *f = kernel_fn(e, st->kernel);
+  LV args[KERNEL_ARGS];
+  QCC_CHECK(st->n_args <= KERNEL_ARGS, "kernel %s has %u parameters", st->kernel->name, st->n_args);
+  for (uint32_t i = 0; i < st->n_args; i++) args[i] = step_pointer(e, s, st->args[i]);
+  LV zero = k64(e, 0), extent = k64(e, (uint64_t)f->extent);
+  if (!f->par || !worth_threads(e, st)) {
+    call_kernel(e, f, st->n_args, args, zero, extent);
+    return;
+  }
+  LLVMBasicBlockRef alone = block_new(e, "alone"), shared = block_new(e, "shared"), next = block_new(e, "next");
+  LLVMBuildCondBr(e->b, LLVMBuildIsNull(e->b, s->exec, ""), alone, shared);
+  LLVMPositionBuilderAtEnd(e->b, alone);
+  call_kernel(e, f, st->n_args, args, zero, extent);
+  LLVMBuildBr(e->b, next);
+  LLVMPositionBuilderAtEnd(e->b, shared);
+  parallel_step(e, s, f, st->n_args, args);
+  LLVMBuildBr(e->b, next);
+  LLVMPositionBuilderAtEnd(e->b, next);
+}
+
+// task(arg, i): arg is {chunks, pointers...}; runs iterations [extent i / chunks, extent (i + 1) / chunks).
+static void emit_task(Emit *e, const KernelFn *f) {
+  begin(e, f->task);
+  LV arg = LLVMGetParam(f->task, 0), i = LLVMBuildZExt(e->b, LLVMGetParam(f->task, 1), e->i64, "");
+  LV chunks = load_at(e, e->i64, arg, 0), extent = k64(e, (uint64_t)f->extent);
+  LV from = LLVMBuildUDiv(e->b, LLVMBuildMul(e->b, extent, i, ""), chunks, "");
+  LV next = LLVMBuildAdd(e->b, i, k64(e, 1), "");
+  LV to = LLVMBuildUDiv(e->b, LLVMBuildMul(e->b, extent, next, ""), chunks, "");
+  LV args[KERNEL_ARGS];
+  for (uint32_t p = 0; p < f->k->n_params; p++) args[p] = load_at(e, e->ptr, arg, 8 * ((int64_t)p + 1));
+  call_kernel(e, f, f->k->n_params, args, from, to);
+  LLVMBuildRetVoid(e->b);
+}
+
+static LV emit_segment(Emit *e, uint32_t first, uint32_t n) {
+  LT types[4] = {e->ptr, e->ptr, e->ptr, e->ptr};
+  LV fn = fn_new(e, symbol(e, "s_", arena_printf(e->arena, "%u", first)), e->nothing, 4, types, LLVMInternalLinkage);
+  begin(e, fn);
+  uint32_t most = 0;
+  for (uint32_t i = first; i < first + n; i++)
+    if (e->p->steps.at[i].n_args > most) most = e->p->steps.at[i].n_args;
+  Segment s = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), LLVMGetParam(fn, 3), NULL};
+  s.task = LLVMBuildAlloca(e->b, LLVMArrayType2(e->i64, most + 1), "");
+  for (uint32_t i = first; i < first + n; i++) emit_step(e, &s, &e->p->steps.at[i]);
+  LLVMBuildRetVoid(e->b);
+  return fn;
+}
+
+// ---- run
+
+static void return_unless(Emit *e, LV ok, uint64_t status) {
+  LLVMBasicBlockRef bad = block_new(e, "refuse"), good = block_new(e, "go");
+  LLVMBuildCondBr(e->b, ok, good, bad);
+  LLVMPositionBuilderAtEnd(e->b, bad);
+  LLVMBuildRet(e->b, k32(e, status));
+  LLVMPositionBuilderAtEnd(e->b, good);
+}
+
+static LV not_null(Emit *e, LV p) { return LLVMBuildIsNotNull(e->b, p, ""); }
+
+// Pointers of tensors without bytes may be NULL.
+static void check_pointers(Emit *e, LV list, uint32_t n, const IfaceTensor *t) {
+  if (n) return_unless(e, not_null(e, list), STATUS_ARG);
+  LV all = LLVMConstInt(e->i1, 1, false);
+  for (uint32_t i = 0; i < n; i++)
+    if (t[i].bytes) all = LLVMBuildAnd(e->b, all, not_null(e, load_at(e, e->ptr, list, 8 * (int64_t)i)), "");
+  return_unless(e, all, STATUS_ARG);
+}
+
+static LV is_aligned(Emit *e, LV p) {
+  LV bits = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, p, e->i64, ""), k64(e, WORKSPACE_HEAD - 1), "");
+  return LLVMBuildICmp(e->b, LLVMIntEQ, bits, k64(e, 0), "");
+}
+
+static uint64_t workspace_mark(const Emit *e) {
+  uint64_t h = hash_bytes(e->opt->name, strlen(e->opt->name), 0x71636331);
+  return e->opt->info_json ? hash_bytes(e->opt->info_json, strlen(e->opt->info_json), h) : h;
+}
+
+// NULL unless the caller offers more than one thread.
+static LV usable_exec(Emit *e, LV exec) {
+  LLVMBasicBlockRef from = LLVMGetInsertBlock(e->b), look = block_new(e, "threads"), done = block_new(e, "start");
+  LLVMBuildCondBr(e->b, not_null(e, exec), look, done);
+  LLVMPositionBuilderAtEnd(e->b, look);
+  LV many = LLVMBuildICmp(e->b, LLVMIntUGT, load_at(e, e->i32, exec, 8), k32(e, 1), "");
+  LV both = LLVMBuildAnd(e->b, many, not_null(e, load_at(e, e->ptr, exec, 16)), "");
+  LV chosen = LLVMBuildSelect(e->b, both, exec, LLVMConstNull(e->ptr), "");
+  LLVMBuildBr(e->b, done);
+  LLVMPositionBuilderAtEnd(e->b, done);
+  LV phi = LLVMBuildPhi(e->b, e->ptr, "");
+  LLVMAddIncoming(phi, (LV[]){LLVMConstNull(e->ptr), chosen}, (LLVMBasicBlockRef[]){from, look}, 2);
+  return phi;
+}
+
+// Checks of run; leaves the four arguments of the segments.
+static void check_call(Emit *e, LV call, LV segment_args[4]) {
+  Iface iface = iface_of(e->m, e->arena);
+  return_unless(e, not_null(e, call), STATUS_ARG);
+  LV ws = load_at(e, e->ptr, call, 8 * CALL_WORKSPACE);
+  segment_args[0] = load_at(e, e->ptr, call, 8 * CALL_INPUTS);
+  segment_args[1] = load_at(e, e->ptr, call, 8 * CALL_OUTPUTS);
+  segment_args[2] = ws;
+  return_unless(e, not_null(e, ws), STATUS_ARG);
+  check_pointers(e, segment_args[0], iface.n_in, iface.in);
+  check_pointers(e, segment_args[1], iface.n_out, iface.out);
+  return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
+  LV mark = LLVMBuildICmp(e->b, LLVMIntEQ, load_at(e, e->i64, ws, 0), k64(e, workspace_mark(e)), "");
+  return_unless(e, mark, STATUS_WORKSPACE);
+  segment_args[3] = usable_exec(e, load_at(e, e->ptr, call, 8 * CALL_EXEC));
+}
+
+static void call_segment(Emit *e, LV fn, LV args[4]) {
+  LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 4, "");
+}
+
+static LV emit_run(Emit *e, uint32_t n, LV *segments) {
+  LV fn = fn_new(e, symbol(e, "call", ""), e->i32, 1, &e->ptr, LLVMInternalLinkage);
+  on_baseline(e, fn);
+  begin(e, fn);
+  LV args[4];
+  check_call(e, LLVMGetParam(fn, 0), args);
+  for (uint32_t i = 0; i < n; i++) call_segment(e, segments[i], args);
+  LLVMBuildRet(e->b, k32(e, STATUS_OK));
+  return fn;
+}
+
+// int NAME_step(const qcc_call *call, uint32_t i): step i alone, for measuring and for comparing layers.
+static void emit_step_entry(Emit *e, uint32_t n, LV *segments) {
+  LV fn = fn_new(e, symbol(e, "step", ""), e->i32, 2, (LT[]){e->ptr, e->i32}, LLVMExternalLinkage);
+  on_baseline(e, fn);
+  begin(e, fn);
+  LV args[4];
+  check_call(e, LLVMGetParam(fn, 0), args);
+  LLVMBasicBlockRef done = block_new(e, "done"), none = block_new(e, "none");
+  LV choose = LLVMBuildSwitch(e->b, LLVMGetParam(fn, 1), none, n);
+  for (uint32_t i = 0; i < n; i++) {
+    LLVMBasicBlockRef here = block_new(e, "step");
+    LLVMAddCase(choose, k32(e, i), here);
+    LLVMPositionBuilderAtEnd(e->b, here);
+    call_segment(e, segments[i], args);
+    LLVMBuildBr(e->b, done);
+  }
+  LLVMPositionBuilderAtEnd(e->b, none);
+  LLVMBuildRet(e->b, k32(e, STATUS_ARG));
+  LLVMPositionBuilderAtEnd(e->b, done);
+  LLVMBuildRet(e->b, k32(e, STATUS_OK));
+}
+
+// int NAME_run(void *ws, const NAME_inputs *in, const NAME_outputs *out, const qcc_exec *exec): the structs of the
+// header are the arrays of qcc_call.
+static void emit_typed_run(Emit *e, LV run) {
+  LT types[4] = {e->ptr, e->ptr, e->ptr, e->ptr};
+  LV fn = fn_new(e, symbol(e, "run", ""), e->i32, 4, types, LLVMExternalLinkage);
+  on_baseline(e, fn);
+  begin(e, fn);
+  LV call = LLVMBuildAlloca(e->b, LLVMArrayType2(e->i64, 5), "");
+  LV field[5] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), LLVMConstNull(e->ptr),
+                 LLVMGetParam(fn, 3)};
+  for (int i = 0; i < 5; i++) LLVMBuildStore(e->b, field[i], offset(e, call, 8 * i));
+  LLVMBuildRet(e->b, LLVMBuildCall2(e->b, LLVMGlobalGetValueType(run), run, &call, 1, ""));
+}
+
+// ---- init and workspace_size
+
+static LV emit_init(Emit *e) {
+  LV check = emit_cpu_check(e);
+  LV fn = fn_new(e, symbol(e, "init", ""), e->i32, 1, &e->ptr, LLVMExternalLinkage);
+  on_baseline(e, fn);
+  begin(e, fn);
+  LV ws = LLVMGetParam(fn, 0);
+  return_unless(e, not_null(e, ws), STATUS_ARG);
+  return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
+  LV status = LLVMBuildCall2(e->b, LLVMGlobalGetValueType(check), check, NULL, 0, "");
+  LLVMBasicBlockRef bad = block_new(e, "refuse"), good = block_new(e, "go");
+  LLVMBuildCondBr(e->b, LLVMBuildIsNull(e->b, status, ""), good, bad);
+  LLVMPositionBuilderAtEnd(e->b, bad);
+  LLVMBuildRet(e->b, status);
+  LLVMPositionBuilderAtEnd(e->b, good);
+  LLVMBuildStore(e->b, k64(e, workspace_mark(e)), ws);
+  LLVMBuildRet(e->b, k32(e, STATUS_OK));
+  return fn;
+}
+
+void backend_workspace(const Module *m, uint64_t *bytes, uint64_t *align) {
+  *align = WORKSPACE_HEAD;
+  *bytes = WORKSPACE_HEAD + (uint64_t)m->program->workspace_bytes;
+}
+
+static LV emit_workspace_size(Emit *e) {
+  LV fn = fn_new(e, symbol(e, "size", ""), e->i64, 1, &e->ptr, LLVMInternalLinkage);
+  on_baseline(e, fn);
+  begin(e, fn);
+  uint64_t bytes, align;
+  backend_workspace(e->m, &bytes, &align);
+  LLVMBuildRet(e->b, k64(e, bytes));
+  return fn;
+}
+
+static void declare_weights(Emit *e) {
+  LT type = LLVMArrayType2(e->i8, (uint64_t)(e->weight_bytes ? e->weight_bytes : 1));
+  e->weights = LLVMAddGlobal(e->mod, type, symbol(e, "weights", ""));
+  LLVMSetGlobalConstant(e->weights, true);
+  LLVMSetVisibility(e->weights, LLVMHiddenVisibility);
+  LLVMSetAlignment(e->weights, 64);
+}
+
+void emit_entry(Emit *e) {
+  declare_weights(e);
+  uint32_t steps = e->p->steps.n, each = e->opt->steps ? 1 : SEGMENT_STEPS;
+  uint32_t n = (steps + each - 1) / each;
+  LV *segments = NEW_ARRAY(e->arena, LV, n + 1);
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t rest = steps - i * each;
+    segments[i] = emit_segment(e, i * each, rest < each ? rest : each);
+  }
+  emit_kernels(e);
+  for (uint32_t i = 0; i < e->fns.n; i++)
+    if (e->fns.at[i].task) emit_task(e, &e->fns.at[i]);
+  LV run = emit_run(e, n, segments);
+  emit_typed_run(e, run);
+  if (e->opt->steps) emit_step_entry(e, n, segments);
+  LV init = emit_init(e);
+  emit_tables(e, init, run, emit_workspace_size(e));
+}

@@ -1,0 +1,121 @@
+// Shared by the files of the LLVM backend: the state of one emission.
+//
+// A value of lane type T is either uniform (an LLVM scalar) or varying (a vector with one element per lane of the
+// enclosing vec loop). Representation: f16 and bf16 as i16, packed lanes as i32, bool as i1 (i8 in memory), the rest as
+// in LLVM. Operations accept any mix; a uniform operand is splat when its partner varies.
+#ifndef QCC_BACKENDS_LLVM_LLVM_H
+#define QCC_BACKENDS_LLVM_LLVM_H
+
+#include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
+
+#include "backends/backend.h"
+#include "backends/iface.h"
+#include "backends/target.h"
+#include "ir/base/map.h"
+#include "ir/base/vec.h"
+
+typedef LLVMValueRef LV;
+typedef LLVMTypeRef LT;
+
+// A kernel's function; emitted once however many steps and kernels call it.
+typedef struct KernelFn {
+  const Kernel *k;
+  LV fn;
+  bool par;        // takes (..., i64 from, i64 to): iterations of its par loop
+  int64_t extent;  // iterations of the par loop
+  const KStmt *loop;
+  LV task;  // thunk for qcc_exec, made on first use
+} KernelFn;
+
+typedef struct Emit {
+  Module *m;
+  Program *p;
+  Arena *arena;  // lives as long as the emission
+  const TargetRow *row;
+  const EmitOptions *opt;
+  LLVMContextRef ctx;
+  LLVMModuleRef mod;
+  LLVMBuilderRef b;
+  LLVMTargetMachineRef tm;
+  LT i1, i8, i16, i32, i64, f32, f64, ptr, nothing;
+  VEC(KernelFn) fns;
+  Map *fn_of;          // kernel address -> index + 1 in fns
+  int64_t *weight_at;  // by PBuf id: offset of a constant buffer in the weights
+  int64_t weight_bytes;
+  LV weights;    // the external array NAME_weights
+  LV helper[4];  // exact remainder functions, see scalar.c
+
+  // the function being emitted
+  LV fn;
+  LLVMBasicBlockRef entry;  // allocas go here
+  const Kernel *k;
+  LV *buf;  // pointer by buffer id
+  LV *var;  // value by variable id
+  // the enclosing vec loop
+  const KVar *lane;  // NULL outside
+  LV lane_lo;        // i64, value of the variable in lane 0
+  int64_t lane_step;
+  uint32_t lanes;
+  LV mask;  // <lanes x i1> inside a divergent if, or NULL
+} Emit;
+
+// ---- module.c
+LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage linkage);
+void fn_attr(Emit *e, LV fn, const char *key, const char *value);
+void fn_enum_attr(Emit *e, LV fn, uint32_t index, const char *name, uint64_t value);
+
+// ---- types and small builders (value.c)
+LT type_value(Emit *e, DType t);   // scalar representation in registers
+LT type_memory(Emit *e, DType t);  // in memory
+int64_t type_size(DType t);        // bytes in memory; 0 for types narrower than a byte
+bool is_varying(LV v);
+uint32_t lanes_of(LV v);  // 1 for scalars
+LT type_like(LT scalar, LV shape);
+LT type_lanes(LT scalar, uint32_t lanes);
+LV splat(Emit *e, LV v, uint32_t lanes);
+LV lv_int(LT t, uint64_t v);  // scalar or vector splat
+LV lv_real(LT t, double v);
+LV const_like(Emit *e, LV shape, LT scalar, uint64_t v);
+void same_shape(Emit *e, uint32_t n, LV *v);  // splats the uniform ones when any varies
+LV call_intrinsic(Emit *e, const char *name, uint32_t n_types, LT *types, uint32_t n, LV *args);
+LV unary_intrinsic(Emit *e, const char *name, LV x);
+LV binary_intrinsic(Emit *e, const char *name, LV x, LV y);
+LV shuffle(Emit *e, LV a, LV b, uint32_t n, const int32_t *lanes);  // -1: any value
+LV vary_bitcast(Emit *e, LV v, LT scalar);
+
+// ---- cast.c
+LV emit_cast(Emit *e, DType from, DType to, LV x);
+LV widen_half(Emit *e, DType t, LV x);   // f16 or bf16 -> float
+LV narrow_half(Emit *e, DType t, LV x);  // float -> f16 or bf16, half to even
+
+// ---- scalar.c
+// Every basic op but LOOKUP16 and DOT4; type: of the result, arg_type: of argument 0.
+LV emit_kop(Emit *e, KOp op, DType type, DType arg_type, LV *arg);
+LV emit_kop_dot4(Emit *e, DType a_type, LV *arg);  // a_type: u8x4 or i8x4
+LV emit_select(Emit *e, LV cond, LV a, LV b);
+
+// ---- memory.c
+LV buffer_pointer(Emit *e, const KBuf *b);
+Affine linear_index(const KBuf *b, const Affine *idx);
+LV emit_affine(Emit *e, const Affine *a);
+LV emit_load(Emit *e, const KBuf *b, const Affine *at, LV moved);  // moved: extra element offset or NULL
+void emit_store(Emit *e, const KBuf *b, const Affine *at, LV value);
+LV emit_address(Emit *e, const KBuf *b, const Affine *at);  // uniform
+
+// ---- expr.c
+LV emit_expr(Emit *e, const KExpr *x);
+bool affine_varies(const Emit *e, const Affine *a);
+
+// ---- kernel.c
+KernelFn *kernel_fn(Emit *e, const Kernel *k);  // declares it on first use
+void emit_kernels(Emit *e);                     // bodies of all declared kernels, to a fixed point
+
+// ---- entry.c, tables.c, cpu.c
+void emit_entry(Emit *e);
+void emit_tables(Emit *e, LV init, LV run, LV workspace_size);
+LV emit_cpu_check(Emit *e);  // function i32 (): 0 or QCC_E_CPU
+#define WORKSPACE_HEAD 64    // bytes before the first buffer: the mark of init
+#define KERNEL_ARGS 64       // parameters of one kernel
+
+#endif

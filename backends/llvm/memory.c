@@ -1,0 +1,265 @@
+// Addresses, loads and stores. No byte outside the elements named by the indices is ever touched, except that a
+// constant stride of 2 to 4 reads the bytes between them.
+//
+// Addresses are chains of byte GEPs: buffer, one step per variable in order of creation (outer loops first, so that
+// LICM hoists a prefix of the chain), the constant last, where it folds into the instruction. Parameters may have any
+// alignment. Vectors whose length is no power of two go through masks where the row has them; elsewhere LLVM splits
+// them into exact pieces.
+#include "backends/llvm/llvm.h"
+
+LV buffer_pointer(Emit *e, const KBuf *b) {
+  while (b->view_of) b = b->view_of;
+  LV p = e->buf[b->id];
+  QCC_CHECK(p, "kernel %s: buffer %s used outside its scope", e->k->name, b->name);
+  return p;
+}
+
+Affine linear_index(const KBuf *b, const Affine *idx) {
+  Affine r = aff(0);
+  for (uint32_t i = 0; i < b->rank; i++) r = aff_add(r, aff_mul(idx[i], b->strides[i]));
+  return r;
+}
+
+static bool term_varies(const Emit *e, const KVar *v) {
+  return v == e->lane || (v->kind == KVAR_LET && e->var[v->id] && is_varying(e->var[v->id]));
+}
+
+bool affine_varies(const Emit *e, const Affine *a) {
+  for (uint32_t i = 0; i < a->n; i++)
+    if (term_varies(e, a->term[i].var)) return true;
+  return false;
+}
+
+// A variable as i64; the lane variable gives its value in lane 0.
+static LV var_i64(Emit *e, const KVar *v) {
+  LV x = v == e->lane ? e->lane_lo : e->var[v->id];
+  QCC_CHECK(x, "kernel %s: variable %s used outside its scope", e->k->name, v->name);
+  if (v->kind == KVAR_LOOP) return x;
+  return LLVMBuildIntCast2(e->b, x, type_like(e->i64, x), dtype_info(v->type)->cls == DC_INT, "");
+}
+
+static LV times(Emit *e, LV x, int64_t k) {
+  return k == 1 ? x : LLVMBuildMul(e->b, x, lv_int(LLVMTypeOf(x), (uint64_t)k), "");
+}
+
+static LV lane_numbers(Emit *e, int64_t scale) {
+  LV v[256];
+  for (uint32_t i = 0; i < e->lanes; i++) v[i] = LLVMConstInt(e->i64, (uint64_t)(scale * i), true);
+  return LLVMConstVector(v, e->lanes);
+}
+
+LV emit_affine(Emit *e, const Affine *a) {
+  LV r = lv_int(e->i64, (uint64_t)a->base);
+  for (uint32_t i = 0; i < a->n; i++) {
+    LV v[2] = {r, times(e, var_i64(e, a->term[i].var), a->term[i].coef)};
+    same_shape(e, 2, v);
+    r = LLVMBuildAdd(e->b, v[0], v[1], "");
+  }
+  int64_t step = e->lane ? aff_coef(a, e->lane) * e->lane_step : 0;
+  if (!step) return r;
+  return LLVMBuildAdd(e->b, splat(e, r, e->lanes), lane_numbers(e, step), "");
+}
+
+static LV gep(Emit *e, LV p, LV bytes) { return LLVMBuildGEP2(e->b, e->i8, p, &bytes, 1, ""); }
+static LV gep_k(Emit *e, LV p, int64_t bytes) { return bytes ? gep(e, p, lv_int(e->i64, (uint64_t)bytes)) : p; }
+
+// Address of the access in lane 0 (or in every lane); varying terms are left out.
+LV emit_address(Emit *e, const KBuf *b, const Affine *at) {
+  LV p = buffer_pointer(e, b);
+  int64_t size = type_size(b->type), rest = at->base * size;
+  for (uint32_t i = 0; i < at->n; i++) {
+    const KVar *v = at->term[i].var;
+    if (v != e->lane && term_varies(e, v)) continue;
+    LV x = var_i64(e, v);
+    int64_t scale = at->term[i].coef * size;
+    if (LLVMIsAConstantInt(x))
+      rest += (int64_t)LLVMConstIntGetSExtValue(x) * scale;
+    else
+      p = gep(e, p, times(e, x, scale));
+  }
+  return gep_k(e, p, rest);
+}
+
+// Byte offsets of the lanes from emit_address: i64 vector, or NULL when the access does not vary.
+static LV lane_offsets(Emit *e, const KBuf *b, const Affine *at, LV moved) {
+  int64_t size = type_size(b->type), stride = e->lane ? aff_coef(at, e->lane) * e->lane_step * size : 0;
+  LV r = stride ? lane_numbers(e, stride) : NULL;
+  for (uint32_t i = 0; i < at->n; i++) {
+    const KVar *v = at->term[i].var;
+    if (v == e->lane || !term_varies(e, v)) continue;
+    LV x = times(e, var_i64(e, v), at->term[i].coef * size);
+    r = r ? LLVMBuildAdd(e->b, r, x, "") : x;
+  }
+  if (!moved || !is_varying(moved)) return r;
+  LV x = times(e, moved, size);
+  return r ? LLVMBuildAdd(e->b, r, x, "") : x;
+}
+
+typedef struct Access {
+  LT type;         // memory type of one element
+  int64_t size;    // its bytes
+  LV p;            // address in lane 0
+  LV offsets;      // per lane when the lanes are not at a constant stride
+  int64_t stride;  // elements; 0: the same in every lane
+  bool local;      // reg or stack: promoted by SROA, never through masks
+} Access;
+
+static Access access_of(Emit *e, const KBuf *b, const Affine *at, LV moved) {
+  Access r = {.type = type_memory(e, b->type), .size = type_size(b->type), .p = emit_address(e, b, at)};
+  r.local = b->space == SPACE_REG || b->space == SPACE_STACK;
+  if (moved && !is_varying(moved)) r.p = gep(e, r.p, times(e, moved, type_size(b->type)));
+  r.stride = e->lane ? aff_coef(at, e->lane) * e->lane_step : 0;
+  bool gathers = moved && is_varying(moved);
+  for (uint32_t i = 0; i < at->n; i++)
+    if (at->term[i].var != e->lane && term_varies(e, at->term[i].var)) gathers = true;
+  if (gathers) r.offsets = lane_offsets(e, b, at, moved);
+  return r;
+}
+
+static LV element(Emit *e, const Access *a, uint32_t lane) {
+  if (a->offsets) return gep(e, a->p, LLVMBuildExtractElement(e->b, a->offsets, lv_int(e->i64, lane), ""));
+  return gep_k(e, a->p, a->size * a->stride * lane);
+}
+
+static LV plain_load(Emit *e, LT t, LV p) {
+  LV r = LLVMBuildLoad2(e->b, t, p, "");
+  LLVMSetAlignment(r, 1);
+  return r;
+}
+
+static void plain_store(Emit *e, LV v, LV p) { LLVMSetAlignment(LLVMBuildStore(e->b, v, p), 1); }
+
+static uint32_t pow2_above(uint32_t n) {
+  uint32_t r = 1;
+  while (r < n) r *= 2;
+  return r;
+}
+
+// <width x i1> with the first n set.
+static LV first_lanes(Emit *e, uint32_t n, uint32_t width) {
+  LV v[256];
+  for (uint32_t i = 0; i < width; i++) v[i] = LLVMConstInt(e->i1, i < n, false);
+  return LLVMConstVector(v, width);
+}
+
+static LV resize_vector(Emit *e, LV v, uint32_t n) {
+  int32_t lanes[256];
+  for (uint32_t i = 0; i < n; i++) lanes[i] = i < lanes_of(v) ? (int32_t)i : -1;
+  return shuffle(e, v, NULL, n, lanes);
+}
+
+static LV masked_load(Emit *e, LT vector, LV p, LV mask) {
+  LV args[4] = {p, lv_int(e->i32, 1), mask, LLVMConstNull(vector)};
+  LT types[2] = {vector, e->ptr};
+  return call_intrinsic(e, "llvm.masked.load", 2, types, 4, args);
+}
+
+static void masked_store(Emit *e, LV v, LV p, LV mask) {
+  LV args[4] = {v, p, lv_int(e->i32, 1), mask};
+  LT types[2] = {LLVMTypeOf(v), e->ptr};
+  call_intrinsic(e, "llvm.masked.store", 2, types, 4, args);
+}
+
+static LV load_contiguous(Emit *e, const Access *a) {
+  LT vector = LLVMVectorType(a->type, e->lanes);
+  if (a->local) return plain_load(e, vector, a->p);
+  if (e->mask) return masked_load(e, vector, a->p, e->mask);
+  uint32_t width = pow2_above(e->lanes);
+  if (width == e->lanes || !e->row->t.has_masks) return plain_load(e, vector, a->p);
+  LV wide = masked_load(e, LLVMVectorType(a->type, width), a->p, first_lanes(e, e->lanes, width));
+  return resize_vector(e, wide, e->lanes);
+}
+
+// Stride 2 to 4 over a power of two of lanes: `stride` overlapping loads that together cover exactly the bytes from the
+// first to the last element, each giving the elements it holds.
+static LV load_strided(Emit *e, const Access *a) {
+  uint32_t n = e->lanes, s = (uint32_t)a->stride;
+  LT vector = LLVMVectorType(a->type, n);
+  LV r = NULL;
+  for (uint32_t part = 0; part < s; part++) {
+    uint32_t start = part * n;
+    if (start > (n - 1) * s + 1 - n) start = (n - 1) * s + 1 - n;
+    LV v = plain_load(e, vector, gep_k(e, a->p, start * a->size));
+    int32_t lanes[256];
+    for (uint32_t i = 0; i < n; i++) {
+      uint32_t at = i * s;
+      bool here = at >= start && at < start + n && at >= part * n;
+      lanes[i] = here ? (int32_t)(r ? n + at - start : at - start) : at < part * n ? (int32_t)i : -1;
+    }
+    r = shuffle(e, r ? r : v, r ? v : NULL, n, lanes);
+  }
+  return r;
+}
+
+static LV gather(Emit *e, const Access *a, LV mask) {
+  LT vector = LLVMVectorType(a->type, e->lanes);
+  LV pointers = gep(e, a->p, a->offsets ? a->offsets : lane_numbers(e, a->stride * a->size));
+  LV args[4] = {pointers, lv_int(e->i32, 1), mask, LLVMConstNull(vector)};
+  LT types[2] = {vector, LLVMTypeOf(pointers)};
+  return call_intrinsic(e, "llvm.masked.gather", 2, types, 4, args);
+}
+
+static LV load_lanes(Emit *e, const Access *a) {
+  LV r = LLVMGetPoison(LLVMVectorType(a->type, e->lanes));
+  for (uint32_t i = 0; i < e->lanes; i++)
+    r = LLVMBuildInsertElement(e->b, r, plain_load(e, a->type, element(e, a, i)), lv_int(e->i64, i), "");
+  return r;
+}
+
+static LV load_varying(Emit *e, const Access *a) {
+  if (!a->offsets && a->stride == 1) return load_contiguous(e, a);
+  if (e->mask) return gather(e, a, e->mask);
+  if (a->offsets) return gather(e, a, first_lanes(e, e->lanes, e->lanes));
+  bool pow2 = pow2_above(e->lanes) == e->lanes;
+  if (pow2 && e->lanes >= 4 && a->stride >= 2 && a->stride <= 4 && !a->local) return load_strided(e, a);
+  return load_lanes(e, a);
+}
+
+LV emit_load(Emit *e, const KBuf *b, const Affine *at, LV moved) {
+  Access a = access_of(e, b, at, moved);
+  LV r = a.offsets || a.stride ? load_varying(e, &a) : plain_load(e, a.type, a.p);
+  return b->type == DT_BOOL ? LLVMBuildICmp(e->b, LLVMIntNE, r, lv_int(LLVMTypeOf(r), 0), "") : r;
+}
+
+static void store_contiguous(Emit *e, const Access *a, LV v) {
+  if (a->local) {
+    LV old = e->mask ? plain_load(e, LLVMTypeOf(v), a->p) : NULL;
+    plain_store(e, old ? LLVMBuildSelect(e->b, e->mask, v, old, "") : v, a->p);
+    return;
+  }
+  uint32_t width = pow2_above(e->lanes);
+  if (e->mask)
+    masked_store(e, v, a->p, e->mask);
+  else if (width == e->lanes || !e->row->t.has_masks)
+    plain_store(e, v, a->p);
+  else
+    masked_store(e, resize_vector(e, v, width), a->p, first_lanes(e, e->lanes, width));
+}
+
+// Overlapping lanes are written in order, as LLVM defines for scatter.
+static void scatter(Emit *e, const Access *a, LV v, LV mask) {
+  LV pointers = gep(e, a->p, a->offsets ? a->offsets : lane_numbers(e, a->stride * a->size));
+  LV args[4] = {v, pointers, lv_int(e->i32, 1), mask};
+  LT types[2] = {LLVMTypeOf(v), LLVMTypeOf(pointers)};
+  call_intrinsic(e, "llvm.masked.scatter", 2, types, 4, args);
+}
+
+static void store_varying(Emit *e, const Access *a, LV v) {
+  if (!a->offsets && a->stride == 1) {
+    store_contiguous(e, a, v);
+  } else if (e->mask) {
+    scatter(e, a, v, e->mask);
+  } else {
+    for (uint32_t i = a->stride || a->offsets ? 0 : e->lanes - 1; i < e->lanes; i++)
+      plain_store(e, LLVMBuildExtractElement(e->b, v, lv_int(e->i64, i), ""), element(e, a, i));
+  }
+}
+
+void emit_store(Emit *e, const KBuf *b, const Affine *at, LV value) {
+  Access a = access_of(e, b, at, NULL);
+  if (b->type == DT_BOOL) value = LLVMBuildZExt(e->b, value, type_like(e->i8, value), "");
+  if (a.offsets || a.stride || is_varying(value))
+    store_varying(e, &a, splat(e, value, e->lanes));
+  else
+    plain_store(e, value, a.p);
+}

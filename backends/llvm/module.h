@@ -1,0 +1,34 @@
+// The step from a lowered module to bytes, without LLVM types: what backend.c calls in the child process.
+#ifndef QCC_BACKENDS_LLVM_MODULE_H
+#define QCC_BACKENDS_LLVM_MODULE_H
+
+#include "backends/backend.h"
+#include "ir/base/vec.h"
+
+// Where each constant buffer lies in the one array of weights, which never passes through LLVM.
+typedef struct WeightLayout {
+  int64_t *at;  // by PBuf id; meaningful for roots of kind CONST
+  int64_t bytes;
+  VEC(Const *) consts;  // distinct, in order of offset
+  VEC(int64_t) offsets;
+} WeightLayout;
+
+typedef struct StackFrame {
+  const char *function;
+  uint64_t bytes;  // frame without the return address
+} StackFrame;
+
+typedef struct Emission {
+  Arena *arena;
+  uint8_t *bytes;
+  size_t n;
+  VEC(StackFrame) frames;  // functions with a frame
+} Emission;
+
+#define WEIGHTS_ALIGN 64
+
+// Emits into out->bytes; errors are bugs (qcc_bug), the caller isolates the process.
+void module_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, const WeightLayout *weights,
+                 Emission *out);
+
+#endif

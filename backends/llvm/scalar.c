@@ -1,0 +1,444 @@
+// From kernel ops to LLVM instructions, by lane type. The meaning of every op is that of ir/kop.c and ir/keval, bit for
+// bit, with one exception: a float fma on a target row without FMA is a multiplication and an addition, each rounded.
+// Nothing here may become a call into libm or the compiler's run-time library (object_check would refuse the object).
+#include <math.h>
+
+#include "backends/llvm/llvm.h"
+
+static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
+static bool is_signed(DType t) { return dtype_info(t)->cls == DC_INT; }
+static LV select3(Emit *e, LV c, LV a, LV b) { return LLVMBuildSelect(e->b, c, a, b, ""); }
+static LV icmp(Emit *e, LLVMIntPredicate p, LV a, LV b) { return LLVMBuildICmp(e->b, p, a, b, ""); }
+static LV fcmp(Emit *e, LLVMRealPredicate p, LV a, LV b) { return LLVMBuildFCmp(e->b, p, a, b, ""); }
+static LV int_of(LV like, uint64_t k) { return lv_int(LLVMTypeOf(like), k); }
+
+LV emit_select(Emit *e, LV cond, LV a, LV b) {
+  if (is_varying(cond)) {
+    LV v[3] = {cond, a, b};
+    same_shape(e, 3, v);
+    return select3(e, v[0], v[1], v[2]);
+  }
+  LV v[2] = {a, b};
+  same_shape(e, 2, v);
+  return select3(e, cond, v[0], v[1]);
+}
+
+// ---- floats
+
+// max(x, c) with a constant c needs one compare and select: the operand order makes NaN win, and +0 against -0 is
+// settled by adding +0. The general form is llvm.maximum.
+static LV minmax_const(Emit *e, bool is_max, LV x, LV c, double k) {
+  LV r = select3(e, fcmp(e, is_max ? LLVMRealOGT : LLVMRealOLT, c, x), c, x);
+  bool settles = k == 0 && (is_max ? !signbit(k) : signbit(k));
+  if (!settles) return r;
+  return is_max ? LLVMBuildFAdd(e->b, r, lv_real(LLVMTypeOf(r), 0.0), "") : NULL;
+}
+
+static bool const_float(LV v, double *k) {
+  if (is_varying(v) || !LLVMIsAConstantFP(v)) return false;
+  LLVMBool loses;
+  *k = LLVMConstRealGetDouble(v, &loses);
+  return !isnan(*k);
+}
+
+static LV emit_minmax(Emit *e, bool is_max, LV x, LV y) {
+  double k;
+  if (const_float(x, &k)) {
+    LV t = x;
+    x = y;
+    y = t;
+  }
+  bool constant = const_float(y, &k);
+  LV v[2] = {x, y};
+  same_shape(e, 2, v);
+  LV r = constant && e->row->t.arch[0] == 'x' ? minmax_const(e, is_max, v[0], v[1], k) : NULL;
+  return r ? r : binary_intrinsic(e, is_max ? "llvm.maximum" : "llvm.minimum", v[0], v[1]);
+}
+
+static LV emit_fma(Emit *e, LV a, LV b, LV c) {
+  LV v[3] = {a, b, c};
+  same_shape(e, 3, v);
+  if (!e->row->t.has_fma) return LLVMBuildFAdd(e->b, LLVMBuildFMul(e->b, v[0], v[1], ""), v[2], "");
+  LT t = LLVMTypeOf(v[0]);
+  return call_intrinsic(e, "llvm.fma", 1, &t, 3, v);
+}
+
+// a * b + c for half types: the product is exact in double, the sum is rounded to odd, the caller rounds to the type.
+static LV fma_half(Emit *e, LV a, LV b, LV c) {
+  LV v[3] = {a, b, c};
+  same_shape(e, 3, v);
+  LT t = type_like(e->f64, v[0]);
+  for (int i = 0; i < 3; i++) v[i] = LLVMBuildFPExt(e->b, v[i], t, "");
+  LV p = LLVMBuildFMul(e->b, v[0], v[1], ""), s = LLVMBuildFAdd(e->b, p, v[2], "");
+  LV bb = LLVMBuildFSub(e->b, s, p, "");
+  LV err = LLVMBuildFAdd(e->b, LLVMBuildFSub(e->b, p, LLVMBuildFSub(e->b, s, bb, ""), ""),
+                         LLVMBuildFSub(e->b, v[2], bb, ""), "");
+  LV bits = vary_bitcast(e, s, e->i64), zero = lv_real(t, 0);
+  LV inexact = fcmp(e, LLVMRealONE, err, zero);  // false for the NaN that infinities give
+  LV even = icmp(e, LLVMIntEQ, LLVMBuildAnd(e->b, bits, int_of(bits, 1), ""), int_of(bits, 0));
+  LV away = icmp(e, LLVMIntEQ, fcmp(e, LLVMRealOGT, err, zero), fcmp(e, LLVMRealOGT, s, zero));
+  LV step = select3(e, away, int_of(bits, 1), int_of(bits, UINT64_MAX));
+  LV moved = LLVMBuildAdd(e->b, bits, step, "");
+  return vary_bitcast(e, select3(e, LLVMBuildAnd(e->b, inexact, even, ""), moved, bits), e->f64);
+}
+
+// ---- the exact remainder of floats, as a function with a loop over the difference of exponents
+
+typedef struct FloatShape {
+  LT ft, it;          // scalar types
+  uint32_t mantissa;  // stored bits
+  uint32_t exponent;  // bits
+  uint32_t chunk;     // exponent steps per division: mantissa + 1 + chunk <= 64
+} FloatShape;
+
+// Splits a positive finite number into integer mantissa (i64) and exponent >= 1 (i64); denormals have exponent 1.
+static void split_float(Emit *e, const FloatShape *s, LV bits, LV *mantissa, LV *exponent) {
+  LV wide = LLVMBuildZExt(e->b, bits, e->i64, "");
+  LV stored = LLVMBuildAnd(e->b, wide, lv_int(e->i64, (UINT64_C(1) << s->mantissa) - 1), "");
+  LV exp = LLVMBuildLShr(e->b, wide, lv_int(e->i64, s->mantissa), "");
+  LV denormal = icmp(e, LLVMIntEQ, exp, lv_int(e->i64, 0));
+  LV full = LLVMBuildOr(e->b, stored, lv_int(e->i64, UINT64_C(1) << s->mantissa), "");
+  *mantissa = select3(e, denormal, stored, full);
+  *exponent = select3(e, denormal, lv_int(e->i64, 1), exp);
+}
+
+// mantissa < 2^(stored + 1), exponent >= 1: the float's bits, normalised.
+static LV join_float(Emit *e, const FloatShape *s, LV mantissa, LV exponent) {
+  LV args[2] = {mantissa, LLVMConstInt(e->i1, 0, false)};
+  LV zeros = call_intrinsic(e, "llvm.ctlz", 1, &e->i64, 2, args);
+  LV room = LLVMBuildSub(e->b, zeros, lv_int(e->i64, 63 - s->mantissa), "");
+  LV down = binary_intrinsic(e, "llvm.umin", room, LLVMBuildSub(e->b, exponent, lv_int(e->i64, 1), ""));
+  LV m = LLVMBuildShl(e->b, mantissa, down, ""), x = LLVMBuildSub(e->b, exponent, down, "");
+  // A set top bit adds 1 to the exponent field by itself.
+  LV field = LLVMBuildShl(e->b, LLVMBuildSub(e->b, x, lv_int(e->i64, 1), ""), lv_int(e->i64, s->mantissa), "");
+  return LLVMBuildAdd(e->b, field, m, "");
+}
+
+// The bits of |x| mod |y| for finite |x| >= |y| > 0: as many exponent steps per division as fit 64 bits.
+static LV fmod_loop(Emit *e, const FloatShape *s, LV ax, LV ay) {
+  LV mx, ex, my, ey;
+  split_float(e, s, ax, &mx, &ex);
+  split_float(e, s, ay, &my, &ey);
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
+  LLVMBasicBlockRef loop = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "reduce");
+  LLVMBasicBlockRef after = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "join");
+  LV first = LLVMBuildURem(e->b, mx, my, "");
+  LV gap = LLVMBuildSub(e->b, ex, ey, "");
+  LLVMBuildCondBr(e->b, icmp(e, LLVMIntSGT, gap, lv_int(e->i64, 0)), loop, after);
+  LLVMPositionBuilderAtEnd(e->b, loop);
+  LV m = LLVMBuildPhi(e->b, e->i64, ""), left = LLVMBuildPhi(e->b, e->i64, "");
+  LV by = binary_intrinsic(e, "llvm.umin", left, lv_int(e->i64, s->chunk));
+  LV m1 = LLVMBuildURem(e->b, LLVMBuildShl(e->b, m, by, ""), my, "");
+  LV left1 = LLVMBuildSub(e->b, left, by, "");
+  LLVMBuildCondBr(e->b, icmp(e, LLVMIntEQ, left1, lv_int(e->i64, 0)), after, loop);
+  LLVMAddIncoming(m, (LV[]){first, m1}, (LLVMBasicBlockRef[]){before, loop}, 2);
+  LLVMAddIncoming(left, (LV[]){gap, left1}, (LLVMBasicBlockRef[]){before, loop}, 2);
+  LLVMPositionBuilderAtEnd(e->b, after);
+  LV rest = LLVMBuildPhi(e->b, e->i64, "");
+  LLVMAddIncoming(rest, (LV[]){first, m1}, (LLVMBasicBlockRef[]){before, loop}, 2);
+  LV bits = join_float(e, s, rest, ey);
+  LV zero = icmp(e, LLVMIntEQ, rest, lv_int(e->i64, 0));
+  return LLVMBuildTrunc(e->b, select3(e, zero, lv_int(e->i64, 0), bits), s->it, "");
+}
+
+static LV fmod_body(Emit *e, const FloatShape *s, LV fn) {
+  LV x = LLVMGetParam(fn, 0), y = LLVMGetParam(fn, 1);
+  LLVMBasicBlockRef top = LLVMAppendBasicBlockInContext(e->ctx, fn, "entry");
+  LLVMBasicBlockRef usual = LLVMAppendBasicBlockInContext(e->ctx, fn, "usual");
+  LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(e->ctx, fn, "done");
+  LLVMPositionBuilderAtEnd(e->b, top);
+  uint64_t magnitude = (UINT64_C(1) << (s->mantissa + s->exponent)) - 1;
+  uint64_t infinite = ((UINT64_C(1) << s->exponent) - 1) << s->mantissa;
+  LV bx = LLVMBuildBitCast(e->b, x, s->it, ""), by = LLVMBuildBitCast(e->b, y, s->it, "");
+  LV ax = LLVMBuildAnd(e->b, bx, lv_int(s->it, magnitude), ""),
+     ay = LLVMBuildAnd(e->b, by, lv_int(s->it, magnitude), "");
+  LV sign = LLVMBuildXor(e->b, bx, ax, "");
+  // NaN for x infinite or NaN, y zero or NaN; x itself where |x| < |y|.
+  LV bad = LLVMBuildOr(e->b, icmp(e, LLVMIntUGE, ax, lv_int(s->it, infinite)),
+                       icmp(e, LLVMIntUGT, ay, lv_int(s->it, infinite)), "");
+  bad = LLVMBuildOr(e->b, bad, icmp(e, LLVMIntEQ, ay, lv_int(s->it, 0)), "");
+  LV small = icmp(e, LLVMIntULT, ax, ay);
+  LV nan = LLVMBuildFDiv(e->b, LLVMBuildFMul(e->b, x, y, ""), LLVMBuildFMul(e->b, x, y, ""), "");
+  LV early = select3(e, bad, LLVMBuildBitCast(e->b, nan, s->it, ""), bx);
+  LLVMBuildCondBr(e->b, LLVMBuildOr(e->b, bad, small, ""), done, usual);
+  LLVMPositionBuilderAtEnd(e->b, usual);
+  LV r = LLVMBuildOr(e->b, fmod_loop(e, s, ax, ay), sign, "");
+  LLVMBasicBlockRef from = LLVMGetInsertBlock(e->b);
+  LLVMBuildBr(e->b, done);
+  LLVMPositionBuilderAtEnd(e->b, done);
+  LV phi = LLVMBuildPhi(e->b, s->it, "");
+  LLVMAddIncoming(phi, (LV[]){early, r}, (LLVMBasicBlockRef[]){top, from}, 2);
+  return LLVMBuildBitCast(e->b, phi, s->ft, "");
+}
+
+static LV fmod_function(Emit *e, bool is_double) {
+  LV *slot = &e->helper[is_double];
+  if (*slot) return *slot;
+  FloatShape s = is_double ? (FloatShape){e->f64, e->i64, 52, 11, 11} : (FloatShape){e->f32, e->i32, 23, 8, 40};
+  LLVMBasicBlockRef back = LLVMGetInsertBlock(e->b);
+  LV outer = e->fn;
+  const char *name = arena_printf(e->arena, "%s_fmod_%s", e->opt->name, is_double ? "f64" : "f32");
+  *slot = e->fn = fn_new(e, name, s.ft, 2, (LT[]){s.ft, s.ft}, LLVMInternalLinkage);
+  LLVMBuildRet(e->b, fmod_body(e, &s, e->fn));
+  e->fn = outer;
+  LLVMPositionBuilderAtEnd(e->b, back);
+  return *slot;
+}
+
+static LV emit_fmod(Emit *e, bool is_double, LV x, LV y) {
+  LV fn = fmod_function(e, is_double), v[2] = {x, y};
+  same_shape(e, 2, v);
+  LT t = LLVMGlobalGetValueType(fn);
+  if (!is_varying(v[0])) return LLVMBuildCall2(e->b, t, fn, v, 2, "");
+  LV r = LLVMGetPoison(LLVMTypeOf(v[0]));
+  for (uint32_t i = 0; i < lanes_of(v[0]); i++) {
+    LV at = LLVMConstInt(e->i64, i, false);
+    LV one[2] = {LLVMBuildExtractElement(e->b, v[0], at, ""), LLVMBuildExtractElement(e->b, v[1], at, "")};
+    r = LLVMBuildInsertElement(e->b, r, LLVMBuildCall2(e->b, t, fn, one, 2, ""), at, "");
+  }
+  return r;
+}
+
+// Sign of the divisor, -0 and +0 included.
+static LV emit_float_mod(Emit *e, bool is_double, LV x, LV y) {
+  LV v[2] = {emit_fmod(e, is_double, x, y), y};
+  same_shape(e, 2, v);
+  LV zero = lv_real(LLVMTypeOf(v[0]), 0);
+  LV differ = LLVMBuildXor(e->b, fcmp(e, LLVMRealOLT, v[0], zero), fcmp(e, LLVMRealOLT, v[1], zero), "");
+  LV r = select3(e, differ, LLVMBuildFAdd(e->b, v[0], v[1], ""), v[0]);
+  return select3(e, fcmp(e, LLVMRealOEQ, v[0], zero), binary_intrinsic(e, "llvm.copysign", zero, v[1]), r);
+}
+
+static LV float_binary(Emit *e, LLVMOpcode op, LV x, LV y) {
+  LV v[2] = {x, y};
+  same_shape(e, 2, v);
+  return LLVMBuildBinOp(e->b, op, v[0], v[1], "");
+}
+
+static LV float_compare(Emit *e, LLVMRealPredicate p, LV x, LV y) {
+  LV v[2] = {x, y};
+  same_shape(e, 2, v);
+  return fcmp(e, p, v[0], v[1]);
+}
+
+static LV float_op(Emit *e, KOp op, bool is_double, LV *a) {
+  switch (op) {
+    case KOP_NEG: return LLVMBuildFNeg(e->b, a[0], "");
+    case KOP_ABS: return unary_intrinsic(e, "llvm.fabs", a[0]);
+    case KOP_FLOOR: return unary_intrinsic(e, "llvm.floor", a[0]);
+    case KOP_CEIL: return unary_intrinsic(e, "llvm.ceil", a[0]);
+    case KOP_ROUND: return unary_intrinsic(e, "llvm.roundeven", a[0]);
+    case KOP_SQRT: return unary_intrinsic(e, "llvm.sqrt", a[0]);
+    case KOP_ADD: return float_binary(e, LLVMFAdd, a[0], a[1]);
+    case KOP_SUB: return float_binary(e, LLVMFSub, a[0], a[1]);
+    case KOP_MUL: return float_binary(e, LLVMFMul, a[0], a[1]);
+    case KOP_DIV: return float_binary(e, LLVMFDiv, a[0], a[1]);
+    case KOP_MOD: return emit_float_mod(e, is_double, a[0], a[1]);
+    case KOP_FMOD: return emit_fmod(e, is_double, a[0], a[1]);
+    case KOP_MIN: return emit_minmax(e, false, a[0], a[1]);
+    case KOP_MAX: return emit_minmax(e, true, a[0], a[1]);
+    case KOP_FMA: return emit_fma(e, a[0], a[1], a[2]);
+    case KOP_EQ: return float_compare(e, LLVMRealOEQ, a[0], a[1]);
+    case KOP_LT: return float_compare(e, LLVMRealOLT, a[0], a[1]);
+    case KOP_LE: return float_compare(e, LLVMRealOLE, a[0], a[1]);
+    case KOP_GT: return float_compare(e, LLVMRealOGT, a[0], a[1]);
+    case KOP_GE: return float_compare(e, LLVMRealOGE, a[0], a[1]);
+    default: qcc_bug("kernel %s: op %s on floats reached the backend", e->k->name, kop_info(op)->name);
+  }
+}
+
+// Half types compute in float and round the result, which is exact for every op here but fma.
+static LV half_op(Emit *e, KOp op, DType t, LV *a) {
+  LV w[3];
+  uint32_t n = kop_info(op)->arity;
+  for (uint32_t i = 0; i < n; i++) w[i] = widen_half(e, t, a[i]);
+  if (op == KOP_FMA) return emit_cast(e, DT_F64, t, fma_half(e, w[0], w[1], w[2]));
+  LV r = float_op(e, op, false, w);
+  return kop_info(op)->rule == KRULE_BOOL ? r : narrow_half(e, t, r);
+}
+
+// ---- integers
+
+static LV int_binary(Emit *e, LLVMOpcode op, LV x, LV y) {
+  LV v[2] = {x, y};
+  same_shape(e, 2, v);
+  return LLVMBuildBinOp(e->b, op, v[0], v[1], "");
+}
+
+static LV int_compare(Emit *e, LLVMIntPredicate p, LV x, LV y) {
+  LV v[2] = {x, y};
+  same_shape(e, 2, v);
+  return icmp(e, p, v[0], v[1]);
+}
+
+// Truncating quotient or remainder with x/0 = 0, x%0 = 0, and MIN/-1 = MIN, MIN%-1 = 0: the divisor is replaced by 1
+// where the instruction would trap.
+static LV int_divide(Emit *e, bool sign, bool remainder, LV x, LV y) {
+  LV v[2] = {x, y};
+  same_shape(e, 2, v);
+  LV zero = icmp(e, LLVMIntEQ, v[1], int_of(v[1], 0));
+  LV minus = sign ? icmp(e, LLVMIntEQ, v[1], int_of(v[1], UINT64_MAX)) : NULL;
+  LV unsafe = sign ? LLVMBuildOr(e->b, zero, minus, "") : zero;
+  LV safe = select3(e, unsafe, int_of(v[1], 1), v[1]);
+  if (remainder) {
+    LV r = LLVMBuildBinOp(e->b, sign ? LLVMSRem : LLVMURem, v[0], safe, "");
+    return r;  // x % 1 = 0 is right for both replaced divisors
+  }
+  LV q = LLVMBuildBinOp(e->b, sign ? LLVMSDiv : LLVMUDiv, v[0], safe, "");
+  if (sign) q = select3(e, minus, LLVMBuildNeg(e->b, v[0], ""), q);
+  return select3(e, zero, int_of(q, 0), q);
+}
+
+static LV int_mod(Emit *e, bool sign, LV x, LV y) {
+  LV v[2] = {int_divide(e, sign, true, x, y), y};
+  if (!sign) return v[0];
+  same_shape(e, 2, v);
+  LV zero = int_of(v[0], 0);
+  LV differ = icmp(e, LLVMIntSLT, LLVMBuildXor(e->b, v[0], v[1], ""), zero);
+  LV fix = LLVMBuildAnd(e->b, differ, icmp(e, LLVMIntNE, v[0], zero), "");
+  return select3(e, fix, LLVMBuildAdd(e->b, v[0], v[1], ""), v[0]);
+}
+
+static LV int_shift(Emit *e, KOp op, bool sign, LV x, LV by) {
+  LV v[2] = {x, by};
+  same_shape(e, 2, v);
+  LT scalar = is_varying(v[0]) ? LLVMGetElementType(LLVMTypeOf(v[0])) : LLVMTypeOf(v[0]);
+  uint64_t bits = LLVMGetIntTypeWidth(scalar);
+  LV out = icmp(e, LLVMIntUGE, v[1], int_of(v[1], bits));
+  if (op == KOP_SHR && sign) return LLVMBuildAShr(e->b, v[0], select3(e, out, int_of(v[1], bits - 1), v[1]), "");
+  LV safe = select3(e, out, int_of(v[1], 0), v[1]);
+  LV r = op == KOP_SHL ? LLVMBuildShl(e->b, v[0], safe, "") : LLVMBuildLShr(e->b, v[0], safe, "");
+  return select3(e, out, int_of(r, 0), r);
+}
+
+static LV int_abs(Emit *e, LV x) {
+  LV args[2] = {x, LLVMConstInt(e->i1, 0, false)};  // MIN stays MIN
+  LT t = LLVMTypeOf(x);
+  return call_intrinsic(e, "llvm.abs", 1, &t, 2, args);
+}
+
+static LV int_op(Emit *e, KOp op, bool sign, LV *a) {
+  switch (op) {
+    case KOP_NEG: return LLVMBuildNeg(e->b, a[0], "");
+    case KOP_ABS: return sign ? int_abs(e, a[0]) : a[0];
+    case KOP_FLOOR:
+    case KOP_CEIL:
+    case KOP_ROUND: return a[0];
+    case KOP_ADD: return int_binary(e, LLVMAdd, a[0], a[1]);
+    case KOP_SUB: return int_binary(e, LLVMSub, a[0], a[1]);
+    case KOP_MUL: return int_binary(e, LLVMMul, a[0], a[1]);
+    case KOP_FMA: return int_binary(e, LLVMAdd, int_binary(e, LLVMMul, a[0], a[1]), a[2]);
+    case KOP_DIV: return int_divide(e, sign, false, a[0], a[1]);
+    case KOP_MOD: return int_mod(e, sign, a[0], a[1]);
+    case KOP_FMOD: return int_divide(e, sign, true, a[0], a[1]);
+    case KOP_MIN: return binary_intrinsic(e, sign ? "llvm.smin" : "llvm.umin", a[0], a[1]);
+    case KOP_MAX: return binary_intrinsic(e, sign ? "llvm.smax" : "llvm.umax", a[0], a[1]);
+    case KOP_AND: return int_binary(e, LLVMAnd, a[0], a[1]);
+    case KOP_OR: return int_binary(e, LLVMOr, a[0], a[1]);
+    case KOP_XOR: return int_binary(e, LLVMXor, a[0], a[1]);
+    case KOP_SHL:
+    case KOP_SHR: return int_shift(e, op, sign, a[0], a[1]);
+    case KOP_BIT_NOT: return LLVMBuildNot(e->b, a[0], "");
+    case KOP_NOT: return icmp(e, LLVMIntEQ, a[0], int_of(a[0], 0));
+    case KOP_EQ: return int_compare(e, LLVMIntEQ, a[0], a[1]);
+    case KOP_LT: return int_compare(e, sign ? LLVMIntSLT : LLVMIntULT, a[0], a[1]);
+    case KOP_LE: return int_compare(e, sign ? LLVMIntSLE : LLVMIntULE, a[0], a[1]);
+    case KOP_GT: return int_compare(e, sign ? LLVMIntSGT : LLVMIntUGT, a[0], a[1]);
+    case KOP_GE: return int_compare(e, sign ? LLVMIntSGE : LLVMIntUGE, a[0], a[1]);
+    default: qcc_bug("kernel %s: op %s on integers reached the backend", e->k->name, kop_info(op)->name);
+  }
+}
+
+// Bool lanes: the logical ops directly, arithmetic as on bytes with "not zero" at the end.
+static LV bool_op(Emit *e, KOp op, LV *a) {
+  switch (op) {
+    case KOP_AND:
+    case KOP_MIN:
+    case KOP_MUL: return int_binary(e, LLVMAnd, a[0], a[1]);
+    case KOP_OR:
+    case KOP_MAX:
+    case KOP_ADD: return int_binary(e, LLVMOr, a[0], a[1]);
+    case KOP_XOR: return int_binary(e, LLVMXor, a[0], a[1]);
+    case KOP_NOT: return LLVMBuildNot(e->b, a[0], "");
+    default: break;
+  }
+  LV w[3];
+  for (uint32_t i = 0; i < kop_info(op)->arity; i++) w[i] = LLVMBuildZExt(e->b, a[i], type_like(e->i8, a[i]), "");
+  LV r = int_op(e, op, false, w);
+  return kop_info(op)->rule == KRULE_BOOL ? r : icmp(e, LLVMIntNE, r, int_of(r, 0));
+}
+
+// ---- products of packed lanes
+
+static LV byte_of(Emit *e, LV v, uint32_t i, bool sign) {
+  LV up = LLVMBuildShl(e->b, v, int_of(v, 24 - 8 * i), "");
+  return sign ? LLVMBuildAShr(e->b, up, int_of(v, 24), "") : LLVMBuildLShr(e->b, up, int_of(v, 24), "");
+}
+
+static const char *vnni_name(const Emit *e, uint32_t lanes) {
+  if (!target_has(e->row, FEATURE_AVX512VNNI)) return NULL;
+  switch (lanes) {
+    case 4: return "llvm.x86.avx512.vpdpbusd.128";
+    case 8: return "llvm.x86.avx512.vpdpbusd.256";
+    case 16: return "llvm.x86.avx512.vpdpbusd.512";
+    default: return NULL;
+  }
+}
+
+// Signed times signed through the unsigned instruction: (a + 128) b - 128 b, where both parts are dot products.
+static LV dot4_native(Emit *e, const char *name, bool a_signed, LV acc, LV a, LV b) {
+  if (!a_signed) return call_intrinsic(e, name, 0, NULL, 3, (LV[]){acc, a, b});
+  LV offset = int_of(a, 0x80808080u);
+  LV sum = call_intrinsic(e, name, 0, NULL, 3, (LV[]){acc, LLVMBuildXor(e->b, a, offset, ""), b});
+  LV excess = call_intrinsic(e, name, 0, NULL, 3, (LV[]){int_of(a, 0), offset, b});
+  return LLVMBuildSub(e->b, sum, excess, "");
+}
+
+static LV emit_dot4(Emit *e, bool a_signed, LV *arg) {
+  LV v[3] = {arg[0], arg[1], arg[2]};
+  same_shape(e, 3, v);
+  const char *name = vnni_name(e, lanes_of(v[0]));
+  if (name) return dot4_native(e, name, a_signed, v[0], v[1], v[2]);
+  LV r = v[0];
+  for (uint32_t i = 0; i < 4; i++) {
+    LV product = LLVMBuildMul(e->b, byte_of(e, v[1], i, a_signed), byte_of(e, v[2], i, true), "");
+    r = LLVMBuildAdd(e->b, r, product, "");
+  }
+  return r;
+}
+
+// High halves first, one rounding per product, denormals kept: the hardware's dot product does neither.
+static LV emit_dot2(Emit *e, LV *arg) {
+  LV v[3] = {arg[0], arg[1], arg[2]};
+  same_shape(e, 3, v);
+  LV high = int_of(v[1], 0xffff0000u), sixteen = int_of(v[1], 16);
+  LV r = emit_fma(e, vary_bitcast(e, LLVMBuildAnd(e->b, v[1], high, ""), e->f32),
+                  vary_bitcast(e, LLVMBuildAnd(e->b, v[2], high, ""), e->f32), v[0]);
+  return emit_fma(e, vary_bitcast(e, LLVMBuildShl(e->b, v[1], sixteen, ""), e->f32),
+                  vary_bitcast(e, LLVMBuildShl(e->b, v[2], sixteen, ""), e->f32), r);
+}
+
+static LV emit_view(Emit *e, DType from, DType to, LV x) {
+  if (from == DT_BOOL) x = LLVMBuildZExt(e->b, x, type_like(e->i8, x), "");
+  if (to == DT_BOOL) return icmp(e, LLVMIntNE, x, int_of(x, 0));
+  return vary_bitcast(e, x, type_value(e, to));
+}
+
+static LV emit_popcnt(Emit *e, DType t, LV x) { return t == DT_BOOL ? x : unary_intrinsic(e, "llvm.ctpop", x); }
+
+LV emit_kop(Emit *e, KOp op, DType type, DType arg_type, LV *a) {
+  switch (op) {
+    case KOP_SELECT: return emit_select(e, a[0], a[1], a[2]);
+    case KOP_CAST: return emit_cast(e, arg_type, type, a[0]);
+    case KOP_VIEW: return emit_view(e, arg_type, type, a[0]);
+    case KOP_POPCNT: return emit_popcnt(e, type, a[0]);
+    case KOP_DOT2: return emit_dot2(e, a);
+    default: break;
+  }
+  if (is_half(arg_type)) return half_op(e, op, arg_type, a);
+  if (dtype_is_float(arg_type)) return float_op(e, op, arg_type == DT_F64, a);
+  return arg_type == DT_BOOL ? bool_op(e, op, a) : int_op(e, op, is_signed(arg_type), a);
+}
+
+// The type of the second operand decides whether its bytes are signed.
+LV emit_kop_dot4(Emit *e, DType a_type, LV *a) { return emit_dot4(e, a_type == DT_I8X4, a); }

@@ -1,0 +1,121 @@
+// Adding sections to an ELF object.
+//
+// LLVM needs about three times the memory of a constant to emit it, and time to match. So LLVM sees only an undefined
+// array NAME_weights, and this file adds the section that defines it: new contents go to the end of the file, followed
+// by a longer section name table and a new section header table. The symbol turns local, which means trading places
+// with the first global one in the symbol table and renumbering the two in every relocation.
+#include "backends/object_patch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/elf.h"
+
+typedef struct Patch {
+  uint8_t *at;
+  size_t n;
+  Elf elf;  // of the original bytes
+} Patch;
+
+static size_t align_up(size_t n, size_t a) { return (n + a - 1) / a * a; }
+
+static void put_section(Patch *p, uint32_t i, const Elf64_Shdr *s) {
+  memcpy(p->at + p->elf.head.e_shoff + (uint64_t)i * sizeof *s, s, sizeof *s);
+}
+
+static void put_symbol(Patch *p, const Elf64_Shdr *symtab, uint32_t i, const Elf64_Sym *s) {
+  memcpy(p->at + symtab->sh_offset + (uint64_t)i * sizeof *s, s, sizeof *s);
+}
+
+static int64_t find_symbol(const Elf *elf, const Elf64_Shdr *symtab, const char *name) {
+  for (uint32_t i = 1; i < elf_symbols(elf, symtab); i++) {
+    Elf64_Sym s = elf_symbol(elf, symtab, i);
+    if (strcmp(elf_symbol_name(elf, symtab, &s), name) == 0) return i;
+  }
+  return -1;
+}
+
+static void renumber_section(Patch *p, const Elf64_Shdr *s, uint32_t a, uint32_t b) {
+  for (uint64_t i = 0; i < s->sh_size / sizeof(Elf64_Rela); i++) {
+    uint8_t *place = p->at + s->sh_offset + i * sizeof(Elf64_Rela);
+    Elf64_Rela r;
+    memcpy(&r, place, sizeof r);
+    uint64_t symbol = ELF64_R_SYM(r.r_info);
+    if (symbol != a && symbol != b) continue;
+    r.r_info = ELF64_R_INFO(symbol == a ? (uint64_t)b : (uint64_t)a, ELF64_R_TYPE(r.r_info));
+    memcpy(place, &r, sizeof r);
+  }
+}
+
+// Defines the undefined global `symbol` as a local object of section `section`.
+static void define_local(Patch *p, const char *symbol, uint32_t section, uint64_t size) {
+  int64_t table = elf_find_type(&p->elf, SHT_SYMTAB);
+  if (table < 0) return;
+  Elf64_Shdr symtab = elf_section(&p->elf, (uint32_t)table);
+  int64_t at = find_symbol(&p->elf, &symtab, symbol);
+  if (at < 0) return;
+  uint32_t first = symtab.sh_info, here = (uint32_t)at;
+  Elf64_Sym s = elf_symbol(&p->elf, &symtab, here), other = elf_symbol(&p->elf, &symtab, first);
+  s.st_shndx = (Elf64_Section)section;
+  s.st_info = ELF64_ST_INFO(STB_LOCAL, STT_OBJECT);
+  s.st_other = STV_DEFAULT;
+  s.st_value = 0;
+  s.st_size = size;
+  put_symbol(p, &symtab, here, &other);
+  put_symbol(p, &symtab, first, &s);
+  symtab.sh_info = first + 1;
+  put_section(p, (uint32_t)table, &symtab);
+  for (uint32_t i = 1; i < p->elf.sections; i++) {
+    Elf64_Shdr r = elf_section(&p->elf, i);
+    if (r.sh_type == SHT_RELA && here != first) renumber_section(p, &r, first, here);
+  }
+}
+
+static void copy_weights(Module *m, const WeightLayout *w, uint8_t *to) {
+  for (uint32_t i = 0; i < w->consts.n; i++)
+    memcpy(to + w->offsets.at[i], const_data(m, w->consts.at[i]), (size_t)type_bytes(w->consts.at[i]->type));
+}
+
+bool object_patch(Module *m, const uint8_t *object, size_t n, const char *symbol, const WeightLayout *weights,
+                  uint64_t stack, ObjectBytes *out) {
+  static const char names[] = "\0" WEIGHTS_SECTION "\0" STACK_SECTION;
+  Patch p = {0};
+  if (!elf_open(&p.elf, object, n)) return false;
+  uint32_t old = p.elf.sections, strings = p.elf.head.e_shstrndx;
+  Elf64_Shdr name_table = elf_section(&p.elf, strings);
+  size_t weights_at = align_up(n, WEIGHTS_ALIGN), stack_at = align_up(weights_at + (size_t)weights->bytes, 8);
+  size_t names_at = stack_at + 8, names_size = name_table.sh_size + sizeof names;
+  size_t headers_at = align_up(names_at + names_size, 8);
+  p.n = headers_at + (old + 2) * sizeof(Elf64_Shdr);
+  p.at = calloc(1, p.n);
+  if (!p.at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for an object of %zu bytes", p.n);
+  memcpy(p.at, object, n);
+  copy_weights(m, weights, p.at + weights_at);
+  define_local(&p, symbol, old, (uint64_t)weights->bytes);
+  memcpy(p.at + stack_at, &stack, sizeof stack);
+  memcpy(p.at + names_at, object + name_table.sh_offset, name_table.sh_size);
+  memcpy(p.at + names_at + name_table.sh_size, names, sizeof names);
+  Elf64_Word name = (Elf64_Word)name_table.sh_size + 1;
+  name_table.sh_offset = names_at;
+  name_table.sh_size = names_size;
+  put_section(&p, strings, &name_table);
+  memcpy(p.at + headers_at, p.at + p.elf.head.e_shoff, old * sizeof(Elf64_Shdr));
+  Elf64_Shdr added[2] = {{.sh_name = name,
+                          .sh_type = SHT_PROGBITS,
+                          .sh_flags = SHF_ALLOC,
+                          .sh_offset = weights_at,
+                          .sh_size = (uint64_t)weights->bytes,
+                          .sh_addralign = WEIGHTS_ALIGN},
+                         {.sh_name = name + (Elf64_Word)sizeof WEIGHTS_SECTION,
+                          .sh_type = SHT_PROGBITS,
+                          .sh_flags = SHF_EXCLUDE,
+                          .sh_offset = stack_at,
+                          .sh_size = sizeof stack,
+                          .sh_addralign = 8}};
+  memcpy(p.at + headers_at + old * sizeof(Elf64_Shdr), added, sizeof added);
+  p.elf.head.e_shoff = headers_at;
+  p.elf.head.e_shnum = (Elf64_Half)(old + 2);
+  memcpy(p.at, &p.elf.head, sizeof p.elf.head);
+  *out = (ObjectBytes){p.at, p.n};
+  return true;
+}

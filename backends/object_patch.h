@@ -1,0 +1,16 @@
+// Finishing an object that LLVM made: the weights and the stack figure are added behind LLVM's back.
+#ifndef QCC_BACKENDS_OBJECT_PATCH_H
+#define QCC_BACKENDS_OBJECT_PATCH_H
+
+#include "backends/llvm/module.h"
+
+#define STACK_SECTION ".qcc.stack"  // not allocated, dropped by the linker: one u64, most bytes of stack run needs
+#define STACK_LIMIT 4096
+#define WEIGHTS_SECTION ".rodata.qcc"
+
+// Appends the weights as a read-only section that defines `symbol` (undefined so far, local afterwards), and the stack
+// section. The weights are copied once, straight into the result.
+bool object_patch(Module *m, const uint8_t *object, size_t n, const char *symbol, const WeightLayout *weights,
+                  uint64_t stack, ObjectBytes *out);
+
+#endif
