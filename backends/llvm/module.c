@@ -102,7 +102,8 @@ static void on_diagnostic(LLVMDiagnosticInfoRef info, void *ctx) {
   char *text = LLVMGetDiagInfoDescription(info);
   unsigned long frame;
   char name[256];
-  if (sscanf(text, "stack frame size (%lu) exceeds limit (0) in function '%255[^']'", &frame, name) == 2) {
+  const char *at = strstr(text, "stack frame size");
+  if (at && sscanf(at, "stack frame size (%lu) exceeds limit (0) in function '%255[^']'", &frame, name) == 2) {
     StackFrame f = {arena_printf(out->arena, "%s", name), frame};
     vec_push(out->arena, &out->frames, f);
   } else if (LLVMGetDiagInfoSeverity(info) <= LLVMDSWarning) {
