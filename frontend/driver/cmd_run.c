@@ -74,6 +74,7 @@ int cmd_run(Session *s) {
   ObjectBytes object = {0};
   Loaded l = {0};
   s->name = "qcc_run";
+  for (uint32_t i = 0; i < s->opt.input.n; i++) session_shape_from(s, s->opt.input.at[i]);
   if (!session_load(s)) return diag_exit_code(s->diag);
   s->m->name = s->name;
   if (!session_compile(s, &object)) return diag_exit_code(s->diag);

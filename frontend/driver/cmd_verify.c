@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "frontend/driver/gate.h"
 #include "frontend/driver/session.h"
@@ -238,10 +239,23 @@ static int verify_model(Session *s, const Cases *cases, Func *imported, Tensor *
   return bad ? 1 : 0;
 }
 
+static void shapes_from_data(Session *s) {
+  const char *dir = option_text(&s->opt.data, NULL);
+  if (!dir) return;
+  const char *first = arena_printf(s->arena, "%s/test_data_set_0", dir);
+  if (access(first, R_OK) != 0) first = dir;
+  for (uint32_t i = 0;; i++) {
+    const char *path = arena_printf(s->arena, "%s/input_%u.pb", first, i);
+    if (access(path, R_OK) != 0) break;
+    session_shape_from(s, path);
+  }
+}
+
 int cmd_verify(Session *s) {
   // Two modules from the same file: one keeps the graph as imported, the other is compiled twice.
   Cases cases = {0};
   s->name = "qcc_verify";
+  shapes_from_data(s);
   if (!session_load(s)) return diag_exit_code(s->diag);
   Module *imported = s->m;
   Func *f = imported->funcs.at[0];

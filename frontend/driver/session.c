@@ -81,6 +81,25 @@ static bool import_options(Session *s, OnnxOptions *o) {
   return true;
 }
 
+static bool option_names(const Texts *t, const char *name) {
+  size_t n = strlen(name);
+  for (uint32_t i = 0; i < t->n; i++)
+    if (strncmp(t->at[i], name, n) == 0 && t->at[i][n] == '=') return true;
+  return false;
+}
+
+void session_shape_from(Session *s, const char *path) {
+  Module *m = module_new(s->arena, diag_new(s->arena, NULL));
+  FileTensor t;
+  if (access(path, R_OK) != 0 || !tensor_file_read(m, path, &t) || !t.name[0]) return;
+  if (option_names(&s->opt.bind, t.name) || option_names(&s->opt.input_shape, t.name)) return;
+  StrBuf b;
+  strbuf_init(&b, s->arena);
+  strbuf_printf(&b, "%s=", t.name);
+  for (uint32_t d = 0; d < t.type->rank; d++) strbuf_printf(&b, "%s%lld", d ? "," : "", (long long)t.type->dims[d]);
+  vec_push(s->arena, &s->opt.input_shape, strbuf_str(&b));
+}
+
 static bool ends_with(const char *s, const char *tail) {
   size_t n = strlen(s), k = strlen(tail);
   return n >= k && strcmp(s + n - k, tail) == 0;

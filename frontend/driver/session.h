@@ -24,6 +24,9 @@ double session_now(void);
 bool session_target(Session *s);                        // from --target
 bool session_load(Session *s);                          // model or IR text into s->m
 bool session_passes(Session *s, const char *pipeline);  // runs passes on s->m
+// Takes the shape of the graph input a tensor file was recorded for, so that symbolic dims need no flag. Files without a tensor
+// name, bound inputs and inputs with a --input-shape are left alone.
+void session_shape_from(Session *s, const char *path);
 const char *session_pipeline(const Session *s);         // --passes or the default
 // Emits s->m's program. The info JSON of the model is made here.
 bool session_emit(Session *s, EmitKind kind, ObjectBytes *out);

@@ -76,11 +76,7 @@ static void case_options(Child *c) {
       vec_push(c->s.arena, &c->s.opt.bind, arena_printf(c->s.arena, "%s=%s", t.name, path));
       continue;
     }
-    StrBuf b;
-    strbuf_init(&b, c->s.arena);
-    strbuf_printf(&b, "%s=", t.name);
-    for (uint32_t d = 0; d < t.type->rank; d++) strbuf_printf(&b, "%s%lld", d ? "," : "", (long long)t.type->dims[d]);
-    vec_push(c->s.arena, &c->s.opt.input_shape, strbuf_str(&b));
+    session_shape_from(&c->s, path);
   }
 }
 
