@@ -133,6 +133,7 @@ Module *onnx_import_bytes(Arena *arena, Diag *diag, const char *file, const char
   OnnxImporter im = {.m = m, .diag = diag, .opt = opt, .file = intern(m->names, file)};
   im.arena = arena_new("import");
   im.scratch = arena_new("node");
+  arena_alloc(im.scratch, 1);  // keeps its first block when a node is done
   im.unsupported_index = map_new(im.arena);
   im.store = (TensorStore){.m = m, .file = im.file};
   im.store.dir = (ExternalDir){.path = dir, .allowed = opt->external_data, .fd = -1, .files = map_new(arena)};

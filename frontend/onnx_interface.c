@@ -17,7 +17,7 @@ typedef struct Inputs {
   Map *symbols;  // name -> int64_t *
   StrBuf open;   // dims without a size, for the message
   uint32_t n_open;
-  const char *hint;  // the flag that would give the first of them a size
+  StrBuf hints;  // the flags that would give them one
   VEC(OnnxName *) names;
   VEC(const Type *) types;
 } Inputs;
@@ -70,8 +70,9 @@ static bool learn_shape(Inputs *in, const Onnx__ValueInfoProto *v, uint32_t rank
 }
 
 static void note_open(Inputs *in, const char *what, const char *hint) {
-  if (in->n_open++ < 16) strbuf_printf(&in->open, "%s%s", in->n_open > 1 ? ", " : "", what);
-  if (!in->hint) in->hint = hint;
+  if (in->n_open++ >= 16) return;
+  strbuf_printf(&in->open, "%s%s", in->n_open > 1 ? ", " : "", what);
+  strbuf_printf(&in->hints, " %s", hint);
 }
 
 // Size of one axis, -1 when it is open (noted), -2 after a diagnostic.
@@ -224,8 +225,9 @@ static bool make_args(Inputs *in) {
   }
   if (!in->n_open) return true;
   if (in->n_open > 16) strbuf_puts(&in->open, ", ...");
-  return diag_error(im->diag, DIAG_UNSUPPORTED, &in->loc, "%u %s no size: %s; give %s", in->n_open,
-                    in->n_open == 1 ? "dimension has" : "dimensions have", strbuf_str(&in->open), in->hint);
+  return diag_error(im->diag, DIAG_UNSUPPORTED, &in->loc, "%u %s no size: %s; give%s", in->n_open,
+                    in->n_open == 1 ? "dimension has" : "dimensions have", strbuf_str(&in->open),
+                    strbuf_str(&in->hints));
 }
 
 bool interface_inputs(OnnxImporter *im, Frame *f, const Onnx__GraphProto *g) {
@@ -233,6 +235,7 @@ bool interface_inputs(OnnxImporter *im, Frame *f, const Onnx__GraphProto *g) {
   bool ok = true;
   in.symbols = map_new(im->arena);
   strbuf_init(&in.open, im->arena);
+  strbuf_init(&in.hints, im->arena);
   for (uint32_t i = 0; i < im->opt->dims.n; i++)
     ok &= set_symbol(&in, im->opt->dims.at[i].name, im->opt->dims.at[i].value, "--dim");
   for (size_t i = 0; i < g->n_input; i++) ok &= declare_input(&in, g->input[i]);

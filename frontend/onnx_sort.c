@@ -58,30 +58,55 @@ static bool has_graphs(const Onnx__NodeProto *n) {
 }
 
 typedef VEC(char *) NameVec;
-typedef VEC(const Onnx__GraphProto *) GraphVec;
 
-static void push_graphs(Arena *arena, GraphVec *todo, const Onnx__NodeProto *n) {
+// A graph below a node, with the names it binds: those are not dependencies.
+typedef struct Nested {
+  const Onnx__GraphProto *graph;
+  int32_t parent;  // index of the graph around it, -1 for graphs of the node itself
+  Map *bound;
+} Nested;
+typedef VEC(Nested) NestedVec;
+
+static void push_graph(Arena *arena, NestedVec *list, const Onnx__GraphProto *g, int32_t parent) {
+  Nested n = {g, parent, map_new(arena)};
+  for (size_t i = 0; i < g->n_input; i++)
+    if (g->input[i]->name) map_set_str(n.bound, g->input[i]->name, n.bound);
+  for (size_t i = 0; i < g->n_initializer; i++)
+    if (g->initializer[i]->name) map_set_str(n.bound, g->initializer[i]->name, n.bound);
+  for (size_t i = 0; i < g->n_node; i++)
+    for (size_t k = 0; k < g->node[i]->n_output; k++) map_set_str(n.bound, g->node[i]->output[k], n.bound);
+  vec_push(arena, list, n);
+}
+
+static void push_graphs(Arena *arena, NestedVec *list, const Onnx__NodeProto *n, int32_t parent) {
   for (size_t i = 0; i < n->n_attribute; i++) {
     const Onnx__AttributeProto *a = n->attribute[i];
-    if (a->g) vec_push(arena, todo, a->g);
-    for (size_t k = 0; k < a->n_graphs; k++) vec_push(arena, todo, a->graphs[k]);
+    if (a->g) push_graph(arena, list, a->g, parent);
+    for (size_t k = 0; k < a->n_graphs; k++) push_graph(arena, list, a->graphs[k], parent);
   }
 }
 
-// The inputs of a node and all names used in graphs below it; names bound inside do no harm.
+static void push_use(Arena *arena, NameVec *names, const NestedVec *list, int32_t graph, char *name) {
+  for (; graph >= 0; graph = list->at[graph].parent)
+    if (map_get_str(list->at[graph].bound, name)) return;
+  vec_push(arena, names, name);
+}
+
+// The inputs of a node and the names that graphs below it take from outside.
 static Deps collect_deps(Arena *arena, const Onnx__NodeProto *node) {
   NameVec names = {0};
-  GraphVec todo = {0};
+  NestedVec list = {0};
   for (size_t i = 0; i < node->n_input; i++) vec_push(arena, &names, node->input[i]);
-  push_graphs(arena, &todo, node);
-  while (todo.n) {
-    const Onnx__GraphProto *g = todo.at[--todo.n];
+  push_graphs(arena, &list, node, -1);
+  for (uint32_t at = 0; at < list.n; at++) {
+    const Onnx__GraphProto *g = list.at[at].graph;
     for (size_t i = 0; i < g->n_node; i++) {
-      for (size_t k = 0; k < g->node[i]->n_input; k++) vec_push(arena, &names, g->node[i]->input[k]);
-      push_graphs(arena, &todo, g->node[i]);
+      for (size_t k = 0; k < g->node[i]->n_input; k++)
+        push_use(arena, &names, &list, (int32_t)at, g->node[i]->input[k]);
+      push_graphs(arena, &list, g->node[i], (int32_t)at);
     }
     for (size_t i = 0; i < g->n_output; i++)
-      if (g->output[i]->name) vec_push(arena, &names, g->output[i]->name);
+      if (g->output[i]->name) push_use(arena, &names, &list, (int32_t)at, g->output[i]->name);
   }
   return (Deps){names.n, names.at};
 }

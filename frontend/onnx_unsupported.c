@@ -50,8 +50,8 @@ bool node_unsupported(NodeCtx *c, const char *fmt, ...) {
   const char *what = c->domain[0]
                          ? arena_printf(c->scratch, "operator %s:%s", str_escape(c->scratch, c->domain, 128), type)
                          : arena_printf(c->scratch, "operator %s", type);
-  const char *node = c->name[0] ? arena_printf(c->scratch, "node '%s'", str_escape(c->scratch, c->name, 128))
-                                : arena_printf(c->scratch, "node #%d", c->loc->node);
+  const char *node = c->name[0] ? arena_printf(c->scratch, "'%s'", str_escape(c->scratch, c->name, 64))
+                                : arena_printf(c->scratch, "#%d", c->loc->node);
   unsupported_add(c->importer, what, strbuf_str(&b), node);
   return false;
 }
