@@ -133,7 +133,7 @@ static uint64_t code_get(const void *data, uint32_t bits, int64_t i) {
     }
     default: {
       uint64_t v = 0, at = (uint64_t)i * bits;
-      for (uint32_t b = 0; b < bits; b++, at++) v |= (uint64_t)((p[at / 8] >> (at % 8)) & 1u) << b;
+      for (uint32_t b = 0; b < bits; b++, at++) v |= (uint64_t)((uint32_t)p[at / 8] >> (at % 8) & 1u) << b;
       return v;
     }
   }
