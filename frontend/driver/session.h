@@ -17,6 +17,7 @@ typedef struct Session {
   const char *name;  // symbol prefix
   double start;      // seconds, for progress
   bool terminal;     // progress lines go to a terminal
+  bool steps;        // emit NAME_step too (bench)
   bool in_process;   // emit without a child process (tests that fork themselves)
 } Session;
 
@@ -24,10 +25,10 @@ double session_now(void);
 bool session_target(Session *s);                        // from --target
 bool session_load(Session *s);                          // model or IR text into s->m
 bool session_passes(Session *s, const char *pipeline);  // runs passes on s->m
-// Takes the shape of the graph input a tensor file was recorded for, so that symbolic dims need no flag. Files without a tensor
-// name, bound inputs and inputs with a --input-shape are left alone.
+// Takes the shape of the graph input a tensor file was recorded for, so that symbolic dims need no flag. Files without
+// a tensor name, bound inputs and inputs with a --input-shape are left alone.
 void session_shape_from(Session *s, const char *path);
-const char *session_pipeline(const Session *s);         // --passes or the default
+const char *session_pipeline(const Session *s);  // --passes or the default
 // Emits s->m's program. The info JSON of the model is made here.
 bool session_emit(Session *s, EmitKind kind, ObjectBytes *out);
 bool session_compile(Session *s, ObjectBytes *out);  // passes and emission of an object
