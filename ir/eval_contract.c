@@ -100,8 +100,7 @@ typedef struct ConvArgs {
 static Nums to_channels_last(Arena *arena, const Tensor *t, bool is_float) {
   uint32_t perm[MAX_RANK] = {0};
   axes_to_last(t->type->rank, perm);
-  Nums v = nums_as(arena, t, is_float);
-  return nums_permute(arena, &v, t->type->rank, t->type->dims, perm);
+  return nums_permuted_of(arena, t, is_float, perm);
 }
 
 static Nums result_order(Arena *arena, const Nums *acc, const Type *out, bool nhwc) {
@@ -121,8 +120,7 @@ static Nums weights_spatial_first(Arena *arena, const Tensor *w, bool is_float, 
   for (uint32_t k = 2; k < rank; k++) perm[k - 2] = k;
   perm[rank - 2] = swap ? 1 : 0;
   perm[rank - 1] = swap ? 0 : 1;
-  Nums v = nums_as(arena, w, is_float);
-  return nums_permute(arena, &v, rank, w->type->dims, perm);
+  return nums_permuted_of(arena, w, is_float, perm);
 }
 
 static void conv_bias(const Op *op, const Tensor *in, const Nums *sums, const Type *out, bool nhwc, Arena *arena) {
@@ -244,12 +242,13 @@ typedef struct Matrices {
 } Matrices;
 
 static Matrices matrices_of(Arena *arena, const Tensor *t, bool is_float, bool trans, bool left) {
-  Matrices m = {.v = nums_as(arena, t, is_float), .batch = *t->type};
+  Matrices m = {.batch = *t->type};
   uint32_t rank = t->type->rank, perm[MAX_RANK] = {0};
   if (rank == 1) {
     m.rows = left ? 1 : t->type->dims[0];
     m.cols = left ? t->type->dims[0] : 1;
     m.batch.rank = 0;
+    m.v = nums_as(arena, t, is_float);
     return m;
   }
   m.rows = t->type->dims[rank - (trans ? 1 : 2)];
@@ -258,7 +257,7 @@ static Matrices matrices_of(Arena *arena, const Tensor *t, bool is_float, bool t
   for (uint32_t k = 0; k < rank; k++) perm[k] = k;
   perm[rank - 2] = rank - 1;
   perm[rank - 1] = rank - 2;
-  if (trans) m.v = nums_permute(arena, &m.v, rank, t->type->dims, perm);
+  m.v = trans ? nums_permuted_of(arena, t, is_float, perm) : nums_as(arena, t, is_float);
   return m;
 }
 

@@ -32,8 +32,9 @@ void nums_store(Tensor *t, const Nums *v);                   // rounds; integers
 void floats_store(Tensor *t, const double *v);
 // New order of axes: result axis k is axis perm[k] of the source.
 Nums nums_permute(Arena *arena, const Nums *v, uint32_t rank, const int64_t *dims, const uint32_t *perm);
-bool int_less(DType t, int64_t a, int64_t b);  // u64 compares unsigned
-double max_num(double a, double b);            // NaN propagates, -0 < +0
+Nums nums_permuted_of(Arena *arena, const Tensor *t, bool is_float, const uint32_t *perm);  // nums_as, then permuted
+bool int_less(DType t, int64_t a, int64_t b);                                               // u64 compares unsigned
+double max_num(double a, double b);                                                         // NaN propagates, -0 < +0
 double min_num(double a, double b);
 
 // ---- shapes and walks (eval_nums.c)

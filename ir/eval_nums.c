@@ -54,13 +54,20 @@ void nums_store(Tensor *t, const Nums *v) {
     for (int64_t i = 0; i < n; i++) elem_set_i(t->data, t->type->dtype, i, v->i[i]);
 }
 
-Nums nums_permute(Arena *arena, const Nums *v, uint32_t rank, const int64_t *dims, const uint32_t *perm) {
-  int64_t strides[MAX_RANK] = {0}, to_dims[MAX_RANK] = {0}, to_strides[MAX_RANK] = {0}, step = 1;
+enum { BLOCK = 1024 };
+
+// Walk of the axes in the order of perm: result axis k is axis perm[k] of dense `dims`.
+static void permuted_walk(uint32_t rank, const int64_t *dims, const uint32_t *perm, int64_t *to_dims,
+                          int64_t *to_strides) {
+  int64_t strides[MAX_RANK] = {0}, step = 1;
   for (uint32_t k = rank; k-- > 0; step *= dims[k]) strides[k] = step;
   for (uint32_t k = 0; k < rank; k++) to_dims[k] = dims[perm[k]], to_strides[k] = strides[perm[k]];
+}
+
+Nums nums_permute(Arena *arena, const Nums *v, uint32_t rank, const int64_t *dims, const uint32_t *perm) {
+  int64_t to_dims[MAX_RANK] = {0}, to_strides[MAX_RANK] = {0}, offsets[BLOCK];
+  permuted_walk(rank, dims, perm, to_dims, to_strides);
   Nums to = nums_new(arena, v->n, v->f != NULL);
-  enum { BLOCK = 1024 };
-  int64_t offsets[BLOCK];
   for (int64_t at = 0; at < v->n; at += BLOCK) {
     int64_t n = v->n - at < BLOCK ? v->n - at : BLOCK;
     walk_offsets(rank, to_dims, to_strides, at, n, offsets);
@@ -68,6 +75,25 @@ Nums nums_permute(Arena *arena, const Nums *v, uint32_t rank, const int64_t *dim
       for (int64_t i = 0; i < n; i++) to.f[at + i] = v->f[offsets[i]];
     else
       for (int64_t i = 0; i < n; i++) to.i[at + i] = v->i[offsets[i]];
+  }
+  return to;
+}
+
+Nums nums_permuted_of(Arena *arena, const Tensor *t, bool is_float, const uint32_t *perm) {
+  int64_t to_dims[MAX_RANK] = {0}, to_strides[MAX_RANK] = {0}, offsets[BLOCK], total = type_count(t->type);
+  DType dt = t->type->dtype;
+  permuted_walk(t->type->rank, t->type->dims, perm, to_dims, to_strides);
+  Nums to = nums_new(arena, total, is_float);
+  for (int64_t at = 0; at < total; at += BLOCK) {
+    int64_t n = total - at < BLOCK ? total - at : BLOCK;
+    walk_offsets(t->type->rank, to_dims, to_strides, at, n, offsets);
+    const float *p = t->data;
+    if (!is_float)
+      for (int64_t i = 0; i < n; i++) to.i[at + i] = elem_get_i(t->data, dt, offsets[i]);
+    else if (dt == DT_F32)
+      for (int64_t i = 0; i < n; i++) to.f[at + i] = p[offsets[i]];
+    else
+      for (int64_t i = 0; i < n; i++) to.f[at + i] = elem_get_f(t->data, dt, offsets[i]);
   }
   return to;
 }
