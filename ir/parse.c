@@ -141,6 +141,7 @@ static bool parse_float(Parser *p, double *f) {
 }
 
 static bool parse_bool(Parser *p, int64_t *v) {
+  if (parse_at(p, TOK_INT) && p->tok.i <= 1) return parse_int(p, v);
   if (!parse_at_name(p, "true") && !parse_at_name(p, "false")) return parse_expected(p, "true or false");
   *v = p->tok.text[0] == 't';
   parse_step(p);

@@ -3,8 +3,8 @@
 //
 // Unnamed values are numbered in print order, so that unrelated edits do not renumber ids. A name that a function uses
 // twice (copies made by passes) is printed for its first value only. Only constants that something printed refers to
-// are printed; rank-0 splats are written in place. Once a module has a program, its functions are history: the program
-// is printed instead.
+// are printed; those of rank 0 are written in place. Once a module has a program, its functions are history: the
+// program is printed instead.
 #include "ir/print.h"
 
 #include <string.h>
@@ -96,7 +96,21 @@ void print_locs(StrBuf *out, const Loc *loc) {
 
 // ---- constants
 
-static bool is_inline(const Const *c) { return c->gen == CONST_SPLAT && c->type->rank == 0; }
+static bool is_inline(const Const *c) {
+  return c->type->rank == 0 && (c->gen == CONST_SPLAT || c->gen == CONST_BYTES) && c->type->dtype != DT_STR;
+}
+
+// f32(0.5): a rank-0 constant in the place of its use.
+static void print_inline(StrBuf *out, const Const *c) {
+  DType t = c->type->dtype;
+  double f = c->splat;
+  int64_t i = c->splat_i;
+  if (c->gen == CONST_BYTES && dtype_is_float(t)) f = elem_get_f(c->bytes, t, 0);
+  if (c->gen == CONST_BYTES && !dtype_is_float(t)) i = elem_get_i(c->bytes, t, 0);
+  strbuf_printf(out, "%s(", dtype_info(t)->name);
+  print_literal(out, t, f, i);
+  strbuf_putc(out, ')');
+}
 
 static void print_elements(StrBuf *out, const Const *c) {
   int64_t n = type_count(c->type);
@@ -174,9 +188,7 @@ static void print_value(StrBuf *out, const Names *n, const Value *v) {
     const char *name = map_get(n->by_id, (uint64_t)v->id + 1);
     strbuf_puts(out, name ? name : "%\"not of this function\"");
   } else if (is_inline(v->constant)) {
-    strbuf_printf(out, "%s(", dtype_info(v->type->dtype)->name);
-    print_literal(out, v->type->dtype, v->constant->splat, v->constant->splat_i);
-    strbuf_putc(out, ')');
+    print_inline(out, v->constant);
   } else {
     print_name(out, '@', v->constant->name);
   }

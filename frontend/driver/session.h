@@ -17,8 +17,8 @@ typedef struct Session {
   const char *name;  // symbol prefix
   double start;      // seconds, for progress
   bool terminal;     // progress lines go to a terminal
+  bool steps;        // emit NAME_step too (bench)
   bool in_process;   // emit without a child process (tests that fork themselves)
-  bool steps;        // emit NAME_run_step too (bench)
 } Session;
 
 double session_now(void);
