@@ -60,11 +60,27 @@ bool import_one_hot(NodeCtx *c) {
   return node_result(c, node_done(c, op));
 }
 
+// A diagonal known only at run time: compare column - row with it.
+static bool trilu_masked(NodeCtx *c, bool upper) {
+  const Type *x = c->in[0]->type;
+  if (x->rank < 2) return node_refuse(c, "the input must have rank 2 or more");
+  if (!node_need_static(c, c->in[0], "the mask")) return false;
+  if (!type_is_static(c->in[1]->type) || type_count(c->in[1]->type) != 1) return node_refuse(c, "k must be one number");
+  int64_t rows = x->dims[x->rank - 2], columns = x->dims[x->rank - 1];
+  Value *row = node_reshape(c, node_iota(c, rows), 2, (int64_t[]){rows, 1});
+  Value *distance = node_emit2(c, OP_SUB, node_iota(c, columns), row);
+  Value *k = node_reshape(c, node_cast(c, c->in[1], DT_I64), 0, NULL);
+  Value *keep = node_emit2(c, upper ? OP_GREATER_EQUAL : OP_LESS_EQUAL, distance, k);
+  return node_result(c, node_emit3(c, OP_SELECT, keep, c->in[0], node_scalar(c, x->dtype, 0)));
+}
+
 bool import_trilu(NodeCtx *c) {
   int64_t k = 0;
+  bool upper = attr_int(c, "upper", 1) != 0;
+  if (node_in(c, 1) && !value_is_const(c->in[1])) return trilu_masked(c, upper);
   if (node_in(c, 1) && !node_const_int(c, 1, &k)) return false;
   Op *op = node_op(c, OP_TRILU, 1, c->in);
-  op_set_int(op, A_TRILU_upper, attr_int(c, "upper", 1) != 0);
+  op_set_int(op, A_TRILU_upper, upper);
   op_set_int(op, A_TRILU_k, k);
   return node_result(c, node_done(c, op));
 }

@@ -61,12 +61,28 @@ bool import_topk(NodeCtx *c) {
   return true;
 }
 
-bool import_cumsum(NodeCtx *c) {
-  int64_t axis;
-  if (!node_const_int(c, 1, &axis)) return false;
+static Value *cumsum_along(NodeCtx *c, int64_t axis) {
   Op *op = node_op(c, OP_CUMSUM, 1, c->in);
   op_set_int(op, A_CUMSUM_axis, axis);
   op_set_int(op, A_CUMSUM_exclusive, attr_int(c, "exclusive", 0) != 0);
   op_set_int(op, A_CUMSUM_reverse, attr_int(c, "reverse", 0) != 0);
-  return node_result(c, node_done(c, op));
+  return node_done(c, op);
+}
+
+// An axis known only at run time selects among the sums along every axis.
+bool import_cumsum(NodeCtx *c) {
+  Value *at = c->in[1];
+  int64_t axis, rank = c->in[0]->type->rank;
+  if (value_is_const(at)) return node_const_int(c, 1, &axis) && node_result(c, cumsum_along(c, axis));
+  if (!type_is_static(at->type) || type_count(at->type) != 1) return node_refuse(c, "the axis must be one number");
+  at = node_reshape(c, at, 0, NULL);
+  if (!at) return false;
+  DType t = at->type->dtype;
+  Value *y = cumsum_along(c, 0);
+  for (int64_t k = 1; k < rank && y; k++) {
+    Value *from_start = node_emit2(c, OP_EQUAL, at, const_splat_int(c->m, type_scalar(c->m->types, t), k));
+    Value *from_end = node_emit2(c, OP_EQUAL, at, const_splat_int(c->m, type_scalar(c->m->types, t), k - rank));
+    y = node_emit3(c, OP_SELECT, node_emit2(c, OP_OR, from_start, from_end), cumsum_along(c, k), y);
+  }
+  return node_result(c, y);
 }

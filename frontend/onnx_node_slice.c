@@ -152,30 +152,44 @@ static bool pad_lists(NodeCtx *c, int64_t out[2 * MAX_RANK]) {
   return true;
 }
 
-static bool pad_value(NodeCtx *c, double *v) {
+// The padding number of a constant, 0 by default; *runtime when it is known only at run time.
+static bool pad_value(NodeCtx *c, double *v, Value **runtime) {
   Value *k = c->opset < 11 ? NULL : node_in(c, 2);
   *v = c->opset < 11 ? attr_float(c, "value", 0) : 0;
+  *runtime = NULL;
   if (!k) return true;
-  if (!value_is_const(k)) return node_unsupported(c, "the padding value must be known at compile time");
   if (!type_is_static(k->type) || type_count(k->type) != 1) return node_refuse(c, "the padding value must be a number");
+  if (!value_is_const(k)) {
+    *runtime = node_reshape(c, k, 0, NULL);
+    return *runtime != NULL;
+  }
   *v = dtype_is_float(k->type->dtype) ? const_f(c->m, k->constant, 0) : (double)const_i(c->m, k->constant, 0);
   return true;
+}
+
+static Value *padded(NodeCtx *c, Value *x, const int64_t *pads, EnumValue mode, double value) {
+  if (!x) return NULL;
+  Op *op = node_op(c, OP_PAD, 1, &x);
+  op_set_ints(op, A_PAD_pads, 2 * x->type->rank, pads);
+  op_set_int(op, A_PAD_mode, mode);
+  op_set_float(op, A_PAD_value, value);
+  return node_done(c, op);
 }
 
 bool import_pad(NodeCtx *c) {
   int64_t pads[2 * MAX_RANK];
   EnumValue mode;
   double value;
-  if (!pad_mode(c, &mode) || !pad_lists(c, pads) || !pad_value(c, &value)) return false;
+  Value *runtime, *x = c->in[0];
+  if (!pad_mode(c, &mode) || !pad_lists(c, pads) || !pad_value(c, &value, &runtime)) return false;
   bool any = false;
-  uint32_t rank = c->in[0]->type->rank;
-  for (uint32_t i = 0; i < 2 * rank; i++) any |= pads[i] != 0;
-  if (!any) return node_result(c, c->in[0]);
-  Op *op = node_op(c, OP_PAD, 1, c->in);
-  op_set_ints(op, A_PAD_pads, 2 * rank, pads);
-  op_set_int(op, A_PAD_mode, mode);
-  op_set_float(op, A_PAD_value, value);
-  return node_result(c, node_done(c, op));
+  for (uint32_t i = 0; i < 2 * x->type->rank; i++) any |= pads[i] != 0;
+  if (!any) return node_result(c, x);
+  Value *y = padded(c, x, pads, mode, value);
+  if (!runtime || mode != PAD_CONSTANT || !y) return node_result(c, y);
+  if (!node_need_static(c, x, "the mask")) return false;
+  Value *inside = const_splat(c->m, type_with_dtype(c->m->types, x->type, DT_BOOL), 1);
+  return node_result(c, node_emit3(c, OP_SELECT, padded(c, inside, pads, mode, 0), y, runtime));
 }
 
 // Crops or pads around the centre to the given extents.
@@ -199,11 +213,7 @@ bool import_center_crop_pad(NodeCtx *c) {
       pads[rank + axis] = want - have - pads[axis];
     }
   }
-  x = node_slice(c, x, starts, NULL, counts);
-  if (!x) return false;
-  Op *op = node_op(c, OP_PAD, 1, &x);
-  op_set_ints(op, A_PAD_pads, 2 * rank, pads);
-  return node_result(c, node_done(c, op));
+  return node_result(c, padded(c, node_slice(c, x, starts, NULL, counts), pads, PAD_CONSTANT, 0));
 }
 
 // ---- tile and compress
