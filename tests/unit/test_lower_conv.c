@@ -33,11 +33,11 @@ static Case build(const Shape *s, uint64_t seed) {
   Case c = case_new(seed, s->type, s->nd + 2, xd);
   Value *in[3] = {NULL, case_weight(&c, s->type, s->nd + 2, wd, s->constant), NULL};
   if (s->bias) in[2] = case_weight(&c, s->type, 1, &s->o, s->constant);
+  if (!s->constant) in[1] = c.f->args[1];
   Value *residual = NULL;
-  Func *shape_of = c.f;
   in[0] = c.f->args[0];
   OpKind kind = s->transposed ? OP_CONV_TRANSPOSE : OP_CONV;
-  c.op = op_new(shape_of, NULL, kind, s->bias ? 3 : 2, in, NULL);
+  c.op = op_new(c.f, NULL, kind, s->bias ? 3 : 2, in, NULL);
   op_set_int(c.op, s->transposed ? A_CONV_TRANSPOSE_layout : A_CONV_layout, LAYOUT_NHWC);
   op_set_int(c.op, s->transposed ? A_CONV_TRANSPOSE_group : A_CONV_group, s->group);
   op_set_ints(c.op, s->transposed ? A_CONV_TRANSPOSE_strides : A_CONV_strides, s->nd, s->stride);
@@ -133,8 +133,6 @@ Test(lower_conv, depthwise) {
     Case r = {.seed = i * 424243 + 17};
     for (int j = 0; j < 5; j++) rnd(&r, 2);
     Shape s = sample(&r, false);
-    s.nd = 1 + rnd(&r, 2);
-    for (uint32_t k = 0; k < s.nd; k++) s.pad[s.nd + k] = rnd(&r, 3);
     s.c = s.o = s.group = 2 + rnd(&r, 40);
     check(&s, i);
   }
@@ -159,7 +157,18 @@ Test(lower_conv, common_layers) {
 }
 
 Test(lower_conv, integers_use_plain_loops) {
-  Shape s = {.nd = 2, .n = 1, .c = 5, .o = 7, .group = 1, .in = {6, 5}, .kernel = {3, 2}, .stride = {1, 2},
-             .dilation = {1, 1}, .pad = {1, 0, 1, 1}, .type = DT_I32, .bias = true, .constant = true};
+  Shape s = {.nd = 2,
+             .n = 1,
+             .c = 5,
+             .o = 7,
+             .group = 1,
+             .in = {6, 5},
+             .kernel = {3, 2},
+             .stride = {1, 2},
+             .dilation = {1, 1},
+             .pad = {1, 0, 1, 1},
+             .type = DT_I32,
+             .bias = true,
+             .constant = true};
   check(&s, 3);
 }

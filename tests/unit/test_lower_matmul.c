@@ -12,12 +12,12 @@ typedef struct Shape {
 } Shape;
 
 static const char *shape_text(Case *c, const Shape *s, const char *target) {
-  return arena_printf(c->arena, "matmul %s b=%u,%u (%lld,%lld) m=%lld n=%lld k=%lld st=%d%d vec=%d%d tr=%d%d const=%d "
+  return arena_printf(c->arena,
+                      "matmul %s b=%u,%u (%lld,%lld) m=%lld n=%lld k=%lld st=%d%d vec=%d%d tr=%d%d const=%d "
                       "bias=%d post=%d %s",
-                      dtype_info(s->type)->name, s->batch_a, s->batch_b, (long long)s->batch[0],
-                      (long long)s->batch[1], (long long)s->m, (long long)s->n, (long long)s->k, s->stretch_a,
-                      s->stretch_b, s->vector_a, s->vector_b, s->trans_a, s->trans_b, s->constant, s->bias, s->post,
-                      target);
+                      dtype_info(s->type)->name, s->batch_a, s->batch_b, (long long)s->batch[0], (long long)s->batch[1],
+                      (long long)s->m, (long long)s->n, (long long)s->k, s->stretch_a, s->stretch_b, s->vector_a,
+                      s->vector_b, s->trans_a, s->trans_b, s->constant, s->bias, s->post, target);
 }
 
 static uint32_t operand_dims(const Shape *s, bool is_b, int64_t *d) {
