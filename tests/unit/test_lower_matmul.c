@@ -73,7 +73,7 @@ static void check(const Shape *s, uint64_t seed) {
   for (int narrow_one = 0; narrow_one < 2; narrow_one++) {
     Case c = build(s, seed);
     const Target *t = narrow_one ? &narrow : &wide;
-    case_check(&c, t, "plan,lower", run_keval, shape_text(&c, s, t->name));
+    case_check(&c, t, "plan,lower,unroll", run_keval, shape_text(&c, s, t->name));
   }
 }
 

@@ -1,0 +1,58 @@
+// Pass `unroll`: replaces `unroll` loops by copies of their bodies, innermost loops first.
+//
+// Bounds must be constant; a loop whose bounds are not stays as a plain one. Lets and allocs of a body become new in
+// each copy, so afterwards every index into a `reg` buffer is constant but for the lane.
+#include "ir/kcopy.h"
+#include "passes/pass.h"
+
+typedef struct Unroll {
+  Arena *arena, *scratch;
+  Kernel *k;
+  bool changed;
+} Unroll;
+
+static void unroll_block(Unroll *u, KBlock *b);
+
+// The body at var = `at`, moved before the loop.
+static void unroll_copy(Unroll *u, KBlock *b, KStmt *loop, int64_t at) {
+  ArenaMark mark = arena_mark(u->scratch);
+  KCopy c = kcopy_new(u->arena, u->scratch, u->k, u->k);
+  Affine place = aff(at);
+  c.subst[loop->for_.var->id] = &place;
+  KBlock copy = kcopy_block(&c, &loop->for_.body);
+  kblock_splice(b, loop, &copy);
+  arena_reset(u->scratch, mark);
+}
+
+static void unroll_loop(Unroll *u, KBlock *b, KStmt *loop) {
+  if (!aff_is_const(&loop->for_.lo) || !aff_is_const(&loop->for_.hi)) {
+    loop->for_.loop = FOR_SEQ;
+    return;
+  }
+  int64_t hi = loop->for_.hi.base;
+  for (int64_t at = loop->for_.lo.base; at < hi; at += loop->for_.step) unroll_copy(u, b, loop, at);
+  kblock_remove(b, loop);
+  u->changed = true;
+}
+
+static void unroll_block(Unroll *u, KBlock *b) {
+  for (KStmt *s = b->first, *next; s != NULL; s = next) {
+    next = s->next;
+    if (s->kind == KS_IF) {
+      unroll_block(u, &s->if_.then);
+      unroll_block(u, &s->if_.other);
+    } else if (s->kind == KS_FOR) {
+      unroll_block(u, &s->for_.body);
+      if (s->for_.loop == FOR_UNROLL) unroll_loop(u, b, s);
+    }
+  }
+}
+
+PassResult pass_unroll(PassCtx *ctx) {
+  Unroll u = {.arena = ctx->m->arena, .scratch = ctx->arena};
+  for (uint32_t i = 0; i < ctx->m->program->kernels.n; i++) {
+    u.k = ctx->m->program->kernels.at[i];
+    unroll_block(&u, &u.k->body);
+  }
+  return u.changed ? PASS_CHANGED : PASS_SAME;
+}
