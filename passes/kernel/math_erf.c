@@ -1,31 +1,23 @@
 // erf, gelu and its tanh approximation.
 //
-// The far side of the normal distribution is exp(-a^2/2) M(a) with the Mills ratio M, smooth and slow: M(a) (a + 5) is
-// a polynomial in (a - 5) / (a + 5) = 1 - 10 / (a + 5) (the substitution of Shepherd and Laframboise, Math. Comp. 36,
-// 1981). a^2 is carried with its rounding error, because exp magnifies it by a^2. Polynomials are minimax (Remez).
+// The far side of the normal distribution is a Phi(-a) = exp(-a^2/2) G(a), where G is smooth and slow: a polynomial in
+// t = (a - 4) / (a + 4) (the substitution of Shepherd and Laframboise, Math. Comp. 36, 1981). a^2 is carried with its
+// rounding error, because exp magnifies it by a^2. Polynomials are minimax (Remez).
 #include "passes/kernel/math.h"
 
-// (a + 5) exp(a^2/2) Phi(-a) for 0 <= a <= 14.6 (relative error 2^-25.2) and 0 <= a <= 39 (2^-54.1).
-static const double mills32[] = {0x1.89d3acp-1,  -0x1.54ad04p-1, 0x1.fb319ap-2,  -0x1.410f06p-2,  0x1.51ef08p-3,
-                                 -0x1.1b1a08p-4, 0x1.5608b6p-6,  -0x1.83f2fap-9, -0x1.fc0f8cp-11, 0x1.a9bb54p-12};
-static const double mills64[] = {
-    0x1.89d3abe1f95aep-1,   -0x1.54ad03f27ca18p-1, 0x1.fb31653876f89p-2,   -0x1.410ed5f87594cp-2,
-    0x1.51f6329f01ba2p-3,   -0x1.1b1c254ca3f76p-4, 0x1.54b4d4f48aec8p-6,   -0x1.88590e985fb17p-9,
-    -0x1.a2503778cf647p-11, 0x1.1daf1ae14f1e2p-11, -0x1.f21492a0a19p-15,   -0x1.a17013c4eb395p-15,
-    0x1.17df10833d325p-16,  0x1.0b14eeb780d7fp-18, -0x1.73e048edacf2ap-19, -0x1.674b31e497d0ap-22,
-    0x1.d465fb5dc02e1p-22,  0x1.598707de02374p-25, -0x1.2ce353a8339c8p-24, -0x1.269811d552e11p-27,
-    0x1.70ba8a228d909p-27,  0x1.2ff667dfca983p-29, -0x1.39346c7405474p-30, -0x1.9aa3cc7eb342dp-32};
-
-typedef struct Mills {
-  KExpr *inverse, *poly;  // M(a) = inverse * poly
-} Mills;
-
-static Mills mills(Math *m, KExpr *a) {
-  KExpr *inv = math_share(m, x_div(m, math_f(m, a->type, 1), x_addc(m, a, 5)));
-  KExpr *t = math_share(m, x_fma(m, inv, math_f(m, a->type, -10), math_f(m, a->type, 1)));
-  KExpr *p = a->type == DT_F32 ? x_poly(m, t, sizeof mills32 / sizeof *mills32, mills32)
-                               : x_poly(m, t, sizeof mills64 / sizeof *mills64, mills64);
-  return (Mills){inv, p};
+// G for 1 <= a <= 14.6 (relative error 2^-25.1) and 1 <= a <= 39 (2^-54.3); a a leaf.
+static KExpr *tail_factor(Math *m, KExpr *a) {
+  static const double g32[] = {0x1.82b4bcp-2, 0x1.2dda08p-4, -0x1.c41d46p-4, 0x1.9adbbap-4, -0x1.02515ap-4,
+                               0x1.b11bdp-6,  -0x1.675d9p-8, -0x1.f43d9p-11, 0x1.9ecb4p-11};
+  static const double g64[] = {0x1.82b4bb8c94dcep-2,   0x1.2dda040d62d0cp-4,   -0x1.c41d6bcaf850ap-4,
+                               0x1.9adc525a9033fp-4,   -0x1.024df8efd3988p-4,  0x1.b0ffe01dacc1ep-6,
+                               -0x1.691976f9fdcfp-8,   -0x1.e4abd3bc49bd5p-11, 0x1.ce76f6a3c52p-11,
+                               -0x1.99ff120225566p-15, -0x1.e8a4e9bfb8f27p-14, 0x1.16d0dd3ae79cap-16,
+                               0x1.2cd96091ed47ep-16,  -0x1.5d8b25ddfcd3ep-19, -0x1.b81e576726ebp-19,
+                               0x1.b65f6d8c797d1p-23,  0x1.5f667887fb31dp-21,  0x1.68590452986a3p-25,
+                               -0x1.12af44c91da15p-23, -0x1.22b66968d5578p-26, 0x1.48bc2492e6299p-26};
+  KExpr *t = math_share(m, x_div(m, x_addc(m, a, -4), x_addc(m, a, 4)));
+  return a->type == DT_F32 ? x_poly(m, t, 9, g32) : x_poly(m, t, 21, g64);
 }
 
 // exp(scale * a^2) in parts, scale = -1/2 or -1.
@@ -53,7 +45,7 @@ static KExpr *erf_f32(Math *m, KExpr *x) {
   return x_copysign(m, x_select(m, x_cmpc(m, KOP_LT, a, 0.921875), small, big), x);
 }
 
-// Up to 1: x + x P(x^2). Above: 1 - 2 exp(-x^2) M(sqrt 2 |x|).
+// Up to 1: x + x P(x^2). Above: 1 - 2 exp(-x^2) G(b) / b, b = sqrt 2 |x|.
 static KExpr *erf_f64(Math *m, KExpr *x) {
   static const double p[] = {0x1.06eba8214db69p-3,   -0x1.812746b037a25p-2,  0x1.ce2f21a0458e8p-4,
                              -0x1.b82ce3135567cp-6,  0x1.565bcd2c85c66p-8,   -0x1.c02db93b54da3p-11,
@@ -62,9 +54,9 @@ static KExpr *erf_f64(Math *m, KExpr *x) {
                              0x1.3edab26be2a4fp-33};
   KExpr *a = abs_at_most(m, x, 6.5), *z = math_share(m, x_mul(m, a, a));
   KExpr *small = x_fma(m, a, x_poly(m, z, 13, p), a);
-  Mills r = mills(m, math_share(m, x_mulc(m, a, 0x1.6a09e667f3bcdp+0)));
+  KExpr *b = math_share(m, x_mulc(m, a, 0x1.6a09e667f3bcdp+0));
   ExpParts e = exp_square(m, a, -1);
-  KExpr *tail = x_mul(m, x_mul(m, x_mul(m, x_mul(m, r.inverse, r.poly), e.p), e.s), e.t);
+  KExpr *tail = x_mul(m, x_mul(m, x_mul(m, x_div(m, tail_factor(m, b), b), e.p), e.s), e.t);
   KExpr *big = x_fma(m, tail, math_f(m, x->type, -2), math_f(m, x->type, 1));
   return x_copysign(m, x_select(m, x_cmpc(m, KOP_LT, a, 1), small, big), x);
 }
@@ -75,13 +67,27 @@ static KExpr *positive_part(Math *m, KExpr *x) {
   return x_select(m, x_cmpc(m, KOP_GT, x, 0), x, math_f(m, x->type, 0));
 }
 
-// With w = |x| Phi(-|x|): max(x, 0) - w.
+// Phi(x) = 1/2 + x H(x^2) for |x| < 1; errors 2^-25 and 2^-53.8 of Phi - 1/2.
+static KExpr *phi_small(Math *m, KExpr *x) {
+  static const double h32[] = {0x1.988454p-2,   -0x1.1058c8p-4, 0x1.46f2dap-7,
+                               -0x1.3a21aap-10, 0x1.0a5a06p-13, -0x1.b474d4p-17};
+  static const double h64[] = {0x1.9884533d43651p-2,   -0x1.1058377e2d041p-4,  0x1.46d042977f84dp-7,
+                               -0x1.37403f747b65cp-10, 0x1.e42b10e0fd9p-14,    -0x1.3ce963fcaa531p-17,
+                               0x1.6598ef8a1e586p-21,  -0x1.636c37c672d3ep-25, 0x1.49c5d3f8392e3p-29,
+                               -0x1.7831f3203992bp-33, 0x1.1b702f94af2efp-36};
+  KExpr *z = math_share(m, x_mul(m, x, x));
+  KExpr *h = x->type == DT_F32 ? x_poly(m, z, 6, h32) : x_poly(m, z, 11, h64);
+  return x_fma(m, x, h, math_f(m, x->type, 0.5));
+}
+
+// Up to 1: x Phi(x). Above: max(x, 0) - w with w = |x| Phi(-|x|).
 KExpr *math_gelu(Math *m, KExpr *const *arg) {
   KExpr *x = arg[0], *a = abs_at_most(m, x, x->type == DT_F32 ? 14.6 : 39);
-  Mills r = mills(m, a);
+  KExpr *g = tail_factor(m, a);
   ExpParts e = exp_square(m, a, -0.5);
-  KExpr *w = x_mul(m, x_mul(m, x_mul(m, x_mul(m, x_mul(m, a, r.inverse), r.poly), e.p), e.s), e.t);
-  return x_sub(m, positive_part(m, x), w);
+  KExpr *w = x_mul(m, x_mul(m, x_mul(m, g, e.p), e.s), e.t);
+  KExpr *far = x_sub(m, positive_part(m, x), w);
+  return x_select(m, x_cmpc(m, KOP_LT, a, 1), x_mul(m, x, phi_small(m, x)), far);
 }
 
 // y + lo = a (A + B a^2) with A = 2 sqrt(2/pi), B = 0.044715 A, each in two parts.

@@ -102,7 +102,7 @@ static void sum3_add(Math *m, Sum3 *s, KExpr *x) {
 #define PIECE 26  // bits of a piece of 2/pi; x is cut into 27 + 26
 
 static Quadrant reduce_f64(Math *m, KExpr *x) {
-  Windows w = {21, 48, 52};
+  Windows w = {21, 48, 100};
   KExpr *ax = math_share(m, x_abs(m, x)), *xs = scale_down(m, x, ax, w);
   KExpr *head = x_and(m, x_view(m, DT_I64, xs), math_i(m, DT_I64, -(INT64_C(1) << 26)));
   KExpr *xh = math_share(m, x_view(m, DT_F64, head)), *xl = math_share(m, x_sub(m, xs, xh));
