@@ -626,8 +626,8 @@ static const char *item_keyword(const Parser *p) {
   return NULL;
 }
 
-// Where every item starts. Braces are counted so that words inside bodies start nothing; a `func` or `kernel` first on
-// its line does, even when a brace before it was forgotten.
+// Where every item starts. Brackets are counted so that words inside heads and bodies start nothing; a `func` or `kernel`
+// first on its line does, even when a bracket before it was forgotten.
 static void find_items(Parser *p, Items *items) {
   int64_t depth = 0;
   bool reported = false;
@@ -642,8 +642,8 @@ static void find_items(Parser *p, Items *items) {
       parse_expected(p, "const, func, kernel or program");
       reported = true;
     }
-    if (parse_at(p, '{')) depth++;
-    if (parse_at(p, '}') && depth > 0) depth--;
+    if (parse_at(p, '{') || parse_at(p, '(')) depth++;
+    if ((parse_at(p, '}') || parse_at(p, ')')) && depth > 0) depth--;
     parse_step(p);
   }
 }
