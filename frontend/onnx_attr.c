@@ -85,7 +85,7 @@ bool onnx_attrs_init(NodeCtx *c, const Onnx__NodeProto *node, const AttrScope *s
       if (!scope) return node_refuse(c, "attribute '%s' refers to an attribute of a function, outside of one", a->name);
       value = resolve(scope, a->ref_attr_name);
     }
-    if (value) attrs->at[attrs->n++] = (OnnxAttr){a->name, value, false};
+    if (value) attrs->at[attrs->n++] = (OnnxAttr){a->name, value, value != a, false};
   }
   return true;
 }
@@ -205,5 +205,9 @@ Value *attr_tensor(NodeCtx *c, const char *name) {
 
 const Onnx__GraphProto *attr_graph(NodeCtx *c, const char *name) {
   const Onnx__AttributeProto *a = get(c, name, TYPE(GRAPH), TYPE(GRAPH));
-  return a ? a->g : NULL;
+  const OnnxAttr *found = find(c, name);
+  if (!a || !found->from_call) return a ? a->g : NULL;
+  node_unsupported(c, "attribute '%s' is a graph given by the caller of the function", name);
+  fail(c);
+  return NULL;
 }

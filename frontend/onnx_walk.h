@@ -12,6 +12,7 @@
 typedef struct OnnxAttr {
   const char *name;
   const Onnx__AttributeProto *proto;  // inside functions: what the caller gave
+  bool from_call;                     // it is
   bool read;
 } OnnxAttr;
 

@@ -55,8 +55,28 @@ static bool parse_dim(Session *s, const char *text, NamedDim *out) {
   return true;
 }
 
+// A whole number from 1 to `most`; *out keeps its default when the option is not given.
+static bool parse_limit(Session *s, const char *option, const Texts *given, int64_t most, int64_t *out) {
+  const char *text = option_text(given, NULL);
+  char *end;
+  if (!text) return true;
+  errno = 0;
+  *out = strtoll(text, &end, 10);
+  if (end != text && !*end && !errno && *out >= 1 && *out <= most) return true;
+  return diag_error(s->diag, DIAG_USAGE, NULL, "%s wants a number from 1 to %lld, not '%.60s'", option, (long long)most,
+                    text);
+}
+
+static bool import_limits(Session *s, OnnxOptions *o) {
+  int64_t mib = o->fold_bytes >> 20;
+  if (!parse_limit(s, "--fold-limit", &s->opt.fold_limit, 1 << 20, &mib)) return false;
+  o->fold_bytes = mib << 20;
+  return parse_limit(s, "--max-nodes", &s->opt.max_nodes, 1000000000, &o->max_nodes);
+}
+
 static bool import_options(Session *s, OnnxOptions *o) {
   *o = onnx_options_default();
+  if (!import_limits(s, o)) return false;
   for (uint32_t i = 0; i < s->opt.dim.n; i++) {
     NamedDim d;
     if (!parse_dim(s, s->opt.dim.at[i], &d)) return false;
