@@ -213,3 +213,54 @@ bool import_global_lppool(NodeCtx *c) {
   Value *sum = reduce_spatial(c, power, REDUCE_SUM);
   return node_result(c, node_emit2(c, OP_POW, sum, node_scalar(c, t, 1.0 / (double)p)));
 }
+
+// ---- columns to image: a transposed convolution whose weights put every element at its place
+
+static Value *place_weights(NodeCtx *c, int64_t channels, uint32_t n, const int64_t *block, DType t) {
+  int64_t dims[MAX_RANK] = {0, 1}, area = 1, count;
+  for (uint32_t i = 0; i < n; i++) {
+    area *= block[i];
+    dims[2 + i] = block[i];
+  }
+  dims[0] = channels * area;
+  if (!dims_count(n + 2, dims, &count) || count > c->opt->fold_bytes / 8) {
+    diag_error(c->m->diag, DIAG_LIMIT, c->loc, "blocks of %lld elements are too large", (long long)area);
+    return NULL;
+  }
+  float *data = NEW_ARRAY(c->m->arena, float, count + 1);
+  for (int64_t i = 0; i < dims[0]; i++) data[i * area + i % area] = 1;
+  return node_cast(c, const_borrowed(c->m, type_tensor(c->m->types, DT_F32, n + 2, dims), data, NULL), t);
+}
+
+bool import_col2im(NodeCtx *c) {
+  const Type *x = c->in[0]->type;
+  const int64_t *image, *block;
+  uint32_t n, n_block;
+  Window w;
+  if (!node_const_ints(c, 1, &image, &n) || !node_const_ints(c, 2, &block, &n_block) ||
+      !node_need_static(c, c->in[0], "the image"))
+    return false;
+  if (n != n_block || n < 1 || n > 3) return node_unsupported(c, "%u image axes with %u block axes", n, n_block);
+  if (x->rank != 3 || !window_read(c, n, &w)) return node_refuse(c, "the input must have rank 3");
+  int64_t grid[MAX_RANK] = {x->dims[0], x->dims[1]}, extra[MAX_RANK], area = 1, cells = 1;
+  for (uint32_t i = 0; i < n; i++) {
+    if (block[i] < 1 || block[i] > 1 << 20 || image[i] < 1 || image[i] > 1 << 20 || !size_mul(area, block[i], &area))
+      return node_refuse(c, "extents out of range on image axis %u", i);
+    int64_t room = image[i] + w.pads[i] + w.pads[n + i] - (block[i] - 1) * w.dilations[i] - 1;
+    if (room < 0) return node_refuse(c, "the block does not fit image axis %u", i);
+    grid[2 + i] = room / w.strides[i] + 1;
+    extra[i] = room % w.strides[i];
+    cells *= grid[2 + i];
+  }
+  if (cells != x->dims[2] || x->dims[1] % area != 0)
+    return node_refuse(c, "%lld columns of %lld, expected %lld of a multiple of %lld", (long long)x->dims[2],
+                       (long long)x->dims[1], (long long)cells, (long long)area);
+  Value *columns = node_reshape(c, c->in[0], n + 2, grid);
+  Value *weights = place_weights(c, x->dims[1] / area, n, block, x->dtype);
+  if (!columns || !weights) return false;
+  Op *op = node_op(c, OP_CONV_TRANSPOSE, 2, (Value *[]){columns, weights});
+  window_set(op, &w, A_CONV_TRANSPOSE_strides, A_CONV_TRANSPOSE_pads, A_CONV_TRANSPOSE_dilations);
+  op_set_ints(op, A_CONV_TRANSPOSE_output_padding, n, extra);
+  op_set_int(op, A_CONV_TRANSPOSE_group, x->dims[1] / area);
+  return node_result(c, node_done(c, op));
+}

@@ -1,4 +1,5 @@
-// Importers of Resize (opset 10 on) and Upsample (opsets 1 to 9): result extents and scales are fixed here.
+// Importers of Resize (opset 10 on), Upsample (opsets 1 to 9) and AffineGrid: result extents and scales are fixed
+// here, sampling grids are constants.
 #include <math.h>
 #include <string.h>
 
@@ -200,4 +201,42 @@ bool import_resize(NodeCtx *c) {
   op_set_float(op, A_RESIZE_extrapolation, attr_float(c, "extrapolation_value", 0));
   attr_ignore(c, "keep_aspect_ratio_policy");
   return resize_done(c, op, &p);
+}
+
+// ---- AffineGrid: every point of the regular grid (x, y[, z], 1) times theta transposed
+
+static double grid_point(int64_t i, int64_t n, bool corners) {
+  if (corners) return n > 1 ? -1 + 2 * (double)i / (double)(n - 1) : -1;
+  return (2 * (double)i + 1) / (double)n - 1;
+}
+
+bool import_affine_grid(NodeCtx *c) {
+  const int64_t *size;
+  uint32_t n, space;
+  int64_t points = 1, dims[MAX_RANK];
+  bool corners = attr_int(c, "align_corners", 0) != 0;
+  if (!node_const_ints(c, 1, &size, &n)) return false;
+  if (n != 4 && n != 5) return node_refuse(c, "size has %u elements, expected 4 or 5", n);
+  space = n - 2;
+  dims[0] = size[0];
+  for (uint32_t i = 0; i < space; i++) {
+    dims[1 + i] = size[2 + i];
+    if (size[2 + i] < 1 || !size_mul(points, size[2 + i], &points) || points > c->opt->fold_bytes / 32)
+      return node_refuse(c, "size[%u] is %lld", 2 + i, (long long)size[2 + i]);
+  }
+  dims[1 + space] = space;
+  float *data = NEW_ARRAY(c->m->arena, float, points *(space + 1));
+  for (int64_t p = 0; p < points; p++) {
+    int64_t rest = p;
+    for (uint32_t i = 0; i < space; i++) {  // the last image axis is x
+      int64_t extent = size[n - 1 - i];
+      data[p * (space + 1) + i] = (float)grid_point(rest % extent, extent, corners);
+      rest /= extent;
+    }
+    data[p * (space + 1) + space] = 1;
+  }
+  int64_t base[2] = {points, space + 1};
+  Value *grid = const_borrowed(c->m, type_tensor(c->m->types, DT_F32, 2, base), data, NULL);
+  Value *y = node_matmul(c, node_cast(c, grid, c->in[0]->type->dtype), c->in[0], NULL, false, true);
+  return node_result(c, node_reshape(c, y, n, dims));
 }
