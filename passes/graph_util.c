@@ -1,6 +1,7 @@
 // See graph_util.h.
 #include "passes/graph_util.h"
 
+#include "ir/base/bitset.h"
 #include "ir/elem.h"
 
 uint32_t graph_drop_dead(Func *f) {
@@ -14,6 +15,19 @@ uint32_t graph_drop_dead(Func *f) {
     dropped++;
   }
   return dropped;
+}
+
+void module_drop_unused_funcs(Module *m) {
+  // Bodies hold element-wise ops only, so every reference is an attribute of an op of the entry.
+  Bitset named = bitset_new(m->arena, m->funcs.n);
+  for (const Op *op = m->funcs.n ? m->funcs.at[0]->first : NULL; op; op = op->next)
+    for (uint32_t i = 0; i < op_info(op->kind)->n_attrs; i++)
+      if (op->attrs[i].func) bitset_add(&named, op->attrs[i].func->id);
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < m->funcs.n; i++)
+    if (i == 0 || bitset_has(&named, m->funcs.at[i]->id)) m->funcs.at[n++] = m->funcs.at[i];
+  for (uint32_t i = 0; i < n; i++) m->funcs.at[i]->id = i;
+  m->funcs.n = n;
 }
 
 bool value_is_splat(Module *m, const Value *v, double *x) {

@@ -6,6 +6,8 @@
 
 // Drops ops without used results, from `from` backwards along operands. Returns the number dropped.
 uint32_t graph_drop_dead(Func *f);
+// Forgets functions no op names any more (bodies of maps and posts that were merged). The entry stays.
+void module_drop_unused_funcs(Module *m);
 bool value_is_splat(Module *m, const Value *v, double *x);  // a constant with one value everywhere
 // Copies an op's location onto a rewritten one: all of both.
 void op_add_loc(Op *to, const Op *from);

@@ -175,5 +175,6 @@ PassResult pass_fuse(PassCtx *ctx) {
   changed |= fuse_biases(ctx, f);
   changed |= fuse_maps(ctx, f);
   changed |= fuse_posts(ctx, f);
+  module_drop_unused_funcs(ctx->m);
   return changed ? PASS_CHANGED : PASS_SAME;
 }
