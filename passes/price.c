@@ -38,6 +38,7 @@ static bool work_conv(const Op *op, Work *w) {
   int64_t taps = g.kernel[0] * g.kernel[1] * g.kernel[2], cg = g.c / g.group;
   *w = (Work){.copies = g.group, .n = g.o / g.group, .k = taps * cg};
   w->rows = g.n * g.out[0] * g.out[1];
+  w->row_run = g.out[1] > 1 ? g.out[1] : g.out[0] > 1 ? g.out[0] : g.group == 1 ? g.n : 1;
   w->m = g.out[2];
   w->k_inner = g.dilation[2] == 1 && g.group == 1 ? g.kernel[2] * cg : cg;
   w->x_step = g.c * g.stride[2] * elem_bytes(op_in(op, 0));
@@ -47,6 +48,7 @@ static bool work_conv(const Op *op, Work *w) {
     w->rows *= g.stride[2];
     w->m = (w->m + g.stride[2] - 1) / g.stride[2];
     w->k_inner = cg;
+    w->row_run = 1;
   } else if (g.pointwise && result_axes_merge(op, 0, op_out(op, 0)->type->rank - 1)) {
     w->m *= w->rows;
     w->rows = 1;
@@ -59,7 +61,11 @@ static bool work_matmul(const Op *op, Work *w) {
   MatmulGeom g;
   if (!matmul_geom(op, &g)) return false;
   *w = (Work){.copies = 1, .rows = 1, .m = g.m, .n = g.n, .k = g.k, .k_inner = g.k};
-  for (uint32_t i = 0; i < g.n_batch; i++) *(g.b_batch[i] == 0 ? &w->rows : &w->copies) *= g.batch[i];
+  w->row_run = 1;
+  for (uint32_t i = 0; i < g.n_batch; i++) {
+    *(g.b_batch[i] == 0 ? &w->rows : &w->copies) *= g.batch[i];
+    if (g.batch[i] != 1) w->row_run = g.b_batch[i] == 0 ? g.batch[i] : 1;
+  }
   if (matmul_rows_merge(op, &g)) {
     w->m *= w->rows;
     w->rows = 1;
@@ -158,7 +164,7 @@ static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
   *cycles = 0;
   for (int64_t nv = 1; nv <= 8 && nv <= vectors; nv++) {
     for (int64_t mr = 1; mr <= w->m && mr * nv + nv + 1 <= regs; mr++) {
-      int64_t rows = mr == w->m ? w->rows : 1;
+      int64_t rows = mr == w->m && w->rows > 1 ? w->row_run : 1;
       for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv + 1 <= regs; my++) {
         Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv)};
         double c = tiling_cycles(w, t, &g);
@@ -197,7 +203,7 @@ static void price_depthwise(const Op *op, const Target *t, const Work *w, Price 
   int64_t lanes = target_lanes(t, dtype_info(w->type)->bits), mr = 4, my = 2;
   if (t->n_vregs < 32 || w->k > 25) my = 1;
   if (mr > w->m) mr = w->m;
-  if (my > w->rows) my = w->rows;
+  if (my > w->row_run) my = w->row_run;
   double vectors = (double)((w->copies + lanes - 1) / lanes);
   double bytes = w->x_bytes + w->y_bytes;
   p->compute = (double)w->rows * (double)w->m * (double)w->k * vectors * 1.1 / t->fma_per_cycle;

@@ -11,6 +11,7 @@
 // A contraction as the planner sees it: `copies` independent products of [rows * m, k] by [k, n].
 typedef struct Work {
   int64_t copies, rows, m, n, k;
+  int64_t row_run;    // of the rows, how many neighbours may share a tile
   int64_t k_inner;    // length of the innermost contiguous reduction
   int64_t x_step;     // bytes between neighbouring columns of x
   DType type;         // of the arithmetic

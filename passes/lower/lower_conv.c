@@ -5,6 +5,8 @@
 // own (lower_conv_depthwise.c).
 #include "passes/lower/lower_conv.h"
 
+#include <string.h>
+
 #include "passes/price.h"
 
 Plan lower_plan(LowerCtx *ctx, const Op *op) {
@@ -12,12 +14,7 @@ Plan lower_plan(LowerCtx *ctx, const Op *op) {
   return p != NULL ? *p : plan_choose(op, ctx->target);
 }
 
-bool plan_is(const Plan *p, const char *strategy) {
-  for (; *strategy != 0 && *strategy == *p->strategy; strategy++) {
-    if (strategy[1] == 0) return p->strategy[strategy - p->strategy] == 0;
-  }
-  return false;
-}
+bool plan_is(const Plan *p, const char *strategy) { return strcmp(p->strategy, strategy) == 0; }
 
 static int64_t clamp_param(const Plan *p, const char *name, int64_t missing, int64_t most) {
   int64_t v = plan_param(p, name, missing);
@@ -171,6 +168,6 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
-  nest_merge_reductions(&n);
+  nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

@@ -141,7 +141,7 @@ static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transpose
   if (pack_k(&s) == 0) n.x0 = 0;
   n.w = stage_weights(ctx, n.op, op_in(n.op, 1), &s);
   if (n.w == NULL) return false;
-  nest_merge_reductions(&n);
+  nest_settle(&n);
   return nest_lower(ctx, &n, plan->strategy);
 }
 

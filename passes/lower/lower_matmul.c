@@ -72,6 +72,6 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
-  nest_merge_reductions(&n);
+  nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

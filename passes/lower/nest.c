@@ -25,7 +25,7 @@ typedef struct Pos {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-void nest_merge_reductions(Nest *n) {
+void nest_settle(Nest *n) {
   uint32_t out = 0;
   for (uint32_t i = 0; i < n->n_red; i++) {
     if (n->red[i] == 1) continue;
@@ -44,6 +44,7 @@ void nest_merge_reductions(Nest *n) {
     out = 1;
   }
   n->n_red = out;
+  if (n->n_rows == 0 || n->row[n->n_rows - 1].w != 0) n->tile.my = 1;
 }
 
 static int64_t nest_k(const Nest *n) {

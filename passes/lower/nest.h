@@ -48,8 +48,9 @@ typedef struct Nest {
   NestTile tile;
 } Nest;
 
-// Merges adjacent reduction loops that walk x contiguously (kw and ci of a convolution without dilation).
-void nest_merge_reductions(Nest *n);
+// Last touches before nest_lower: merges adjacent reduction loops that walk x contiguously (kw and ci of a convolution
+// without dilation); rows that have weights of their own are not tiled.
+void nest_settle(Nest *n);
 // Emits the kernel and its step.
 bool nest_lower(LowerCtx *ctx, const Nest *n, const char *strategy);
 // Multiply-adds of the whole nest.
