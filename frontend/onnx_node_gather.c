@@ -3,9 +3,37 @@
 
 #include "frontend/onnx_node.h"
 
+// Constant indices lie inside the axes they index; an index tuple has one component per axis.
+static bool indices_fit(NodeCtx *c, const Value *indices, uint32_t n_axes, const int64_t *dims) {
+  if (!value_is_const(indices) || !dtype_is_int(indices->type->dtype)) return true;
+  int64_t n = type_count(indices->type);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t at = const_i(c->m, indices->constant, i), extent = dims[(uint64_t)i % n_axes];
+    if (extent >= 0 && (at < -extent || at >= extent))
+      return node_refuse(c, "constant index %lld is outside an axis of length %lld", (long long)at, (long long)extent);
+  }
+  return true;
+}
+
+// The same for one axis; a wrong axis is reported by inference.
+static bool axis_indices_fit(NodeCtx *c, int64_t axis) {
+  const Type *t = c->in[0]->type;
+  if (axis < 0) axis += t->rank;
+  return axis < 0 || axis >= t->rank || indices_fit(c, c->in[1], 1, &t->dims[axis]);
+}
+
+// For index tuples in the last axis, behind `batch` axes.
+static bool tuple_indices_fit(NodeCtx *c, int64_t batch) {
+  const Type *t = c->in[0]->type, *i = c->in[1]->type;
+  int64_t n = i->rank ? i->dims[i->rank - 1] : 0;
+  return batch < 0 || n < 1 || batch + n > t->rank || indices_fit(c, c->in[1], (uint32_t)n, t->dims + batch);
+}
+
 static bool with_axis(NodeCtx *c, OpKind kind, int slot) {
+  int64_t axis = attr_int(c, "axis", 0);
+  if (!axis_indices_fit(c, axis)) return false;
   Op *op = node_op(c, kind, c->n_in, c->in);
-  op_set_int(op, slot, attr_int(c, "axis", 0));
+  op_set_int(op, slot, axis);
   return node_result(c, node_done(c, op));
 }
 
@@ -13,8 +41,10 @@ bool import_gather(NodeCtx *c) { return with_axis(c, OP_GATHER, A_GATHER_axis); 
 bool import_gather_elements(NodeCtx *c) { return with_axis(c, OP_GATHER_ELEMENTS, A_GATHER_ELEMENTS_axis); }
 
 bool import_gather_nd(NodeCtx *c) {
+  int64_t batch = attr_int(c, "batch_dims", 0);
+  if (!tuple_indices_fit(c, batch)) return false;
   Op *op = node_op(c, OP_GATHER_ND, 2, c->in);
-  op_set_int(op, A_GATHER_ND_batch_dims, attr_int(c, "batch_dims", 0));
+  op_set_int(op, A_GATHER_ND_batch_dims, batch);
   return node_result(c, node_done(c, op));
 }
 
@@ -26,16 +56,17 @@ static bool scatter_kind(NodeCtx *c, EnumValue *kind) {
 
 bool import_scatter_elements(NodeCtx *c) {
   EnumValue kind;
-  if (!scatter_kind(c, &kind)) return false;
+  int64_t axis = attr_int(c, "axis", 0);
+  if (!scatter_kind(c, &kind) || !axis_indices_fit(c, axis)) return false;
   Op *op = node_op(c, OP_SCATTER_ELEMENTS, 3, c->in);
-  op_set_int(op, A_SCATTER_ELEMENTS_axis, attr_int(c, "axis", 0));
+  op_set_int(op, A_SCATTER_ELEMENTS_axis, axis);
   op_set_int(op, A_SCATTER_ELEMENTS_reduction, kind);
   return node_result(c, node_done(c, op));
 }
 
 bool import_scatter_nd(NodeCtx *c) {
   EnumValue kind;
-  if (!scatter_kind(c, &kind)) return false;
+  if (!scatter_kind(c, &kind) || !tuple_indices_fit(c, 0)) return false;
   Op *op = node_op(c, OP_SCATTER_ND, 3, c->in);
   op_set_int(op, A_SCATTER_ND_reduction, kind);
   return node_result(c, node_done(c, op));

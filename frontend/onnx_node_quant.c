@@ -15,11 +15,21 @@ static Op *quant_op(NodeCtx *c, OpKind kind, Value *x, Value *scale, Value *zero
   return node_op(c, kind, zero ? 3 : 2, (Value *[]){x, scale, zero});
 }
 
+// A constant scale of zero divides by nothing.
+static bool scale_fits(NodeCtx *c, const Value *scale) {
+  if (!value_is_const(scale)) return true;
+  int64_t n = type_count(scale->type);
+  for (int64_t i = 0; i < n; i++)
+    if (const_f(c->m, scale->constant, i) == 0) return node_refuse(c, "element %lld of the scale is 0", (long long)i);
+  return true;
+}
+
 bool import_quantize(NodeCtx *c) {
   Value *x = c->in[0], *zero = node_in(c, 2);
   DType asked = attr_dtype(c, "output_dtype"), t = zero ? zero->type->dtype : asked ? asked : DT_U8;
   if (asked && asked != t) return node_refuse(c, "output_dtype and the zero point differ");
   attr_ignore(c, "precision");
+  if (!scale_fits(c, c->in[1])) return false;
   if (dtype_is_float(t) && attr_int(c, "saturate", 1) == 0)
     return node_unsupported(c, "conversion to %s without saturation", dtype_info(t)->name);
   attr_ignore(c, "saturate");
