@@ -52,7 +52,8 @@ typedef void TileFn(void *ctx, KBuild *b, const Columns *c, Affine first);
 void columns_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t count, bool par, TileFn *fn, void *fn_ctx);
 
 // Visits every row of an axis view: `row` once per outer index when the axis is innermost, else `tile` for tiles of
-// neighbouring rows. x0 is the first element (of the row; of the tile's first row); elements of a row are `inner` apart.
+// neighbouring rows. x0 is the first element (of the row; of the tile's first row); elements of a row are `inner`
+// apart.
 typedef void RowFn(void *ctx, KBuild *b, Affine x0);
 void axis_rows(LowerCtx *ctx, KBuild *b, DType t, const AxisView *v, RowFn *row, TileFn *tile, void *fn_ctx);
 

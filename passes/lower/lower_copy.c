@@ -1,23 +1,12 @@
 // Copies of whole tensors, and slices that need none because they are a window of their operand's bytes.
 #include "passes/lower/walk.h"
 
-static void copy_body(void *ctx, KBuild *b, const Affine *at) {
-  KBuf **buf = ctx;
-  kb_store1(b, buf[0], at[0], kx_load1(b, buf[1], at[1]));
-}
-
 bool lower_copy(LowerCtx *ctx, const Op *op, PBuf *from, PBuf *to) {
   const int64_t one = 1, count = type_count(to->type);
-  if (!count) return true;
-  KBuild b;
   Walk walk;
-  kbuild_init(&b, ctx->m, "copy", op ? op->loc : NULL);
-  KBuf *bufs[2] = {lower_flat(&b, to), lower_flat(&b, from)};
   walk_init(&walk, 1, &count);
   walk_operand(&walk, 0, &one);
-  walk_emit(&b, &walk, true, NULL, copy_body, bufs);
-  lower_step(ctx, &b, op, NULL, 2, (PBuf *[]){to, from});
-  return true;
+  return walk_copy(ctx, op, &walk, to, from);
 }
 
 // Below the first axis that is really cut, everything is taken; above it every extent is 1.

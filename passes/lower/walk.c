@@ -4,6 +4,7 @@
 #include "passes/lower/walk.h"
 
 #define PAR_MIN 8192    // elements below which a walk stays on one thread
+#define BOUND_LOOPS 6   // loops after which indices are named
 #define PAR_BLOCK 2048  // elements of one iteration of the par loop, when the loop is cut
 
 void walk_init(Walk *walk, uint32_t rank, const int64_t *dims) {
@@ -13,6 +14,11 @@ void walk_init(Walk *walk, uint32_t rank, const int64_t *dims) {
     walk->dims[i] = dims[i];
     walk->stride[0][i] = stride;
   }
+}
+
+void walk_result(Walk *walk, int64_t first, const int64_t *strides) {
+  walk->first[0] = first;
+  for (uint32_t i = 0; i < walk->rank; i++) walk->stride[0][i] = strides[i];
 }
 
 uint32_t walk_operand(Walk *walk, int64_t first, const int64_t *strides) {
@@ -71,22 +77,27 @@ static bool can_vec(const Walk *walk) {
   return true;
 }
 
-static int64_t walk_count(const Walk *walk) {
+int64_t walk_count(const Walk *walk) {
   int64_t n = 1;
   for (uint32_t i = 0; i < walk->rank; i++) n *= walk->dims[i];
   return n;
 }
 
+// Indices of many loops are named half way, so that no affine form grows too long.
+static void bind_indices(KBuild *b, uint32_t n, Affine *at) {
+  for (uint32_t k = 0; k < n; k++) at[k] = aff_var(kb_let(b, "at", kx_index(b, at[k])));
+}
+
 static void loops(KBuild *b, const Walk *walk, bool vec, bool par, WalkFn *hoisted, WalkFn *body, void *ctx) {
-  static const char *const names[] = {"i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7", "i8"};
   Affine at[WALK_OPERANDS];
   for (uint32_t k = 0; k < walk->n; k++) at[k] = aff(walk->first[k]);
   for (uint32_t i = 0; i < walk->rank; i++) {
     bool last = i + 1 == walk->rank;
     if (last && hoisted) hoisted(ctx, b, at);
     KForKind kind = last && vec && can_vec(walk) ? FOR_VEC : i == 0 && par ? FOR_PAR : FOR_SEQ;
-    KVar *v = kb_for(b, names[i], 0, walk->dims[i], 1, kind);
+    KVar *v = kb_for(b, "i", 0, walk->dims[i], 1, kind);
     for (uint32_t k = 0; k < walk->n; k++) at[k] = aff_add(at[k], aff_term(v, walk->stride[k][i]));
+    if (i % BOUND_LOOPS == BOUND_LOOPS - 1 && !last) bind_indices(b, walk->n, at);
   }
   if (!walk->rank && hoisted) hoisted(ctx, b, at);
   body(ctx, b, at);
@@ -118,4 +129,25 @@ void walk_emit(KBuild *b, const Walk *walk, bool vec, WalkFn *hoisted, WalkFn *b
   } else {
     loops(b, walk, vec, par, hoisted, body, ctx);
   }
+}
+
+void dense_strides(uint32_t rank, const int64_t *dims, int64_t *strides) {
+  int64_t stride = 1;
+  for (uint32_t i = rank; i-- > 0; stride *= dims[i]) strides[i] = stride;
+}
+
+static void copy_element(void *ctx, KBuild *b, const Affine *at) {
+  KBuf **buf = ctx;
+  kb_store1(b, buf[0], at[0], kx_load1(b, buf[1], at[1]));
+}
+
+bool walk_copy(LowerCtx *ctx, const Op *op, Walk *walk, PBuf *to, PBuf *from) {
+  KBuild b;
+  if (!walk_count(walk)) return true;
+  lower_begin(ctx, &b, op);
+  KBuf *bufs[2] = {lower_flat(&b, to), lower_flat(&b, from)};
+  walk_collapse(walk);
+  walk_emit(&b, walk, true, NULL, copy_element, bufs);
+  lower_step(ctx, &b, op, NULL, 2, (PBuf *[]){to, from});
+  return true;
 }
