@@ -59,6 +59,8 @@ PBuf *lower_alias(LowerCtx *ctx, PBuf *of, const Type *t, int64_t first) {
   return buf;
 }
 
+void lower_bind(LowerCtx *ctx, const Value *v, PBuf *buf) { *slot_of(ctx, v) = buf; }
+
 bool lower_is_used(const Op *op, uint32_t result) { return op_out(op, result)->n_uses > 0; }
 
 static bool is_view(const Value *v) {

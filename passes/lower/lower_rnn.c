@@ -1,0 +1,318 @@
+// lstm, gru, rnn. Per direction: the input projection of the whole sequence is one matmul (rnn.c); then one kernel
+// walks the batch (par) and the time steps (seq). In a step, tiles of hidden units keep one accumulator vector per
+// gate, start from the projected input and the biases, and add h[k] * R^T[k, gates, units] for all k.
+//
+// The state h is read while the next one is made, so there are two rows, copied after each step. Past the end of a
+// sequence (sequence_lens) results are 0 and the state stays. The reverse direction starts at the end of each sequence.
+#include "passes/lower/rnn.h"
+
+typedef struct Cell {
+  LowerCtx *ctx;
+  const Op *op;
+  RnnShape s;
+  int64_t dir;
+  bool after;                                // gru: linear_before_reset
+  bool couple;                               // lstm: f = 1 - i
+  KBuf *y, *y_h, *y_c;                       // NULL when unused
+  KBuf *xw, *r, *bias, *lens, *h0, *c0, *p;  // operands, NULL when absent
+  KBuf *h, *next, *c, *z, *reset;            // state rows per batch entry
+  PBuf *bufs[20];
+  uint32_t n_bufs;
+  // The current step.
+  Affine batch, row, x_row, y_row;  // batch entry; its state row; rows of xw and y
+  Affine first;                     // first hidden unit of the tile
+  uint32_t from, to;                // gates computed in this phase
+  KBuf *acc[RNN_GATES], *source;    // source: what R is multiplied with
+} Cell;
+
+static KBuf *operand(Cell *c, KBuild *b, PBuf *buf) {
+  c->bufs[c->n_bufs++] = buf;
+  return lower_flat(b, buf);
+}
+
+static KBuf *optional_in(Cell *c, KBuild *b, uint32_t i) {
+  return op_in(c->op, i) ? operand(c, b, lower_buf(c->ctx, op_in(c->op, i))) : NULL;
+}
+
+static KBuf *optional_out(Cell *c, KBuild *b, uint32_t i) {
+  bool used = i < c->op->n_out && lower_is_used(c->op, i);
+  return used ? operand(c, b, lower_buf(c->ctx, op_out(c->op, i))) : NULL;
+}
+
+static KBuf *state_rows(Cell *c, KBuild *b, const char *name) {
+  const Type *t = type_tensor(c->ctx->m->types, c->s.t, 2, (int64_t[]){c->s.batch, c->s.n_hidden});
+  return operand(c, b, lower_work(c->ctx, name, t));
+}
+
+static Affine unit(const Cell *c, Affine col) { return aff_add(c->first, col); }
+static Affine state_at(const Cell *c, Affine col) { return aff_add(c->row, unit(c, col)); }
+
+// Element of a [dirs, blocks, hidden] parameter.
+static KExpr *parameter(const Cell *c, KBuild *b, KBuf *buf, int64_t blocks, int64_t block, Affine col) {
+  return lower_load1(b, buf, aff_plus(unit(c, col), (c->dir * blocks + block) * c->s.n_hidden));
+}
+
+// ---- one tile of hidden units
+
+static bool adds_recurrent_bias(const Cell *c, uint32_t g) { return !(c->after && g == 2); }
+
+static void start_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  for (uint32_t g = c->from; g < c->to; g++) {
+    int64_t h = c->s.n_hidden;
+    bool input = adds_recurrent_bias(c, g);  // else R h + Rb stays apart from W x + Wb
+    KExpr *v = input ? lower_load1(b, c->xw, aff_plus(aff_add(c->x_row, unit(c, col)), g * h)) : NULL;
+    if (c->bias) {
+      KExpr *rb = parameter(c, b, c->bias, 2 * c->s.gates, c->s.gates + g, col);
+      KExpr *wb = parameter(c, b, c->bias, 2 * c->s.gates, g, col);
+      v = input ? kx_op2(b, KOP_ADD, v, kx_op2(b, KOP_ADD, wb, rb)) : rb;
+    }
+    kb_store(b, c->acc[g], acc, v ? v : kx_f(b, c->s.t, 0));
+  }
+}
+
+static void add_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  Cell *c = ctx;
+  int64_t h = c->s.n_hidden;
+  KVar *hk = kb_let(b, "hk", kx_load1(b, c->source, aff_add(c->row, k[0])));
+  for (uint32_t g = c->from; g < c->to; g++) {
+    Affine at = aff_plus(aff_add(aff_mul(k[0], c->s.gates * h), unit(c, col)), g * h);
+    KExpr *r = lower_load1(b, c->r, at);
+    kb_store(b, c->acc[g], acc, kx_op3(b, KOP_FMA, kx_var(b, hk), r, kx_load(b, c->acc[g], acc)));
+  }
+}
+
+static void store_h(Cell *c, KBuild *b, Affine col, KExpr *value) {
+  KVar *h = kb_let(b, "h", value);
+  kb_store1(b, c->next, state_at(c, col), kx_var(b, h));
+  if (c->y) lower_store1(b, c->y, aff_add(c->y_row, unit(c, col)), kx_var(b, h));
+}
+
+// Gates i o f c; peepholes i o f.
+static void lstm_finish(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  KExpr *pre[4];
+  for (uint32_t g = 0; g < 4; g++) pre[g] = kx_load(b, c->acc[g], acc);
+  KVar *old = kb_let(b, "c", kx_load1(b, c->c, state_at(c, col)));
+  for (uint32_t g = 0; g < 3 && c->p; g += 2) {
+    pre[g] = kx_op2(b, KOP_ADD, pre[g], kx_op2(b, KOP_MUL, parameter(c, b, c->p, 3, g, col), kx_var(b, old)));
+  }
+  KVar *i = kb_let(b, "i", rnn_activate(&c->s, b, c->dir, 0, pre[0]));
+  KExpr *f =
+      c->couple ? kx_op2(b, KOP_SUB, kx_f(b, c->s.t, 1), kx_var(b, i)) : rnn_activate(&c->s, b, c->dir, 0, pre[2]);
+  KExpr *in = kx_op2(b, KOP_MUL, kx_var(b, i), rnn_activate(&c->s, b, c->dir, 1, pre[3]));
+  KVar *cell = kb_let(b, "cell", kx_op2(b, KOP_ADD, kx_op2(b, KOP_MUL, f, kx_var(b, old)), in));
+  kb_store1(b, c->c, state_at(c, col), kx_var(b, cell));
+  if (c->p) {
+    pre[1] = kx_op2(b, KOP_ADD, pre[1], kx_op2(b, KOP_MUL, parameter(c, b, c->p, 3, 1, col), kx_var(b, cell)));
+  }
+  KExpr *o = rnn_activate(&c->s, b, c->dir, 0, pre[1]);
+  store_h(c, b, col, kx_op2(b, KOP_MUL, o, rnn_activate(&c->s, b, c->dir, 2, kx_var(b, cell))));
+}
+
+static void rnn_finish(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  store_h(c, b, col, rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0], acc)));
+}
+
+// (1 - z) * candidate + z * h
+static void gru_blend(Cell *c, KBuild *b, Affine col, KExpr *z_value, KExpr *pre) {
+  KVar *z = kb_let(b, "z", z_value);
+  KExpr *keep = kx_op2(b, KOP_MUL, kx_var(b, z), kx_load1(b, c->h, state_at(c, col)));
+  KExpr *rest = kx_op2(b, KOP_SUB, kx_f(b, c->s.t, 1), kx_var(b, z));
+  KExpr *candidate = rnn_activate(&c->s, b, c->dir, 1, pre);
+  store_h(c, b, col, kx_op2(b, KOP_ADD, kx_op2(b, KOP_MUL, rest, candidate), keep));
+}
+
+// Gates z r h, all in one phase: the reset gate multiplies R h + Rb.
+static void gru_finish_after(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  KExpr *r = rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[1], acc));
+  KExpr *x = lower_load1(b, c->xw, aff_plus(aff_add(c->x_row, unit(c, col)), 2 * c->s.n_hidden));
+  if (c->bias) x = kx_op2(b, KOP_ADD, x, parameter(c, b, c->bias, 6, 2, col));
+  KExpr *pre = kx_op2(b, KOP_ADD, x, kx_op2(b, KOP_MUL, r, kx_load(b, c->acc[2], acc)));
+  gru_blend(c, b, col, rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0], acc)), pre);
+}
+
+// First phase: z, and r * h for the product of the second.
+static void gru_finish_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  kb_store1(b, c->z, state_at(c, col), rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0], acc)));
+  KExpr *r = rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[1], acc));
+  kb_store1(b, c->reset, state_at(c, col), kx_op2(b, KOP_MUL, r, kx_load1(b, c->h, state_at(c, col))));
+}
+
+static void gru_finish_candidate(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  gru_blend(c, b, col, kx_load1(b, c->z, state_at(c, col)), kx_load(b, c->acc[2], acc));
+}
+
+static void tile(Cell *c, KBuild *b, const Columns *cols, Affine first, ColumnFn *finish) {
+  static const char *const names[RNN_GATES] = {"g0", "g1", "g2", "g3"};
+  c->first = first;
+  for (uint32_t g = c->from; g < c->to; g++) c->acc[g] = columns_alloc(b, cols, names[g], c->s.t);
+  columns_each(b, cols, NULL, start_gates, c);
+  columns_over(b, cols, 1, &c->s.n_hidden, add_gates, c);
+  columns_each(b, cols, NULL, finish, c);
+}
+
+// All hidden units, for gates [from, to).
+static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, ColumnFn *finish) {
+  int64_t lanes = target_lanes(c->ctx->target, dtype_info(c->s.t)->bits), gates = to - from;
+  int64_t vectors = c->ctx->target->n_vregs / (2 * gates), h = c->s.n_hidden;
+  vectors = vectors < 1 ? 1 : vectors > 4 ? 4 : vectors;
+  int64_t width = vectors * (lanes < 1 ? 1 : lanes), whole = h - h % width;
+  c->from = from;
+  c->to = to;
+  c->source = source;
+  if (whole) {
+    Columns cols = columns_new(c->ctx, c->s.t, width);
+    KVar *j = kb_for(b, "j", 0, whole, width, FOR_SEQ);
+    tile(c, b, &cols, aff_var(j), finish);
+    kb_end(b);
+  }
+  if (whole < h) {
+    Columns cols = columns_new(c->ctx, c->s.t, h - whole);
+    tile(c, b, &cols, aff(whole), finish);
+  }
+}
+
+// ---- one sequence
+
+static void copy_row(KBuild *b, KBuf *to, Affine to_at, KBuf *from, Affine from_at, int64_t n) {
+  Affine j = aff_var(kb_for(b, "j", 0, n, 1, FOR_VEC));
+  KExpr *v = from ? lower_load1(b, from, aff_add(from_at, j)) : lower_number(b, lower_compute_type(to->type), 0);
+  lower_store1(b, to, aff_add(to_at, j), v);
+  kb_end(b);
+}
+
+// Row of this batch entry in [dirs, batch, hidden], batch major [batch, dirs, hidden].
+static Affine outer_row(const Cell *c) {
+  Affine row =
+      c->s.batch_major ? aff_plus(aff_mul(c->batch, c->s.dirs), c->dir) : aff_plus(c->batch, c->dir * c->s.batch);
+  return aff_mul(row, c->s.n_hidden);
+}
+
+static void set_time(Cell *c, Affine t) {
+  const RnnShape *s = &c->s;
+  Affine x = s->batch_major ? aff_add(aff_mul(c->batch, s->steps), t) : aff_add(aff_mul(t, s->batch), c->batch);
+  c->x_row = aff_mul(x, s->gates * s->n_hidden);
+  Affine y = s->batch_major ? aff_plus(aff_mul(aff_add(aff_mul(c->batch, s->steps), t), s->dirs), c->dir)
+                            : aff_add(aff_mul(aff_plus(aff_mul(t, s->dirs), c->dir), s->batch), c->batch);
+  c->y_row = aff_mul(y, s->n_hidden);
+}
+
+static void cell_step(Cell *c, KBuild *b) {
+  int64_t h = c->s.n_hidden;
+  if (c->op->kind == OP_LSTM) {
+    phase(c, b, 0, 4, c->h, lstm_finish);
+  } else if (c->op->kind == OP_RNN) {
+    phase(c, b, 0, 1, c->h, rnn_finish);
+  } else if (c->after) {
+    phase(c, b, 0, 3, c->h, gru_finish_after);
+  } else {
+    phase(c, b, 0, 2, c->h, gru_finish_gates);
+    phase(c, b, 2, 3, c->reset, gru_finish_candidate);
+  }
+  copy_row(b, c->h, c->row, c->next, c->row, h);
+}
+
+static void time_loop(Cell *c, KBuild *b) {
+  const RnnShape *s = &c->s;
+  bool backward = s->reverse || c->dir == 1;
+  Affine last = aff(s->steps - 1), len = aff(s->steps);
+  if (c->lens) {
+    KExpr *n = kx_cast(b, DT_I64, kx_load1(b, c->lens, c->batch));
+    n = kx_op2(b, KOP_MIN, kx_op2(b, KOP_MAX, n, kx_i(b, DT_I64, 0)), kx_i(b, DT_I64, s->steps));
+    len = aff_var(kb_let(b, "len", n));
+    last = aff_plus(len, -1);
+  }
+  Affine t = aff_var(kb_for_aff(b, "t", aff(0), len, 1, FOR_SEQ));
+  set_time(c, backward ? aff_sub(last, t) : t);
+  cell_step(c, b);
+  kb_end(b);
+  if (!c->lens || !c->y) return;
+  set_time(c, aff_var(kb_for_aff(b, "t", len, aff(s->steps), 1, FOR_SEQ)));
+  copy_row(b, c->y, c->y_row, NULL, aff(0), s->n_hidden);
+  kb_end(b);
+}
+
+static void sequence(Cell *c, KBuild *b) {
+  int64_t h = c->s.n_hidden;
+  KForKind kind = c->s.batch > 1 ? FOR_PAR : FOR_SEQ;
+  c->batch = aff_var(kb_for(b, "n", 0, c->s.batch, 1, kind));
+  c->row = aff_mul(c->batch, h);
+  copy_row(b, c->h, c->row, c->h0, outer_row(c), h);
+  if (c->c) copy_row(b, c->c, c->row, c->c0, outer_row(c), h);
+  time_loop(c, b);
+  if (c->y_h) copy_row(b, c->y_h, outer_row(c), c->h, c->row, h);
+  if (c->y_c) copy_row(b, c->y_c, outer_row(c), c->c, c->row, h);
+  kb_end(b);
+}
+
+static bool direction(Cell *c, int64_t dir) {
+  KBuild b;
+  bool lstm = c->op->kind == OP_LSTM;
+  c->dir = dir;
+  c->n_bufs = 0;
+  PBuf *xw = rnn_project(c->ctx, c->op, &c->s, dir), *r = rnn_recurrent(c->ctx, c->op, &c->s, dir);
+  if (!xw || !r) return false;
+  lower_begin(c->ctx, &b, c->op);
+  c->y = optional_out(c, &b, 0);
+  c->y_h = optional_out(c, &b, 1);
+  c->y_c = optional_out(c, &b, 2);
+  c->xw = operand(c, &b, xw);
+  c->r = operand(c, &b, r);
+  c->bias = optional_in(c, &b, 3);
+  c->lens = optional_in(c, &b, 4);
+  c->h0 = optional_in(c, &b, 5);
+  c->h = state_rows(c, &b, "h");
+  c->next = state_rows(c, &b, "next");
+  if (lstm) {
+    c->c0 = optional_in(c, &b, 6);
+    c->p = optional_in(c, &b, 7);
+    c->c = state_rows(c, &b, "c");
+  } else if (c->op->kind == OP_GRU && !c->after) {
+    c->z = state_rows(c, &b, "z");
+    c->reset = state_rows(c, &b, "reset");
+  }
+  sequence(c, &b);
+  Step *step = lower_step(c->ctx, &b, c->op, NULL, c->n_bufs, c->bufs);
+  step->macs = (double)(c->s.steps * c->s.batch * c->s.gates) * (double)(c->s.n_hidden * c->s.n_hidden);
+  return true;
+}
+
+static bool lower_cell(Cell *c, const RnnSlots *slots, int64_t gates, const char *acts) {
+  if (!rnn_shape(c->ctx, c->op, slots, gates, acts, &c->s)) return false;
+  for (int64_t d = 0; d < c->s.dirs; d++) {
+    if (!direction(c, d)) return false;
+  }
+  return true;
+}
+
+bool lower_lstm(LowerCtx *ctx, const Op *op) {
+  static const RnnSlots slots = {A_LSTM_direction, A_LSTM_activations, A_LSTM_alpha,
+                                 A_LSTM_beta,      A_LSTM_clip,        A_LSTM_batch_major};
+  Cell c = {.ctx = ctx, .op = op, .couple = op_bool(op, A_LSTM_input_forget)};
+  return lower_cell(&c, &slots, 4, "Sigmoid,Tanh,Tanh");
+}
+
+bool lower_gru(LowerCtx *ctx, const Op *op) {
+  static const RnnSlots slots = {A_GRU_direction, A_GRU_activations, A_GRU_alpha,
+                                 A_GRU_beta,      A_GRU_clip,        A_GRU_batch_major};
+  Cell c = {.ctx = ctx, .op = op, .after = op_bool(op, A_GRU_linear_before_reset)};
+  return lower_cell(&c, &slots, 3, "Sigmoid,Tanh");
+}
+
+bool lower_rnn(LowerCtx *ctx, const Op *op) {
+  static const RnnSlots slots = {A_RNN_direction, A_RNN_activations, A_RNN_alpha,
+                                 A_RNN_beta,      A_RNN_clip,        A_RNN_batch_major};
+  Cell c = {.ctx = ctx, .op = op};
+  return lower_cell(&c, &slots, 1, "Tanh");
+}
