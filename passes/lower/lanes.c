@@ -193,6 +193,7 @@ void columns_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t count, bool par, T
 }
 
 AxisView lower_axis_view(const Type *t, int64_t axis) {
+  if (axis < 0) axis += t->rank;
   AxisView v = {.outer = 1, .n = t->dims[axis], .inner = 1};
   for (int64_t i = 0; i < axis; i++) v.outer *= t->dims[i];
   for (int64_t i = axis + 1; i < (int64_t)t->rank; i++) v.inner *= t->dims[i];

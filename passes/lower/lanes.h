@@ -40,7 +40,7 @@ void columns_fill(KBuild *b, const Columns *c, KBuf *acc, KExpr *value);
 // Opens loops over dims, seq, and calls columns_each inside.
 void columns_over(KBuild *b, const Columns *c, uint32_t rank, const int64_t *dims, ColumnFn *fn, void *ctx);
 
-// A tensor as [outer, n, inner] around one axis.
+// A tensor as [outer, n, inner] around one axis, which may be counted from the end.
 typedef struct AxisView {
   int64_t outer, n, inner;
 } AxisView;

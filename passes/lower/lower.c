@@ -119,7 +119,7 @@ static bool copy_pending(LowerCtx *ctx, const Func *f, PBuf *const *pending) {
 
 static void place_concat(LowerCtx *ctx, const Op *op) {
   const Type *t = op_out(op, 0)->type;
-  int64_t outer = 1, first = 0, axis = op_int(op, A_CONCAT_axis);
+  int64_t outer = 1, first = 0, axis = lower_axis(op, A_CONCAT_axis);
   for (int64_t i = 0; i < axis; i++) outer *= t->dims[i];
   if (outer != 1) return;
   for (uint32_t i = 0; i < op->n_in; i++) {

@@ -28,6 +28,7 @@ PBuf *lower_buf(LowerCtx *ctx, Value *v);                          // buffer of 
 PBuf *lower_const(LowerCtx *ctx, Value *constant);                 // PBUF_CONST of a constant made while lowering
 PBuf *lower_work(LowerCtx *ctx, const char *name, const Type *t);  // scratch between the steps of one op
 void lower_bind(LowerCtx *ctx, const Value *v, PBuf *buf);         // gives a value made while lowering its buffer
+int64_t lower_axis(const Op *op, int slot);                        // an axis of operand 0, from the front
 bool lower_is_used(const Op *op, uint32_t result);                 // does anybody read this result
 // The elements [first, first + type_count(t)) of a buffer, seen as type t.
 PBuf *lower_alias(LowerCtx *ctx, PBuf *of, const Type *t, int64_t first);

@@ -58,7 +58,7 @@ static Value *folded_factor(LowerCtx *ctx, Value *scale, Value *var, double epsi
 
 bool lower_batchnorm(LowerCtx *ctx, const Op *op) {
   const Type *t = op_in(op, 0)->type;
-  int64_t axis = op_int(op, A_BATCHNORM_axis), strides[MAX_RANK] = {0};
+  int64_t axis = lower_axis(op, A_BATCHNORM_axis), strides[MAX_RANK] = {0};
   Batchnorm bn = {.t = lower_compute_type(t->dtype), .epsilon = op_float(op, A_BATCHNORM_epsilon)};
   Value *scale = op_in(op, 1), *var = op_in(op, 4);
   bn.folded = value_is_const(scale) && value_is_const(var);

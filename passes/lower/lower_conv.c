@@ -22,7 +22,7 @@ static int64_t clamp_param(const Plan *p, const char *name, int64_t missing, int
   return v < 1 ? 1 : v;
 }
 
-NestTile lower_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
+NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   NestTile t = {.lanes = 1, .mr = 1, .my = 1, .nv = 1, .ku = 1, .ks = 1};
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
   t.mb = m;
@@ -162,7 +162,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     window_nest(&n, &g, rank, extent);
   }
   n.n = g.o / g.group;
-  n.tile = lower_tile(ctx, &plan, n.type, &n);
+  n.tile = nest_tile(ctx, &plan, n.type, &n);
   PackSpec s = conv_weights(&g, &n.tile, n.type);
   set_group_weights(&n, &s);
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);

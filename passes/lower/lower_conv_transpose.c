@@ -133,7 +133,7 @@ static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int
 static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transposed *t, const Phase *const *p) {
   PackSpec s = phase_weights(t->g, p);
   n.m.extent = p[2]->q;
-  n.tile = lower_tile(ctx, plan, n.type, &n);
+  n.tile = nest_tile(ctx, plan, n.type, &n);
   s.nv = n.tile.nv;
   s.lanes = n.tile.lanes;
   s.type = n.type;

@@ -40,7 +40,7 @@ static void copy_run(KBuild *b, KBuf *y, Affine to, KBuf *x, Affine from, int64_
 
 // y[outer, index.., inner] = x[outer, indices[index..], inner]
 bool lower_gather(LowerCtx *ctx, const Op *op) {
-  AxisView v = axis_view(op_in(op, 0)->type, op_int(op, A_GATHER_axis));
+  AxisView v = lower_axis_view(op_in(op, 0)->type, op_int(op, A_GATHER_axis));
   PBuf *bufs[3] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 0)), lower_buf(ctx, op_in(op, 1))};
   int64_t n = type_count(op_in(op, 1)->type);
   bool par = type_count(op_out(op, 0)->type) >= LANES_PAR_MIN;
@@ -75,7 +75,7 @@ static void gather_element(void *ctx, KBuild *b, const Affine *at) {
 
 bool lower_gather_elements(LowerCtx *ctx, const Op *op) {
   const Type *x = op_in(op, 0)->type, *y = op_out(op, 0)->type;
-  int64_t strides[MAX_RANK], axis = op_int(op, A_GATHER_ELEMENTS_axis);
+  int64_t strides[MAX_RANK], axis = lower_axis(op, A_GATHER_ELEMENTS_axis);
   PBuf *bufs[3] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 0)), lower_buf(ctx, op_in(op, 1))};
   Elements g = {.n = x->dims[axis]};
   Walk walk;
@@ -152,7 +152,7 @@ bool lower_gather_nd(LowerCtx *ctx, const Op *op) {
 bool lower_one_hot(LowerCtx *ctx, const Op *op) {
   const Type *t = op_out(op, 0)->type;
   int64_t axis = op_int(op, A_ONE_HOT_axis), depth = op_int(op, A_ONE_HOT_depth);
-  AxisView v = axis_view(t, axis < 0 ? axis + t->rank : axis);
+  AxisView v = lower_axis_view(t, axis);
   PBuf *bufs[3] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 0)), lower_buf(ctx, op_in(op, 1))};
   KBuild b;
   lower_begin(ctx, &b, op);

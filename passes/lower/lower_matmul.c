@@ -66,7 +66,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.n_red = 1;
   n.red[0] = g.k;
   n.x_red[0] = g.a_k;
-  n.tile = lower_tile(ctx, &plan, n.type, &n);
+  n.tile = nest_tile(ctx, &plan, n.type, &n);
   PackSpec s = matmul_weights(&g, &n.tile, n.type);
   if (!merged) matmul_weight_steps(&n, &g, &s);
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);

@@ -35,7 +35,7 @@ static bool is_placed(PBuf *part, PBuf *whole, int64_t offset) {
 bool lower_concat(LowerCtx *ctx, const Op *op) {
   const Type *y = op_out(op, 0)->type;
   PBuf *to = lower_buf(ctx, op_out(op, 0));
-  int64_t strides[MAX_RANK], first = 0, axis = op_int(op, A_CONCAT_axis);
+  int64_t strides[MAX_RANK], first = 0, axis = lower_axis(op, A_CONCAT_axis);
   dense_strides(y->rank, y->dims, strides);
   for (uint32_t i = 0; i < op->n_in; i++) {
     const Type *x = op_in(op, i)->type;

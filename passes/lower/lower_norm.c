@@ -231,7 +231,7 @@ static void around_channels(Norm *n, const Type *t, int64_t axis, int64_t groups
 
 bool lower_instance_norm(LowerCtx *ctx, const Op *op) {
   const Type *t = op_in(op, 0)->type;
-  int64_t axis = op_int(op, A_INSTANCE_NORM_axis);
+  int64_t axis = lower_axis(op, A_INSTANCE_NORM_axis);
   Norm n = {.ctx = ctx, .centre = true, .epsilon = op_float(op, A_INSTANCE_NORM_epsilon)};
   around_channels(&n, t, axis, t->dims[axis]);
   return norm_emit(&n, op);
@@ -239,22 +239,21 @@ bool lower_instance_norm(LowerCtx *ctx, const Op *op) {
 
 bool lower_group_norm(LowerCtx *ctx, const Op *op) {
   Norm n = {.ctx = ctx, .centre = true, .epsilon = op_float(op, A_GROUP_NORM_epsilon)};
-  around_channels(&n, op_in(op, 0)->type, op_int(op, A_GROUP_NORM_axis), op_int(op, A_GROUP_NORM_groups));
+  around_channels(&n, op_in(op, 0)->type, lower_axis(op, A_GROUP_NORM_axis), op_int(op, A_GROUP_NORM_groups));
   return norm_emit(&n, op);
 }
 
 static bool row_norm(LowerCtx *ctx, const Op *op, int64_t axis, double epsilon, bool centre) {
   const Type *t = op_in(op, 0)->type;
   Norm n = {.ctx = ctx, .centre = centre, .epsilon = epsilon, .n = 1, .before = 1, .groups = 1, .size = 1, .inner = 1};
-  if (axis < 0) axis += t->rank;
   for (int64_t i = 0; i < (int64_t)t->rank; i++) *(i < axis ? &n.n : &n.size) *= t->dims[i];
   return norm_emit(&n, op);
 }
 
 bool lower_layer_norm(LowerCtx *ctx, const Op *op) {
-  return row_norm(ctx, op, op_int(op, A_LAYER_NORM_axis), op_float(op, A_LAYER_NORM_epsilon), true);
+  return row_norm(ctx, op, lower_axis(op, A_LAYER_NORM_axis), op_float(op, A_LAYER_NORM_epsilon), true);
 }
 
 bool lower_rms_norm(LowerCtx *ctx, const Op *op) {
-  return row_norm(ctx, op, op_int(op, A_RMS_NORM_axis), op_float(op, A_RMS_NORM_epsilon), false);
+  return row_norm(ctx, op, lower_axis(op, A_RMS_NORM_axis), op_float(op, A_RMS_NORM_epsilon), false);
 }

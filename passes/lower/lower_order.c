@@ -127,7 +127,7 @@ bool lower_topk(LowerCtx *ctx, const Op *op) {
   PBuf *bufs[5];
   uint32_t n_bufs = 0;
   KBuild b;
-  t.v = axis_view(x, axis < 0 ? axis + x->rank : axis);
+  t.v = lower_axis_view(x, axis);
   t.k = op_int(op, A_TOPK_k);
   bool sort = t.k > SCAN_MAX;
   lower_begin(ctx, &b, op);
@@ -194,7 +194,7 @@ bool lower_cumsum(LowerCtx *ctx, const Op *op) {
   Cumsum c = {.exclusive = op_bool(op, A_CUMSUM_exclusive), .reverse = op_bool(op, A_CUMSUM_reverse)};
   PBuf *x = lower_buf(ctx, op_in(op, 0)), *y = lower_buf(ctx, op_out(op, 0));
   KBuild b;
-  c.v = axis_view(t, axis < 0 ? axis + t->rank : axis);
+  c.v = lower_axis_view(t, axis);
   lower_begin(ctx, &b, op);
   c.y = lower_flat(&b, y);
   c.x = lower_flat(&b, x);

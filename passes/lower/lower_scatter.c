@@ -43,7 +43,7 @@ static void serial_walk(KBuild *b, const Walk *walk, WalkFn *body, void *ctx) {
 
 bool lower_scatter_elements(LowerCtx *ctx, const Op *op) {
   const Type *x = op_in(op, 0)->type, *u = op_in(op, 2)->type;
-  int64_t strides[MAX_RANK], dense[MAX_RANK], axis = op_int(op, A_SCATTER_ELEMENTS_axis);
+  int64_t strides[MAX_RANK], dense[MAX_RANK], axis = lower_axis(op, A_SCATTER_ELEMENTS_axis);
   PBuf *bufs[3] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 1)), lower_buf(ctx, op_in(op, 2))};
   Elements s = {.reduction = op_enum(op, A_SCATTER_ELEMENTS_reduction), .n = x->dims[axis]};
   Walk walk;

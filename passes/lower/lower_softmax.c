@@ -131,7 +131,7 @@ static bool emit(LowerCtx *ctx, const Op *op, int64_t axis, int64_t p) {
   Softmax s = {.ctx = ctx, .kind = op->kind, .p = p, .t = lower_compute_type(t->dtype)};
   PBuf *x = lower_buf(ctx, op_in(op, 0)), *y = lower_buf(ctx, op_out(op, 0));
   KBuild b;
-  s.v = lower_axis_view(t, axis < 0 ? axis + t->rank : axis);
+  s.v = lower_axis_view(t, axis);
   s.keep = op->kind == OP_SOFTMAX && t->dtype == s.t;
   lower_begin(ctx, &b, op);
   s.y = lower_flat(&b, y);

@@ -11,6 +11,11 @@ DType lower_compute_type(DType t) {
   return t;
 }
 
+int64_t lower_axis(const Op *op, int slot) {
+  int64_t axis = op_int(op, slot);
+  return axis < 0 ? axis + op_in(op, 0)->type->rank : axis;
+}
+
 void lower_begin(LowerCtx *ctx, KBuild *b, const Op *op) {
   const char *base = op ? op_info(op->kind)->name : "copy";
   kbuild_init(b, ctx->m, arena_printf(ctx->m->arena, "%s_%u", base, ctx->p->kernels.n), op ? op->loc : NULL);
