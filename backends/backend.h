@@ -15,7 +15,7 @@ typedef struct EmitOptions {
   const char *name;       // symbol prefix, already mangled
   const char *info_json;  // qcc_model.info
   bool pic;
-  bool steps;          // also export int NAME_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
+  bool steps;          // also export int NAME_run_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
   int64_t par_cycles;  // least estimated cycles of a step that is given to the caller's threads; 0: the default
 } EmitOptions;
 
@@ -40,8 +40,8 @@ bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitK
 // set.
 bool object_check(const uint8_t *at, size_t n, const char *name, uint64_t *stack, Diag *diag);
 
-// Text of NAME.h for the module's interface.
-bool header_text(Module *m, const char *name, uint64_t workspace_bytes, uint64_t workspace_align, StrBuf *out);
+// Text of NAME.h for the module's interface; it stands alone (C89 to C23, C++98 to C++23). False after diag_error.
+bool header_text(Module *m, const char *name, StrBuf *out);
 // Injective mangling of a name into a C identifier (reliability.md section 6.3).
 const char *mangle(Arena *arena, const char *bytes, size_t n);
 

@@ -1,7 +1,8 @@
 /* The C interface of objects compiled by qcc, ABI 1, and the optional thread pool.
  *
- * The first part is all that generated headers rely on; it needs no library. The second part (qcc_status_text,
- * qcc_pool_*) is implemented by runtime/rt_*.c for programs that want names of statuses or ready-made threads.
+ * The first part is all that generated headers rely on (they carry a copy of it); it needs no library. The second
+ * part (qcc_status_text, qcc_pool_*) is implemented by runtime/rt_*.c for programs that want names of statuses or
+ * ready-made threads.
  * Valid C89 to C23 and C++98 to C++23; depends on <stdint.h> alone.
  */
 #ifndef QCC_RT_H
@@ -13,7 +14,8 @@
 extern "C" {
 #endif
 
-/* abi begin: this part is also copied into every generated header */
+/* abi begin: generated headers carry a copy from here to the end mark */
+#ifndef QCC_ABI
 #define QCC_ABI 1
 
 typedef enum qcc_status {
@@ -58,6 +60,7 @@ typedef struct qcc_model {
   int (*selftest)(void *workspace);  /* runs a stored case; QCC_OK or QCC_E_SELFTEST; NULL unless --selftest */
   const char *info;                  /* JSON: qcc version, model SHA-256, options, target, per-layer summary */
 } qcc_model;
+#endif
 /* abi end */
 
 /* A short English sentence for a status; never NULL. */

@@ -229,9 +229,9 @@ static LV emit_run(Emit *e, uint32_t n, LV *segments) {
   return fn;
 }
 
-// int NAME_step(const qcc_call *call, uint32_t i): step i alone, for measuring and for comparing layers.
+// int NAME_run_step(const qcc_call *call, uint32_t i): step i alone, for measuring and for comparing layers.
 static void emit_step_entry(Emit *e, uint32_t n, LV *segments) {
-  LV fn = fn_new(e, symbol(e, "step", ""), e->i32, 2, (LT[]){e->ptr, e->i32}, LLVMExternalLinkage);
+  LV fn = fn_new(e, symbol(e, "run_step", ""), e->i32, 2, (LT[]){e->ptr, e->i32}, LLVMExternalLinkage);
   on_baseline(e, fn);
   begin(e, fn);
   LV args[4];

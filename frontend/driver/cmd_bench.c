@@ -1,5 +1,5 @@
 // qcc bench: the very bytes of the object, loaded into this process and timed: whole inferences, then each step of the
-// program through NAME_step, which the backend emits on request.
+// program through NAME_run_step, which the backend emits on request.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +125,7 @@ int cmd_bench(Session *s) {
              runs, macs);
     } else {
       StepFn *run_step = NULL;
-      void *symbol = jit_symbol(l.jit, arena_printf(s->arena, "%s_step", s->name));
+      void *symbol = jit_symbol(l.jit, arena_printf(s->arena, "%s_run_step", s->name));
       memcpy(&run_step, &symbol, sizeof run_step);
       double *seconds = NEW_ARRAY(s->arena, double, s->m->program->steps.n + 1);
       if (run_step) {

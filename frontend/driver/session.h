@@ -17,7 +17,7 @@ typedef struct Session {
   const char *name;  // symbol prefix
   double start;      // seconds, for progress
   bool terminal;     // progress lines go to a terminal
-  bool steps;        // emit NAME_step too (bench)
+  bool steps;        // emit NAME_run_step too (bench)
   bool in_process;   // emit without a child process (tests that fork themselves)
 } Session;
 
