@@ -10,6 +10,10 @@ const Target *target_by_name(const char *name);  // "native" gives the best row 
 const Target *target_native(void);
 uint32_t target_count(void);
 const Target *target_at(uint32_t i);
+// Whether this machine offers every feature of the row (CPUID and XCR0, never the CPU's name).
+bool target_runs_here(const Target *t);
+// "x86-64-v2, x86-64-v3, ..." for messages.
+const char *target_list(Arena *arena);
 
 typedef struct EmitOptions {
   const char *name;       // symbol prefix, already mangled

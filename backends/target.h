@@ -34,10 +34,6 @@ const CpuFeatureInfo *cpu_feature_info(CpuFeature f);
 const TargetRow *target_row(const Target *t);  // the row a Target came from
 // LLVM feature string of a row: "+sse3,+ssse3,...".
 const char *target_feature_text(const TargetRow *row, Arena *arena);
-// Whether this machine offers every feature of the row (CPUID and XCR0, never the CPU's name).
-bool target_runs_here(const Target *t);
-// "x86-64-v2, x86-64-v3, ..." for messages.
-const char *target_list(Arena *arena);
 
 static inline bool target_has(const TargetRow *row, CpuFeature f) { return (row->features >> f) & 1u; }
 
