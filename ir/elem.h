@@ -5,6 +5,9 @@
 
 #include "ir/type.h"
 
+// Weights are used where they lie in the model file, at any address: read f32 data in place through this type.
+typedef float AnyF32 __attribute__((aligned(1)));
+
 double elem_get_f(const void *data, DType t, int64_t i);   // any numeric class; BIP gives -1/+1, bool 0/1
 int64_t elem_get_i(const void *data, DType t, int64_t i);  // integer classes and bool; floats are truncated, saturating
 // Writes v rounded to the type: floats round to nearest even (f16/bf16/fp8 from double in one step, fp8/fp4

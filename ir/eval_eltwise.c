@@ -28,7 +28,7 @@ static Lane *lane_new(Arena *arena, DType t) {
 
 static void lane_load(Lane *l, const Tensor *t, const int64_t *offsets, int64_t n) {
   if (l->type == DT_F32) {
-    const float *p = t->data;
+    const AnyF32 *p = t->data;
     for (int64_t k = 0; k < n; k++) l->f[k] = p[offsets[k]];
   } else if (l->f) {
     for (int64_t k = 0; k < n; k++) l->f[k] = elem_get_f(t->data, l->type, offsets[k]);

@@ -23,7 +23,7 @@ Nums nums_as(Arena *arena, const Tensor *t, bool is_float) {
   if (!is_float) {
     for (int64_t i = 0; i < n; i++) v.i[i] = elem_get_i(t->data, dt, i);
   } else if (dt == DT_F32) {
-    const float *p = t->data;
+    const AnyF32 *p = t->data;
     for (int64_t i = 0; i < n; i++) v.f[i] = p[i];
   } else {
     for (int64_t i = 0; i < n; i++) v.f[i] = elem_get_f(t->data, dt, i);
@@ -87,7 +87,7 @@ Nums nums_permuted_of(Arena *arena, const Tensor *t, bool is_float, const uint32
   for (int64_t at = 0; at < total; at += BLOCK) {
     int64_t n = total - at < BLOCK ? total - at : BLOCK;
     walk_offsets(t->type->rank, to_dims, to_strides, at, n, offsets);
-    const float *p = t->data;
+    const AnyF32 *p = t->data;
     if (!is_float)
       for (int64_t i = 0; i < n; i++) to.i[at + i] = elem_get_i(t->data, dt, offsets[i]);
     else if (dt == DT_F32)

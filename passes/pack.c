@@ -52,7 +52,7 @@ static void pack_row(const Columns *c, int64_t from, int64_t column, int64_t wid
   int64_t have = s->n - column < width ? s->n - column : width;
   from += column * s->n_stride;
   if (c->from_type == DT_F32 && s->type == DT_F32) {
-    const float *src = (const float *)c->from + from;
+    const AnyF32 *src = (const AnyF32 *)c->from + from;
     float *dst = (float *)c->to + at;
     for (int64_t j = 0; j < have; j++) dst[j] = src[j * s->n_stride];
     return;
