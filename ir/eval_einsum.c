@@ -60,10 +60,10 @@ static void einsum_parse(const Op *op, const Tensor *in, Letters *l, int64_t *st
   l->n_out = l->n;
   uint32_t o = 0, axis = 0;
   int64_t own[MAX_RANK] = {0};
-  dense_strides(in[0].type, own);
+  tensor_strides(in[0].type, own);
   for (const char *p = eq; p < arrow; p++) {
     if (*p == ',') {
-      dense_strides(in[++o].type, own);
+      tensor_strides(in[++o].type, own);
       axis = 0;
       continue;
     }

@@ -46,7 +46,7 @@ typedef struct AxisView {
 
 uint32_t op_axis(const Op *op, int slot, uint32_t rank);  // attribute `axis`, negative counts from the end
 AxisView axis_view(const Type *t, uint32_t axis);
-void dense_strides(const Type *t, int64_t *strides);
+void tensor_strides(const Type *t, int64_t *strides);
 // Strides of `t` seen at the shape `rank`, `dims` it broadcasts to (0 along repeated axes).
 void broadcast_strides(const Type *t, uint32_t rank, int64_t *strides);
 // Offsets of elements start .. start+n-1 of a walk over dims in C order.

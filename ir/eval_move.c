@@ -37,7 +37,7 @@ void move_strided(uint32_t rank, const int64_t *dims, Tensor *to, const MoveEnd 
 // The result in order, from the operand through its own strides.
 static void pull(Tensor *out, const Tensor *in, const MoveEnd *from) {
   MoveEnd to = {0};
-  dense_strides(out->type, to.strides);
+  tensor_strides(out->type, to.strides);
   move_strided(out->type->rank, out->type->dims, out, &to, in, from);
 }
 
@@ -65,7 +65,7 @@ EVAL(transpose) {
   const int64_t *perm = op_ints(op, A_TRANSPOSE_perm, &n);
   int64_t strides[MAX_RANK] = {0};
   MoveEnd from = {0};
-  dense_strides(in[0].type, strides);
+  tensor_strides(in[0].type, strides);
   for (uint32_t k = 0; k < n; k++) from.strides[k] = strides[perm[k]];
   pull(&out[0], &in[0], &from);
   return true;
@@ -83,7 +83,7 @@ EVAL(slice) {
   (void)arena;
   int64_t strides[MAX_RANK] = {0};
   MoveEnd from = {0};
-  dense_strides(in[0].type, strides);
+  tensor_strides(in[0].type, strides);
   for (uint32_t k = 0; k < in[0].type->rank; k++) {
     from.base += op_ints_at(op, A_SLICE_starts, k, 0) * strides[k];
     from.strides[k] = op_ints_at(op, A_SLICE_steps, k, 1) * strides[k];
@@ -96,9 +96,9 @@ EVAL(concat) {
   (void)arena;
   uint32_t axis = op_axis(op, A_CONCAT_axis, out[0].type->rank);
   MoveEnd to = {0}, from = {0};
-  dense_strides(out[0].type, to.strides);
+  tensor_strides(out[0].type, to.strides);
   for (uint32_t k = 0; k < op->n_in; k++) {
-    dense_strides(in[k].type, from.strides);
+    tensor_strides(in[k].type, from.strides);
     move_strided(in[k].type->rank, in[k].type->dims, &out[0], &to, &in[k], &from);
     to.base += in[k].type->dims[axis] * to.strides[axis];
   }
@@ -110,7 +110,7 @@ EVAL(concat) {
 void pull_maps(Tensor *out, const Tensor *in, const AxisMaps *m) {
   const Type *t = out->type;
   int64_t strides[MAX_RANK] = {0}, at[MAX_RANK] = {0}, n = type_count(t);
-  dense_strides(in->type, strides);
+  tensor_strides(in->type, strides);
   for (int64_t i = 0; i < n; i++) {
     int64_t from = 0;
     bool inside = true;
@@ -222,7 +222,7 @@ static int64_t *offsets_without(Arena *arena, const Type *t, const int64_t *stri
 EVAL(gather_elements) {
   uint32_t axis = op_axis(op, A_GATHER_ELEMENTS_axis, in[0].type->rank);
   int64_t strides[MAX_RANK] = {0}, n = type_count(in[1].type);
-  dense_strides(in[0].type, strides);
+  tensor_strides(in[0].type, strides);
   int64_t *offsets = offsets_without(arena, in[1].type, strides, axis);
   for (int64_t k = 0; k < n; k++) {
     int64_t i = index_at(op, &in[1], k, in[0].type->dims[axis]);
@@ -236,7 +236,7 @@ EVAL(gather_elements) {
 // after an error.
 static int64_t tuple_offset(const Op *op, const Tensor *indices, int64_t k, const Type *t, uint32_t first) {
   int64_t strides[MAX_RANK] = {0}, offset = 0, width = indices->type->dims[indices->type->rank - 1];
-  dense_strides(t, strides);
+  tensor_strides(t, strides);
   for (int64_t a = 0; a < width; a++) {
     int64_t i = index_at(op, indices, k * width + a, t->dims[first + a]);
     if (i < 0) return -1;
@@ -293,7 +293,7 @@ EVAL(scatter_elements) {
   uint32_t axis = op_axis(op, A_SCATTER_ELEMENTS_axis, in[0].type->rank);
   EnumValue how = op_enum(op, A_SCATTER_ELEMENTS_reduction);
   int64_t strides[MAX_RANK] = {0}, n = type_count(in[1].type);
-  dense_strides(in[0].type, strides);
+  tensor_strides(in[0].type, strides);
   int64_t *offsets = offsets_without(arena, in[1].type, strides, axis);
   move_run(&out[0], 0, &in[0], 0, type_count(in[0].type));
   for (int64_t k = 0; k < n; k++) {

@@ -128,14 +128,14 @@ AxisView axis_view(const Type *t, uint32_t axis) {
   return v;
 }
 
-void dense_strides(const Type *t, int64_t *strides) {
+void tensor_strides(const Type *t, int64_t *strides) {
   int64_t step = 1;
   for (uint32_t k = t->rank; k-- > 0; step *= t->dims[k]) strides[k] = step;
 }
 
 void broadcast_strides(const Type *t, uint32_t rank, int64_t *strides) {
   int64_t own[MAX_RANK] = {0};
-  dense_strides(t, own);
+  tensor_strides(t, own);
   for (uint32_t k = 0; k < rank; k++) {
     bool missing = k + t->rank < rank;
     uint32_t from = missing ? 0 : k + t->rank - rank;

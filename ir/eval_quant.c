@@ -37,7 +37,7 @@ static int64_t *scale_offsets(Arena *arena, const Type *x, const Type *scale, ui
   if (scale->rank == 1)
     strides[axis] = 1;
   else
-    dense_strides(scale, strides);
+    tensor_strides(scale, strides);
   if (block <= 0) block = 1;
   for (int64_t i = 0; i < n; i++) {
     for (uint32_t k = 0; k < x->rank; k++) offsets[i] += (k == axis ? at[k] / block : at[k]) * strides[k];

@@ -79,7 +79,7 @@ EVAL(reduce) {
   uint32_t n_axes = 0, n_kept = 0, n_gone = 0;
   const int64_t *axes = op_ints(op, A_REDUCE_axes, &n_axes);
   int64_t strides[MAX_RANK] = {0}, kept[2][MAX_RANK] = {{0}}, gone[2][MAX_RANK] = {{0}}, n_out = 1, n_group = 1;
-  dense_strides(t, strides);
+  tensor_strides(t, strides);
   for (uint32_t k = 0; k < t->rank; k++) {
     bool reduced = false;
     for (uint32_t a = 0; a < n_axes; a++) reduced |= axes[a] == (int64_t)k;
