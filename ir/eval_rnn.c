@@ -90,7 +90,7 @@ typedef struct Rnn {
   double *recur;  // gates x hidden
 } Rnn;
 
-static bool acts_parse(Rnn *s, const RnnSlots *slots, const char *missing) {
+static void acts_parse(Rnn *s, const RnnSlots *slots, const char *missing) {
   uint32_t n_alpha = 0, n_beta = 0, at_alpha = 0, at_beta = 0, n = 0, wanted = s->acts_per_dir * (uint32_t)s->dirs;
   const double *alpha = op_floats(s->op, slots->alpha, &n_alpha), *beta = op_floats(s->op, slots->beta, &n_beta);
   const char *text = op_str(s->op, slots->activations);
@@ -99,16 +99,13 @@ static bool acts_parse(Rnn *s, const RnnSlots *slots, const char *missing) {
     size_t len = strcspn(p, ",");
     uint32_t k = 0;
     while (k < ACT_COUNT && (strlen(activations[k].name) != len || strncasecmp(activations[k].name, p, len))) k++;
-    if (k == ACT_COUNT)
-      return diag_error(op_diag(s->op), DIAG_UNSUPPORTED, s->op->loc, "activation function '%.*s' is not known",
-                        (int)(len > 40 ? 40 : len), p);
+    QCC_CHECK(k < ACT_COUNT, "activation function '%.*s' after inference", (int)len, p);
     Act *a = &s->acts[n++];
     *a = (Act){(ActKind)k, activations[k].alpha_def, activations[k].beta_def};
     if (activations[k].alpha && at_alpha < n_alpha) a->alpha = alpha[at_alpha++];
     if (activations[k].beta && at_beta < n_beta) a->beta = beta[at_beta++];
     p = p[len] ? p + len + 1 : text;  // one list serves both directions
   }
-  return true;
 }
 
 static const double *optional(Arena *arena, const Op *op, const Tensor *in, uint32_t k) {
@@ -163,7 +160,8 @@ static bool rnn_init(Rnn *s, const Op *op, const Tensor *in, const RnnSlots *slo
     if (s->lens[b] < 0 || s->lens[b] > s->steps)
       return diag_error(op_diag(op), DIAG_REFUSED, op->loc, "sequence_lens[%lld] is %lld, expected 0 to %lld",
                         (long long)b, (long long)s->lens[b], (long long)s->steps);
-  return acts_parse(s, slots, acts);
+  acts_parse(s, slots, acts);
+  return true;
 }
 
 static double dot(const double *a, const double *b, int64_t n) {

@@ -32,8 +32,7 @@ Test(eval_contract, conv_layouts_agree) {
 
 Test(eval_contract, conv_windows) {
   EVAL_OP("(%x: f32[1,1,5], %w: f32[1,1,2]) -> f32[1,1,2]",
-          "conv %x, %w {strides = [2], pads = [1,0], dilations = [2]}", NUMS(1, 2, 3, 4, 5, 1, 10),
-          NUMS(20, 42));
+          "conv %x, %w {strides = [2], pads = [1,0], dilations = [2]}", NUMS(1, 2, 3, 4, 5, 1, 10), NUMS(20, 42));
   EVAL_OP("(%x: f32[1,1,4], %w: f32[1,1,2]) -> f32[1,1,1]", "conv %x, %w {pads = [-1,-1]}", NUMS(1, 2, 3, 4, 1, 10),
           NUMS(32));
   EVAL_OP("(%x: f32[1,2,2], %w: f32[4,1,1]) -> f32[1,4,2]", "conv %x, %w {group = 2}",
@@ -92,6 +91,7 @@ static void check_magnitude(const char *signature, const char *op, const double 
   cr_assert(eval_op_magnitude(c.f->first, c.args, &magnitude, &terms, c.arena));
   cr_assert_eq(magnitude, want, "%s: %g", op, magnitude);
   cr_assert_eq(terms, want_terms, "%s: %ld terms", op, (long)terms);
+  arena_free(c.arena);
 }
 
 Test(eval_contract, magnitudes_sum_absolute_values) {
@@ -107,4 +107,5 @@ Test(eval_contract, magnitudes_sum_absolute_values) {
   double unused;
   int64_t terms;
   cr_assert_not(eval_op_magnitude(c.f->first, c.args, &unused, &terms, c.arena));
+  arena_free(c.arena);
 }

@@ -22,8 +22,7 @@ Test(eval_move, pieces) {
 
 Test(eval_move, pads) {
   EVAL_OP("(%x: f32[3]) -> f32[6]", "pad %x {pads = [2,1], value = 9}", NUMS(1, 2, 3), NUMS(9, 9, 1, 2, 3, 9));
-  EVAL_OP("(%x: f32[3]) -> f32[6]", "pad %x {pads = [2,1], mode = reflect}", NUMS(1, 2, 3),
-          NUMS(3, 2, 1, 2, 3, 2));
+  EVAL_OP("(%x: f32[3]) -> f32[6]", "pad %x {pads = [2,1], mode = reflect}", NUMS(1, 2, 3), NUMS(3, 2, 1, 2, 3, 2));
   EVAL_OP("(%x: f32[3]) -> f32[6]", "pad %x {pads = [2,1], mode = edge}", NUMS(1, 2, 3), NUMS(1, 1, 1, 2, 3, 3));
   EVAL_OP("(%x: f32[3]) -> f32[7]", "pad %x {pads = [2,2], mode = wrap}", NUMS(1, 2, 3), NUMS(2, 3, 1, 2, 3, 1, 2));
   EVAL_OP("(%x: f32[4]) -> f32[3]", "pad %x {pads = [-2,1]}", NUMS(1, 2, 3, 4), NUMS(3, 4, 0));
