@@ -34,8 +34,8 @@ void unsupported_report(OnnxImporter *im) {
     strbuf_init(&b, im->arena);
     for (uint32_t k = 0; k < g->n && k < NAMES_SHOWN; k++) strbuf_printf(&b, "%s%s", k ? ", " : "", g->names[k]);
     if (g->n > NAMES_SHOWN) strbuf_puts(&b, ", ...");
-    diag_error(im->diag, DIAG_UNSUPPORTED, &loc, "%s, %u %s (%s): %s", g->what, g->n, g->n == 1 ? "time" : "times",
-               strbuf_str(&b), g->reason);
+    diag_error(im->diag, DIAG_UNSUPPORTED, &loc, "not supported: %s, %u %s (%s): %s", g->what, g->n,
+               g->n == 1 ? "time" : "times", strbuf_str(&b), g->reason);
   }
 }
 

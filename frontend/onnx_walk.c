@@ -174,7 +174,8 @@ static void bind(OnnxImporter *im, Frame *f, const Loc *loc, const char *name, V
 }
 
 static void bind_all(OnnxImporter *im, Frame *f, const Onnx__NodeProto *node, const Loc *loc, Value *const *values) {
-  for (size_t i = 0; i < node->n_output; i++) bind(im, f, loc, node->output[i], values ? values[i] : NULL);
+  uint32_t n = count_given(node->n_output, node->output);
+  for (uint32_t i = 0; i < n; i++) bind(im, f, loc, node->output[i], values ? values[i] : NULL);
 }
 
 // Constants that exist only as a generator have no bytes to bound them.

@@ -287,7 +287,7 @@ static void budget_free(void *ctx, void *p) { (void)ctx, (void)p; }
 ProtobufCMessage *wire_unpack(Arena *arena, Diag *diag, const char *file, const ProtobufCMessageDescriptor *root,
                               const WireScan *scan) {
   Loc loc = {.file = file, .node = -1};
-  Budget budget = {arena, ((size_t)64 << 20) + 48 * scan->n};
+  Budget budget = {arena, ((size_t)64 << 20) + 24 * scan->n};
   ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
   ProtobufCMessage *m = protobuf_c_message_unpack(root, &allocator, scan->n, scan->bytes);
   if (m) return m;
