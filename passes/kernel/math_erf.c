@@ -32,16 +32,18 @@ static KExpr *abs_at_most(Math *m, KExpr *x, double hi) {
   return math_share(m, x_select(m, x_cmpc(m, KOP_GT, a, hi), math_f(m, x->type, hi), a));
 }
 
-// Up to 0.92: x + x P(x^2). Above: 1 - exp(-g(|x|)), g = -log erfc; at 4 the result has rounded to 1.
+// Up to 0.92: x + x P(x^2). Above: 1 - exp(-x^2) H(t), t = (|x| - 2) / (|x| + 2); at 4 the result has rounded to 1.
 static KExpr *erf_f32(Math *m, KExpr *x) {
   static const double p[] = {0x1.06eba8p-3, -0x1.812742p-2,  0x1.ce2e26p-4, -0x1.b81412p-6,
                              0x1.550b4ap-8, -0x1.accf22p-11, 0x1.65a3f8p-14};
-  static const double g[] = {-0x1.6f6ad6p-13, 0x1.21280ep+0, 0x1.44456p-1,    0x1.bb89d6p-4,
-                             -0x1.9b9ddp-6,   0x1.1171cp-8,  -0x1.c7dae6p-12, 0x1.624c6ep-16};
+  static const double h[] = {0x1.058672p-2, -0x1.b57042p-2, 0x1.eeea6ep-3,  -0x1.4371cap-4,
+                             0x1.e914fep-9, 0x1.bd0d84p-8,  -0x1.aa0012p-11};
   KExpr *a = abs_at_most(m, x, 4), *z = math_share(m, x_mul(m, a, a));
   KExpr *small = x_fma(m, a, x_poly(m, z, 7, p), a);
-  ExpParts e = math_exp_parts_negative(m, math_share(m, x_neg(m, x_poly(m, a, 8, g))), NULL);
-  KExpr *big = x_sub(m, math_f(m, x->type, 1), x_mul(m, x_mul(m, e.p, e.s), e.t));
+  KExpr *t = math_share(m, x_div(m, x_addc(m, a, -2), x_addc(m, a, 2)));
+  ExpParts e = exp_square(m, a, -1);
+  KExpr *tail = x_mul(m, x_mul(m, x_mul(m, x_poly(m, t, 7, h), e.p), e.s), e.t);
+  KExpr *big = x_sub(m, math_f(m, x->type, 1), tail);
   return x_copysign(m, x_select(m, x_cmpc(m, KOP_LT, a, 0.921875), small, big), x);
 }
 

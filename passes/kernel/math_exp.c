@@ -43,11 +43,10 @@ static KExpr *power2(Math *m, const Float *f, KExpr *n, int64_t more) {
   return x_view(m, f->t, x_iaddc(m, x_shl(m, n, f->mantissa), (f->bias + more) << f->mantissa));
 }
 
-// e^r = 1 + r (1 + r Q)
-static KExpr *exp_poly(Math *m, KExpr *r) {
-  KExpr *one = math_f(m, r->type, 1);
-  return x_fma(m, x_fma(m, q_poly(m, r), r, one), r, one);
-}
+// e^r - 1 = r + r^2 Q. This sum and adding 1 round monotonically, which keeps exp monotone.
+static KExpr *expm1_poly(Math *m, KExpr *r) { return x_fma(m, x_mul(m, r, r), q_poly(m, r), r); }
+
+static KExpr *exp_poly(Math *m, KExpr *r) { return x_addc(m, expm1_poly(m, r), 1); }
 
 static KExpr *at_least(Math *m, KExpr *x, double lo) {
   return math_share(m, x_select(m, x_cmpc(m, KOP_LT, x, lo), math_f(m, x->type, lo), x));
@@ -90,8 +89,8 @@ KExpr *math_expm1(Math *m, KExpr *x) {
   const Float *f = math_float(x->type);
   x = at_least(m, x, -40);
   Reduced r = reduce(m, x, NULL);
-  KExpr *p = x_fma(m, x_mul(m, r.r, r.r), q_poly(m, r.r), r.r), *s = math_share(m, power2(m, f, r.n, 0));
-  return x_fma(m, s, p, x_addc(m, s, -1));
+  KExpr *s = math_share(m, power2(m, f, r.n, 0));
+  return x_fma(m, s, expm1_poly(m, r.r), x_addc(m, s, -1));
 }
 
 // log(1 + x) = 2 atanh(s / 2) = s + s z L(z) with s = x / (1 + x / 2), z = s^2 / 4; L minimax for z <= 1/9,
@@ -111,28 +110,46 @@ KExpr *math_log1p_unit(Math *m, KExpr *x) {
 
 static KExpr *minus_abs(Math *m, KExpr *x) { return math_share(m, x_neg(m, x_abs(m, x))); }
 
-// With e = exp(-|x|): 1 / (1 + e), or e / (1 + e) for x < 0.
+// 1 / (1 + p 2^n) with p 2^n = exp(-x), p = 1 + q. For n > 0 as 2^-n / ((q + 2^-n) + 1), 2^-n scaled by 2^c so that it
+// stays normal; else the denominator is q 2^n + (1 + 2^n). p itself is never rounded.
 KExpr *math_sigmoid(Math *m, KExpr *const *a) {
-  KExpr *x = a[0], *e = math_share(m, whole(m, math_exp_parts_negative(m, minus_abs(m, x), NULL)));
-  KExpr *num = x_select(m, x_cmpc(m, KOP_LT, x, 0), e, math_f(m, x->type, 1));
-  return x_div(m, num, x_addc(m, e, 1));
+  const Float *f = math_float(a[0]->type);
+  bool single = f->t == DT_F32;
+  int64_t c = single ? 64 : 128;
+  KExpr *one = math_f(m, f->t, 1), *up = math_f(m, f->t, single ? 0x1p64 : 0x1p128);
+  KExpr *down = math_f(m, f->t, single ? 0x1p-64 : 0x1p-128);
+  KExpr *y = at_most(m, at_least(m, math_share(m, x_neg(m, a[0])), -40), single ? 110 : 760);
+  Reduced r = reduce(m, y, NULL);
+  KExpr *field = math_share(m, x_shl(m, r.n, f->mantissa));
+  KExpr *positive = math_share(m, x_cmpc(m, KOP_GT, y, 0));
+  KExpr *power = x_view(m, f->t, x_iaddc(m, field, f->bias << f->mantissa));
+  KExpr *inverse =
+      x_view(m, f->t, math_op(m, KOP_SUB, f->bits, math_i(m, f->bits, (f->bias + c) << f->mantissa), field, NULL));
+  KExpr *s = math_share(m, x_select(m, positive, inverse, up));
+  KExpr *b = math_share(m, x_select(m, positive, one, power));
+  KExpr *first = x_select(m, positive, x_mul(m, s, down), x_add(m, b, one));
+  KExpr *d = x_add(m, x_fma(m, expm1_poly(m, r.r), b, first), x_select(m, positive, one, math_f(m, f->t, 0)));
+  return x_mul(m, x_mul(m, x_div(m, one, d), s), down);
 }
 
-// Up to 0.35: x + x^3 T(x^2), errors 2^-30.9 and 2^-62.8. Above, with e = expm1(2 |x|): e / (e + 2); past the clamp it
-// rounds to 1.
+// Up to 0.55: x + x^3 T(x^2), errors 2^-29.7 and 2^-65. Above: 1 - 2 / (exp(2 |x|) + 1); past the clamp it rounds to 1.
 KExpr *math_tanh(Math *m, KExpr *const *a) {
-  static const double t32[] = {-0x1.55554ep-2, 0x1.110c34p-3, -0x1.b8272ep-5, 0x1.3ea278p-6};
-  static const double t64[] = {-0x1.5555555555553p-2,  0x1.1111111110b21p-3,  -0x1.ba1ba1b974fe5p-5,
-                               0x1.664f483b051dbp-6,   -0x1.226e23dead435p-7, 0x1.d6cea53e09571p-9,
-                               -0x1.7d2a589deddebp-10, 0x1.2e9c2a7089194p-11, -0x1.88ef2f869a0a7p-13};
-  KExpr *x = a[0];
-  KExpr *u = at_most(m, math_share(m, x_abs(m, x)), x->type == DT_F32 ? 9.5 : 19.5);
+  static const double t32[] = {-0x1.55554ap-2, 0x1.110ceep-3, -0x1.b91e7ep-5, 0x1.58e516p-6, -0x1.992186p-8};
+  static const double t64[] = {-0x1.5555555555555p-2,  0x1.111111111108p-3,    -0x1.ba1ba1ba10e26p-5,
+                               0x1.664f487f8e829p-6,   -0x1.226e34cf7b6c9p-7,  0x1.d6d3b105545a8p-9,
+                               -0x1.7da10415805eap-10, 0x1.35390678e07b5p-11,  -0x1.f34a1b426a292p-13,
+                               0x1.88d9780a2bb8ap-14,  -0x1.1138126815b9bp-15, 0x1.e4d3e043cbe6ap-18};
+  const Float *f = math_float(a[0]->type);
+  KExpr *x = a[0], *one = math_f(m, f->t, 1);
+  KExpr *u = at_most(m, math_share(m, x_abs(m, x)), f->t == DT_F32 ? 9.5 : 19.5);
   KExpr *z = math_share(m, x_mul(m, u, u));
-  KExpr *poly = x->type == DT_F32 ? x_poly(m, z, 4, t32) : x_poly(m, z, 9, t64);
+  KExpr *poly = f->t == DT_F32 ? x_poly(m, z, 5, t32) : x_poly(m, z, 12, t64);
   KExpr *small = x_fma(m, x_mul(m, u, z), poly, u);
-  KExpr *e = math_share(m, math_expm1(m, math_share(m, x_add(m, u, u))));
-  KExpr *large = x_div(m, e, x_addc(m, e, 2));
-  return x_copysign(m, x_select(m, x_cmpc(m, KOP_LT, u, 0.35), small, large), x);
+  Reduced r = reduce(m, math_share(m, x_add(m, u, u)), NULL);
+  KExpr *s = math_share(m, power2(m, f, r.n, 0));
+  KExpr *e1 = x_fma(m, expm1_poly(m, r.r), s, x_add(m, s, one));
+  KExpr *large = x_sub(m, one, x_div(m, math_f(m, f->t, 2), e1));
+  return x_copysign(m, x_select(m, x_cmpc(m, KOP_LT, u, 0.55), small, large), x);
 }
 
 // max(x, 0) + log(1 + exp(-|x|))
