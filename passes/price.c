@@ -128,6 +128,9 @@ static double tile_cycles(const Work *w, const Target *t, double pixels, double 
   double fma = pixels * vectors, loads = pixels + vectors;
   double step = max2(max2(fma / t->fma_per_cycle, loads / t->load_per_cycle), FMA_LATENCY / ks);
   step = max2(step, (fma + loads) / ISSUE_WIDTH);
+  // A panel that does not stay in L1 is streamed from L2 by every tile; that hides only in part.
+  double row_bytes = vectors * t->vector_bits / 8;
+  if (row_bytes * (double)w->k > t->l1_bytes / 2) step += 0.3 * row_bytes / t->l2_bytes_cycle;
   // Columns a multiple of 4 KiB apart share a cache set: more of them than ways miss.
   if (w->x_step % 4096 == 0 && pixels > 8 && w->k > 16) step += pixels * 0.5;
   double loops = (double)w->k / (double)w->k_inner * 3;  // entering and leaving the innermost loop
@@ -157,9 +160,16 @@ static int64_t tiling_parts(const Work *w, const Target *t, int64_t pixels, int6
   return ks;
 }
 
+// Full vectors, or shorter ones when the result has only a few columns.
+static int64_t lanes_for(const Work *w, const Target *t) {
+  int64_t lanes = target_lanes(t, dtype_info(w->type)->bits);
+  while (lanes > 4 && w->n <= lanes / 2) lanes /= 2;
+  return lanes;
+}
+
 static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
   Tiling best = {0};
-  int64_t lanes = target_lanes(t, dtype_info(w->type)->bits), vectors = (w->n + lanes - 1) / lanes;
+  int64_t lanes = lanes_for(w, t), vectors = (w->n + lanes - 1) / lanes;
   int64_t regs = t->n_vregs;
   *cycles = 0;
   for (int64_t nv = 1; nv <= 8 && nv <= vectors; nv++) {
@@ -221,7 +231,7 @@ static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
     return;
   }
   Tiling g = tiling_choose(&w, t, &p->compute);
-  if (g.mr == 0) g = (Tiling){target_lanes(t, dtype_info(w.type)->bits), 1, 1, 1, 1};
+  if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1};
   int64_t mb = column_block(&w, t, &g);
   bool outer = panels_outer(&w, t, &g, mb, &p->memory);
   if (outer && w.rows == 1) mb = (w.m + g.mr - 1) / g.mr * g.mr;
@@ -230,6 +240,7 @@ static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
   plan_add(op, &p->plan, "mr", g.mr);
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
   plan_add(op, &p->plan, "nv", g.nv);
+  if (g.lanes < target_lanes(t, dtype_info(w.type)->bits)) plan_add(op, &p->plan, "lanes", g.lanes);
   if (ku > 1) plan_add(op, &p->plan, "ku", ku);
   if (g.ks > 1) plan_add(op, &p->plan, "ks", g.ks);
   if (mb < w.m) plan_add(op, &p->plan, "mb", mb);

@@ -146,7 +146,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
   if (type_count(op_out(op, 0)->type) == 0) return true;
   Plan plan = lower_plan(ctx, op);
-  if (plan_is(&plan, "fma") && conv_is_depthwise(&g) && g.out[0] * g.kernel[0] == 1) {
+  if (plan_is(&plan, "fma") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
     return lower_conv_depthwise(ctx, op, &g, &plan);
   }
   uint32_t rank = op_out(op, 0)->type->rank;
