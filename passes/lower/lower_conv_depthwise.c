@@ -21,10 +21,10 @@ typedef struct Dw {
 
 typedef struct DwTile {
   int64_t mi, yi, lanes;
-  bool one_row;      // kernel rows ky_lo .. ky_hi - 1 of one output row; else all of `yi` rows
+  bool one_row;  // kernel rows ky_lo .. ky_hi - 1 of one output row; else all of `yi` rows
   Affine ky_lo, ky_hi;
-  int64_t left;      // column of x under the first tap of the tile, when known
-  bool known;        // left is known: columns outside x are left out; else all exist
+  int64_t left;  // column of x under the first tap of the tile, when known
+  bool known;    // left is known: columns outside x are left out; else all exist
   Affine n, row, column, channel;
   KBuf *acc, *taps;
 } DwTile;
