@@ -110,8 +110,8 @@ KExpr *math_log1p_unit(Math *m, KExpr *x) {
 
 static KExpr *minus_abs(Math *m, KExpr *x) { return math_share(m, x_neg(m, x_abs(m, x))); }
 
-// 1 / (1 + p 2^n) with p 2^n = exp(-x), p = 1 + q. For n > 0 as 2^-n / ((q + 2^-n) + 1), 2^-n scaled by 2^c so that it
-// stays normal; else the denominator is q 2^n + (1 + 2^n). p itself is never rounded.
+// 1 / (1 + p 2^n) with p 2^n = exp(-x), p = 1 + q: the denominator is q 2^n + (1 + 2^n). For large -x the result is
+// 2^-n / ((q + 2^-n) + 1), with 2^-n scaled by 2^c so that it stays normal. p itself is never rounded.
 KExpr *math_sigmoid(Math *m, KExpr *const *a) {
   const Float *f = math_float(a[0]->type);
   bool single = f->t == DT_F32;
@@ -121,14 +121,14 @@ KExpr *math_sigmoid(Math *m, KExpr *const *a) {
   KExpr *y = at_most(m, at_least(m, math_share(m, x_neg(m, a[0])), -40), single ? 110 : 760);
   Reduced r = reduce(m, y, NULL);
   KExpr *field = math_share(m, x_shl(m, r.n, f->mantissa));
-  KExpr *positive = math_share(m, x_cmpc(m, KOP_GT, y, 0));
+  KExpr *large = math_share(m, x_cmpc(m, KOP_GT, y, 16));
   KExpr *power = x_view(m, f->t, x_iaddc(m, field, f->bias << f->mantissa));
   KExpr *inverse =
       x_view(m, f->t, math_op(m, KOP_SUB, f->bits, math_i(m, f->bits, (f->bias + c) << f->mantissa), field, NULL));
-  KExpr *s = math_share(m, x_select(m, positive, inverse, up));
-  KExpr *b = math_share(m, x_select(m, positive, one, power));
-  KExpr *first = x_select(m, positive, x_mul(m, s, down), x_add(m, b, one));
-  KExpr *d = x_add(m, x_fma(m, expm1_poly(m, r.r), b, first), x_select(m, positive, one, math_f(m, f->t, 0)));
+  KExpr *s = math_share(m, x_select(m, large, inverse, up));
+  KExpr *b = math_share(m, x_select(m, large, one, power));
+  KExpr *first = x_select(m, large, x_mul(m, s, down), x_add(m, b, one));
+  KExpr *d = x_add(m, x_fma(m, expm1_poly(m, r.r), b, first), x_select(m, large, one, math_f(m, f->t, 0)));
   return x_mul(m, x_mul(m, x_div(m, one, d), s), down);
 }
 
