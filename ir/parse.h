@@ -44,7 +44,18 @@ bool parse_type(Parser *p, const Type **t);  // f32[1,N]
 bool parse_literal(Parser *p, DType t, double *f, int64_t *i);
 bool parse_locs(Parser *p, const Token *at, const Loc **loc);  // an optional loc("..."); never NULL
 
-// parse_kernel.c: signatures of all kernels are parsed before any body, the program last.
+bool parse_float(Parser *p, double *f);
+bool parse_bool(Parser *p, int64_t *v);
+// The rest of splat(v) or f32(v) after the word; `name` (or NULL) for a constant that is new.
+bool parse_splat(Parser *p, const Type *t, const char *name, Value **v);
+
+// parse_func.c: heads of all functions are parsed before any body.
+typedef struct FuncDecl FuncDecl;
+extern Value parse_poison;  // stands for a value or constant whose definition failed
+FuncDecl *parse_func_head(Parser *p);
+bool parse_func_body(FuncDecl *d, Parser *p);  // leaves *p behind the function
+
+// parse_kernel.c: signatures of all kernels are parsed before any body; parse_program.c comes last.
 Kernel *parse_kernel_head(Parser *p);
 bool parse_kernel_body(Parser *p, Kernel *k);
 bool parse_program(Parser *p);

@@ -96,8 +96,12 @@ void print_locs(StrBuf *out, const Loc *loc) {
 
 // ---- constants
 
+// Rank 0 and a number that survives conversion to its type (an infinity of an 8-bit float does not).
 static bool is_inline(const Const *c) {
-  return c->type->rank == 0 && (c->gen == CONST_SPLAT || c->gen == CONST_BYTES) && c->type->dtype != DT_STR;
+  DType t = c->type->dtype;
+  if (c->type->rank != 0 || t == DT_STR || (c->gen != CONST_SPLAT && c->gen != CONST_BYTES)) return false;
+  return c->gen == CONST_SPLAT || dtype_info(t)->bits > 8 || !dtype_is_float(t) ||
+         !__builtin_isinf(elem_get_f(c->bytes, t, 0));
 }
 
 // f32(0.5): a rank-0 constant in the place of its use.
