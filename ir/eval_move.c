@@ -13,9 +13,7 @@ static void copy_offsets(Tensor *to, const int64_t *a, const Tensor *from, const
   DType t = to->type->dtype;
   uint32_t bits = dtype_info(t)->bits;
   if (bits == 32) {
-    uint32_t *p = to->data;
-    const uint32_t *q = from->data;
-    for (int64_t k = 0; k < n; k++) p[a[k]] = q[b[k]];
+    for (int64_t k = 0; k < n; k++) memcpy((char *)to->data + 4 * a[k], (const char *)from->data + 4 * b[k], 4);
   } else {
     for (int64_t k = 0; k < n; k++) elem_copy(to->data, a[k], from->data, b[k], t);
   }
