@@ -78,6 +78,11 @@ static void note_open(Inputs *in, const char *what, const char *hint) {
 // Size of one axis, -1 when it is open (noted), -2 after a diagnostic.
 static int64_t axis_size(Inputs *in, const char *name, const Onnx__TensorShapeProto__Dimension *d, uint32_t axis) {
   Arena *arena = in->im->arena;
+  if (d->has_dim_value && d->dim_param) {
+    diag_error(in->im->diag, DIAG_REFUSED, &in->loc, "input '%s': dimension %u is given as a number and as a name",
+               shown(in->im, name), axis);
+    return -2;
+  }
   if (d->has_dim_value && d->dim_value >= 0) return d->dim_value;
   if (d->has_dim_value) {
     diag_error(in->im->diag, DIAG_REFUSED, &in->loc,
@@ -141,7 +146,10 @@ static DType input_dtype(Inputs *in, const Onnx__ValueInfoProto *v) {
   const Onnx__TypeProto__Tensor *t = tensor_type(v);
   const char *name = arena_printf(in->im->arena, "'%s'", shown(in->im, v->name));
   DType d = t ? dtype_by_onnx(t->elem_type) : DT_NONE;
-  if (!t) {
+  if (t && (v->type->sequence_type || v->type->map_type || v->type->optional_type || v->type->sparse_tensor_type)) {
+    diag_error(in->im->diag, DIAG_REFUSED, &in->loc, "input %s has two types", name);
+    d = DT_NONE;
+  } else if (!t) {
     unsupported_add(in->im, "inputs", arena_printf(in->im->arena, "%s; only tensors", type_kind(v->type)), name);
   } else if (!onnx_type_name(t->elem_type)) {
     diag_error(in->im->diag, DIAG_REFUSED, &in->loc, "input %s: element type %d is no ONNX type", name, t->elem_type);

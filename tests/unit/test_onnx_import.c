@@ -487,3 +487,116 @@ Test(onnx_import, reversed_chains_need_no_stack) {
                i + 1 < n ? arena_printf(arena, "t%d", i + 1) : "y");
   cr_assert_eq(imported(&b)->n_ops, (uint32_t)n);
 }
+
+// ---- external data, wherever a tensor may stand
+
+static Onnx__TensorProto *external_tensor(const char *name) {
+  static const int64_t dims[1] = {2};
+  Onnx__TensorProto *t = build_tensor(arena, name, DT_F32, 1, dims, NULL, 0);
+  Onnx__StringStringEntryProto *e = NEW(arena, Onnx__StringStringEntryProto);
+  onnx__string_string_entry_proto__init(e);
+  e->key = "location";
+  e->value = "../outside.bin";
+  t->has_data_location = true;
+  t->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+  t->n_external_data = 1;
+  t->external_data = arena_copy(arena, &e, sizeof e);
+  return t;
+}
+
+static void add_initializer(Onnx__GraphProto *g, Onnx__TensorProto *t) {
+  g->n_initializer = 1;
+  g->initializer = arena_copy(arena, &t, sizeof t);
+}
+
+static void add_constant(Build *b, const char *output) {
+  Onnx__AttributeProto *a = build_attr(b, build_node(b, "Constant", "k", "", output), "value");
+  a->has_type = true;
+  a->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR;
+  a->t = external_tensor("");
+}
+
+static void outside_refused(Build *b) {
+  size_t n;
+  uint8_t *bytes = build_pack(b, &n);
+  cr_assert_null(onnx_import_bytes(arena, diag, "m.onnx", "/tmp", bytes, n, &opt));
+  cr_assert(strstr(diag_text(diag), "leaves the folder of the model"), "%s", diag_text(diag));
+}
+
+static Build external_model(void) {
+  Build b = build_model(arena, 17);
+  build_input(&b, "x", DT_F32, "2");
+  build_output(&b, "y", DT_F32, "2");
+  return b;
+}
+
+Test(onnx_import, external_initializer) {
+  Build b = external_model();
+  add_initializer(b.graph, external_tensor("w"));
+  build_node(&b, "Add", "a", "x,w", "y");
+  outside_refused(&b);
+}
+
+Test(onnx_import, external_constant) {
+  Build b = external_model();
+  add_constant(&b, "w");
+  build_node(&b, "Add", "a", "x,w", "y");
+  outside_refused(&b);
+}
+
+Test(onnx_import, external_sparse) {
+  static const int64_t two[1] = {2}, at[2] = {0, 1};
+  static const float v[2] = {1, 2};
+  for (int part = 0; part < 2; part++) {
+    Build b = external_model();
+    Onnx__SparseTensorProto *s = NEW(arena, Onnx__SparseTensorProto);
+    onnx__sparse_tensor_proto__init(s);
+    s->values = part == 0 ? external_tensor("w") : build_tensor(arena, "w", DT_F32, 1, two, v, sizeof v);
+    s->indices = part == 1 ? external_tensor("") : build_tensor(arena, "", DT_I64, 1, two, at, sizeof at);
+    s->n_dims = 1;
+    s->dims = arena_copy(arena, two, sizeof two);
+    b.graph->n_sparse_initializer = 1;
+    b.graph->sparse_initializer = arena_copy(arena, &s, sizeof s);
+    build_node(&b, "Add", "a", "x,w", "y");
+    outside_refused(&b);
+    diag = diag_new(arena, NULL);
+  }
+}
+
+Test(onnx_import, external_in_branch) {
+  Build b = branches(true, false);
+  Onnx__GraphProto *g = b.graph->node[0]->attribute[0]->g;
+  add_initializer(g, external_tensor("w"));
+  g->node[0]->op_type = "Add";
+  static char *inputs[2] = {"x", "w"};
+  g->node[0]->n_input = 2;
+  g->node[0]->input = inputs;
+  outside_refused(&b);
+}
+
+Test(onnx_import, external_in_function) {
+  Build b = external_model();
+  build_opset(&b, "loc", 1);
+  BuildFunction f = build_function(&b, "loc", "F", "a", "c");
+  add_constant(&f.body, "w");
+  build_node(&f.body, "Add", "", "a,w", "c");
+  build_function_end(&f);
+  build_node(&b, "F", "call", "x", "y")->domain = "loc";
+  outside_refused(&b);
+}
+
+Test(onnx_import, too_many_nodes) {
+  Build b = simple(17);
+  opt.max_nodes = 3;
+  build_node(&b, "Relu", "a", "x", "t");
+  build_node(&b, "Relu", "b", "t", "u");
+  build_node(&b, "Relu", "c", "u", "v");
+  build_node(&b, "Relu", "d", "v", "y");
+  refused(&b, DIAG_LIMIT, "--max-nodes");
+}
+
+Test(onnx_import, unwanted_outputs) {
+  Build b = simple(17);
+  build_node(&b, "Dropout", "d", "x", "y,,,");
+  imported(&b);
+}
