@@ -1,6 +1,7 @@
 // Importers of Resize (opset 10 on), Upsample (opsets 1 to 9) and AffineGrid: result extents and scales are fixed
 // here, sampling grids are constants.
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/onnx_node.h"
@@ -35,6 +36,13 @@ static bool resize_done(NodeCtx *c, Op *op, const ResizePlan *p) {
     return node_result(c, c->in[0]);
   }
   return node_result(c, node_given(c, op, x->dtype, x->rank, p->dims));
+}
+
+// The decimal number a float scale was written as: 0.6f means 0.6, so that coordinates fall where they were meant to.
+static double decimal_scale(double v) {
+  char text[32];
+  text_of_float(text, (float)v);
+  return strtod(text, NULL);
 }
 
 // Result extents from scales, in float as ONNX Runtime and the standard's own inference compute them.
@@ -75,7 +83,7 @@ bool import_upsample(NodeCtx *c) {
     n = 4;
   }
   if (n != rank) return node_refuse(c, "scales has %u elements for a tensor of rank %u", n, rank);
-  for (uint32_t i = 0; i < n; i++) p.scales[i] = scales[i];
+  for (uint32_t i = 0; i < n; i++) p.scales[i] = decimal_scale(scales[i]);
   if (!extents_from_scales(c, &p, false)) return false;
   Op *op = resize_op(c, &p, mode);
   op_set_int(op, A_RESIZE_coord, COORD_ASYMMETRIC);
@@ -154,7 +162,7 @@ static bool resize_scales(NodeCtx *c, uint32_t input, const ResizeAxes *a, Resiz
   uint32_t n;
   if (!node_const_floats(c, input, &scales, &n)) return false;
   if (n != a->n) return node_refuse(c, "scales has %u elements, expected %u", n, a->n);
-  for (uint32_t i = 0; i < n; i++) p->scales[a->axis[i]] = scales[i];
+  for (uint32_t i = 0; i < n; i++) p->scales[a->axis[i]] = decimal_scale(scales[i]);
   return extents_from_scales(c, p, crop);
 }
 

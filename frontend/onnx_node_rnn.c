@@ -1,4 +1,5 @@
-// Importers of LSTM, GRU and RNN. Activation lists get their canonical names and one alpha and beta each.
+// Importers of LSTM, GRU and RNN. Activation lists get their canonical names, and alpha and
+// beta their defaults where the node gives too few.
 #include <string.h>
 #include <strings.h>
 
@@ -28,7 +29,7 @@ typedef struct RnnSlots {
   uint32_t per_direction;
 } RnnSlots;
 
-// ONNX lists alpha and beta only for the functions that take one, in order.
+// alpha and beta are listed only for the functions that take one, in order.
 static bool rnn_activations(NodeCtx *c, Op *op, const RnnSlots *s, uint32_t dirs) {
   uint32_t n, n_alpha, n_beta, used_alpha = 0, used_beta = 0;
   const char *const *names = attr_strs(c, "activations", &n);
@@ -43,12 +44,18 @@ static bool rnn_activations(NodeCtx *c, Op *op, const RnnSlots *s, uint32_t dirs
     const Activation *f = activation_by_name(names[i]);
     if (!f) return node_unsupported(c, "activation '%s'", names[i]);
     strbuf_printf(&text, "%s%s", i ? "," : "", f->name);
-    a[i] = f->params > 0 && used_alpha < n_alpha ? alpha[used_alpha++] : f->alpha;
-    b[i] = f->params > 1 && used_beta < n_beta ? beta[used_beta++] : f->beta;
+    if (f->params > 0) {
+      a[used_alpha] = used_alpha < n_alpha ? alpha[used_alpha] : f->alpha;
+      used_alpha++;
+    }
+    if (f->params > 1) {
+      b[used_beta] = used_beta < n_beta ? beta[used_beta] : f->beta;
+      used_beta++;
+    }
   }
   op_set_str(op, s->activations, intern(c->m->names, strbuf_str(&text)));
-  op_set_floats(op, s->alpha, n, a);
-  op_set_floats(op, s->beta, n, b);
+  op_set_floats(op, s->alpha, used_alpha, a);
+  op_set_floats(op, s->beta, used_beta, b);
   return true;
 }
 

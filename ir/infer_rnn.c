@@ -15,7 +15,7 @@ static bool expect_dims(const Op *op, uint32_t i, const char *what, uint32_t ran
   return t == want || infer_fail(op, "%s is %s, expected %s", what, infer_text(op, t), infer_text(op, want));
 }
 
-// Names of activations: a list as long as dirs * per, or nothing; scaling lists as long or nothing.
+// Names of activations: a list as long as dirs * per, or nothing; scaling lists at most as long.
 static bool check_activations(const Op *op, int names, int alpha, int beta, int64_t dirs, uint32_t per) {
   static const char *const known[] = {
       "Relu",       "Tanh",        "Sigmoid", "Affine",   "LeakyRelu", "ThresholdedRelu",
@@ -36,8 +36,8 @@ static bool check_activations(const Op *op, int names, int alpha, int beta, int6
   uint32_t na, nb;
   op_floats(op, alpha, &na);
   op_floats(op, beta, &nb);
-  if ((na != 0 && na != want) || (nb != 0 && nb != want))
-    return infer_fail(op, "alpha and beta have %u and %u elements, expected none or %lld", na, nb, (long long)want);
+  if (na > want || nb > want)
+    return infer_fail(op, "alpha and beta have %u and %u elements, expected at most %lld", na, nb, (long long)want);
   return true;
 }
 
