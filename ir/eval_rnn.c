@@ -1,7 +1,8 @@
 // lstm, gru, rnn: the ONNX equations step by step, states in double, rounded where they leave through a result.
 //
 // Past the end of a sequence (sequence_lens) the result is 0 and the state stays; the reverse direction starts at the
-// end of each sequence. Clip bounds the input of every activation function. Parameters of activation functions are
+// end of each sequence. Clip bounds the pre-activations of the gates, not the
+// cell state (ONNX Runtime and OpenVINO agree on that). Parameters of activation functions are
 // taken from alpha and beta in the order of the functions that use them.
 #include <math.h>
 #include <string.h>
@@ -234,7 +235,7 @@ static void lstm_step(Rnn *s, int64_t d, const double *x, double *h, double *c) 
     if (p) pre[1] += p[n + k] * cell;
     double o = act_apply(&acts[0], s->clip, pre[1]);
     c[k] = cell;
-    h[k] = o * act_apply(&acts[2], s->clip, cell);
+    h[k] = o * act_apply(&acts[2], 0, cell);
   }
 }
 

@@ -57,7 +57,7 @@ bool rnn_shape(LowerCtx *ctx, const Op *op, const RnnSlots *slots, int64_t gates
 KExpr *rnn_activate(const RnnShape *s, KBuild *b, int64_t dir, uint32_t act, KExpr *x) {
   const RnnAct *a = &s->acts[(uint32_t)dir * s->acts_per_dir + act];
   DType t = s->t;
-  if (s->clip > 0) x = kx_op3(b, KOP_CLIP, x, kx_f(b, t, -s->clip), kx_f(b, t, s->clip));
+  if (s->clip > 0 && act != RNN_CELL_ACT) x = kx_op3(b, KOP_CLIP, x, kx_f(b, t, -s->clip), kx_f(b, t, s->clip));
   if (a->scaled && a->op == KOP_NONE) {
     return kx_op2(b, KOP_ADD, kx_op2(b, KOP_MUL, kx_f(b, t, a->alpha), x), kx_f(b, t, a->beta));
   }

@@ -6,6 +6,7 @@
 
 #define RNN_GATES 4
 #define RNN_ACTS 6
+#define RNN_CELL_ACT 2  // of lstm: takes the cell state, which clip leaves alone
 
 typedef struct RnnAct {
   KOp op;       // KOP_NONE: affine
@@ -29,7 +30,7 @@ typedef struct RnnSlots {
 } RnnSlots;
 
 bool rnn_shape(LowerCtx *ctx, const Op *op, const RnnSlots *slots, int64_t gates, const char *acts, RnnShape *s);
-// The activation function of a direction applied to x, which is clipped first.
+// The activation function of a direction applied to x, which is clipped first unless it is the cell state.
 KExpr *rnn_activate(const RnnShape *s, KBuild *b, int64_t dir, uint32_t act, KExpr *x);
 // x W^T of one direction for the whole sequence: [rows of x, gates * hidden], by the matmul lowering. NULL after an
 // error.
