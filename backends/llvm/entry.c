@@ -233,6 +233,7 @@ static LV emit_run(Emit *e, uint32_t n, LV *segments) {
 static void emit_step_entry(Emit *e, uint32_t n, LV *segments) {
   LV fn = fn_new(e, symbol(e, "run_step", ""), e->i32, 2, (LT[]){e->ptr, e->i32}, LLVMExternalLinkage);
   on_baseline(e, fn);
+  fn_attr(e, fn, "no-jump-tables", "true");  // a table would need relocations in .rodata
   begin(e, fn);
   LV args[4];
   check_call(e, LLVMGetParam(fn, 0), args);
