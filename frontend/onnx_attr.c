@@ -198,6 +198,10 @@ Value *attr_tensor(NodeCtx *c, const char *name) {
     return const_borrowed(c->m, data.type, data.bytes, NULL);
   }
   const Onnx__AttributeProto *a = get(c, name, TYPE(TENSOR), TYPE(TENSOR));
+  if (a && !a->t) {
+    node_refuse(c, "attribute '%s' holds no tensor", name);
+    fail(c);
+  }
   if (!a || !a->t) return NULL;
   if (!tensor_read(store, c->loc, what, a->t, &data, &why)) return tensor_failed(c, &data, what, why);
   return const_borrowed(c->m, data.type, data.bytes, a->t->name);

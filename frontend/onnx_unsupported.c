@@ -24,6 +24,7 @@ void unsupported_add(OnnxImporter *im, const char *what, const char *reason, con
   }
   if (g->n < NAMES_SHOWN) g->names[g->n] = arena_copy(im->arena, node, strlen(node) + 1);
   g->n++;
+  im->n_unsupported++;
 }
 
 void unsupported_report(OnnxImporter *im) {

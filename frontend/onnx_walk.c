@@ -193,7 +193,11 @@ static bool check_result(NodeCtx *c, uint32_t i) {
 static bool import_row(OnnxImporter *im, NodeCtx *c) {
   const OnnxRow *row = onnx_row(c);
   if (!row || (im->poisoned && row->import != import_if)) return false;
-  if (!row->import(c) || !attrs_ok(c)) return false;
+  uint32_t said = diag_errors(im->diag) + im->n_unsupported;
+  if (!row->import(c) || !attrs_ok(c)) {
+    bool silent = said == diag_errors(im->diag) + im->n_unsupported && !im->poisoned;
+    return silent ? node_refuse(c, "its attributes or inputs do not make sense") : false;
+  }
   const char *unread = onnx_attrs_unread(c->attrs);
   if (unread)
     return node_unsupported(c, "attribute '%s' is unknown at opset %lld", str_escape(c->scratch, unread, 64),

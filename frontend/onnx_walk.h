@@ -100,6 +100,7 @@ struct OnnxImporter {
   int64_t n_nodes;    // imported so far
   int64_t fold_left;  // bytes of folded constants still allowed
   uint32_t n_warnings;
+  uint32_t n_unsupported;  // nodes in `unsupported`
   VEC(UnsupportedGroup *) unsupported;
   Map *unsupported_index;
 };
