@@ -83,6 +83,8 @@ bool lower_copy(LowerCtx *ctx, const Op *op, PBuf *from, PBuf *to);
 // Can the SLICE be a window of its operand's bytes? Sets the first element.
 bool lower_slice_is_window(const Op *op, int64_t *first);
 
+bool lower_has(OpKind kind);  // element-wise, a view, or a row of lower.def
+
 LowerFn lower_eltwise;  // every ELTWISE op
 #define LOWER(ID, fn) LowerFn fn;
 #include "passes/lower/lower.def"

@@ -207,6 +207,7 @@ bool lower_reduce(LowerCtx *ctx, const Op *op) {
   Reduce r = {.ctx = ctx, .kind = op_enum(op, A_REDUCE_op), .t = lower_compute_type(x->type->dtype)};
   KBuild b;
   if (needs_float(r.kind) && !dtype_is_float(r.t)) r.t = DT_F64;
+  if (r.kind == REDUCE_MEAN && dtype_is_int(r.t)) r.t = r.t == DT_U64 ? DT_U64 : DT_I64;
   r.combine = combine_of(r.kind);
   split_axes(&r, op);
   bool columns = r.n_kept && (!r.n_red || r.x_kept[0] < r.x_red[0]);

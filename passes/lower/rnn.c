@@ -96,9 +96,11 @@ PBuf *rnn_project(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir) {
   lower_bind(ctx, in[0], lower_alias(ctx, lower_buf(ctx, op_in(op, 0)), types[0], 0));
   if (!value_is_const(w)) lower_bind(ctx, in[1], lower_alias(ctx, lower_buf(ctx, w), types[1], dir * n * s->n_in));
   uint32_t first = ctx->p->steps.n;
-  if (!lower_matmul(ctx, matmul)) return NULL;
+  bool ok = lower_matmul(ctx, matmul);
+  PBuf *projected = lower_buf(ctx, op_out(matmul, 0));
+  op_unlink(matmul);  // constants forget it
   for (uint32_t i = first; i < ctx->p->steps.n; i++) ctx->p->steps.at[i].op = op;
-  return lower_buf(ctx, op_out(matmul, 0));
+  return ok ? projected : NULL;
 }
 
 static Value *const_transposed(LowerCtx *ctx, Value *v, const Type *t, int64_t dir, int64_t rows, int64_t cols) {

@@ -1,0 +1,187 @@
+// One function in text form, lowered for several targets, run by the kernel interpreter and compared with the graph
+// interpreter. Shared by the tests of the lowerings.
+#ifndef QCC_TESTS_LOWER_CASE_H
+#define QCC_TESTS_LOWER_CASE_H
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/elem.h"
+#include "ir/eval.h"
+#include "ir/keval.h"
+#include "ir/text.h"
+#include "ir/verify.h"
+#include "passes/pass.h"
+
+// How close the kernels must come: EXACT (same bits, NaN aside), or within `ulps` of the element type at the largest
+// magnitude of the result.
+typedef struct Check {
+  double ulps;        // 0: exact
+  int64_t lo, hi;     // range of integer arguments, [lo, hi)
+  bool specials;      // float arguments contain NaN, infinities, -0
+  const char *extra;  // more text (functions, constants) in front
+} Check;
+
+static const Target lower_wide = {.name = "wide",
+                                  .arch = "x86-64",
+                                  .vector_bits = 512,
+                                  .n_vregs = 32,
+                                  .has_masks = true,
+                                  .has_fma = true,
+                                  .l1_bytes = 49152,
+                                  .l2_bytes = 1048576,
+                                  .l3_bytes = 16777216,
+                                  .code_bytes = 524288,
+                                  .fma_per_cycle = 2,
+                                  .load_per_cycle = 2,
+                                  .l1_bytes_cycle = 128,
+                                  .l2_bytes_cycle = 60,
+                                  .l3_bytes_cycle = 30,
+                                  .dram_bytes_cycle = 9,
+                                  .call_cycles = 40,
+                                  .ghz = 4};
+static const Target lower_narrow = {.name = "narrow",
+                                    .arch = "aarch64",
+                                    .vector_bits = 128,
+                                    .n_vregs = 16,
+                                    .has_fma = true,
+                                    .l1_bytes = 32768,
+                                    .l2_bytes = 262144,
+                                    .l3_bytes = 1048576,
+                                    .code_bytes = 65536,
+                                    .fma_per_cycle = 1,
+                                    .load_per_cycle = 1,
+                                    .l1_bytes_cycle = 16,
+                                    .l2_bytes_cycle = 8,
+                                    .l3_bytes_cycle = 4,
+                                    .dram_bytes_cycle = 2,
+                                    .call_cycles = 40,
+                                    .ghz = 2};
+
+static uint64_t lower_state = 1;
+static inline uint32_t lower_rnd(uint32_t below) {
+  lower_state = lower_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+  return (uint32_t)(lower_state >> 33) % below;
+}
+
+static inline void lower_fill(void *data, const Type *t, const Check *c) {
+  static const double special[] = {NAN, INFINITY, -INFINITY, -0.0, 0.0, 1.0, -1.0, 0.5};
+  for (int64_t i = 0; i < type_count(t); i++) {
+    if (dtype_is_float(t->dtype)) {
+      double v = ((double)lower_rnd(4001) - 2000) / 1000;
+      if (c->specials && lower_rnd(4) == 0) v = special[lower_rnd(8)];
+      elem_set_f(data, t->dtype, i, v);
+    } else {
+      int64_t lo = c->lo < dtype_min(t->dtype) ? dtype_min(t->dtype) : c->lo;
+      int64_t hi = c->hi > dtype_max(t->dtype) && t->dtype != DT_U64 ? dtype_max(t->dtype) + 1 : c->hi;
+      if (t->dtype == DT_BOOL) lo = 0, hi = 2;
+      elem_set_i(data, t->dtype, i, lo + (int64_t)lower_rnd((uint32_t)(hi - lo)));
+    }
+  }
+}
+
+static inline double lower_unit(DType t) { return t == DT_F64 ? 0x1p-53 : t == DT_F32 ? 0x1p-24 : 0x1p-11; }
+
+static inline void lower_compare(const Type *t, const void *got, const void *want, const Check *c, const char *text) {
+  double scale = 0;
+  bool is_float = dtype_is_float(t->dtype);
+  for (int64_t i = 0; is_float && i < type_count(t); i++) {
+    double x = fabs(elem_get_f(want, t->dtype, i));
+    if (isfinite(x) && x > scale) scale = x;
+  }
+  for (int64_t i = 0; i < type_count(t); i++) {
+    if (!is_float) {
+      int64_t g = elem_get_i(got, t->dtype, i), w = elem_get_i(want, t->dtype, i);
+      cr_assert(g == w, "element %lld is %lld, not %lld\n%s", (long long)i, (long long)g, (long long)w, text);
+      continue;
+    }
+    double g = elem_get_f(got, t->dtype, i), w = elem_get_f(want, t->dtype, i);
+    if (isnan(g) && isnan(w)) continue;
+    bool same = g == w && (c->ulps > 0 || signbit(g) == signbit(w));
+    if (same || fabs(g - w) <= c->ulps * lower_unit(t->dtype) * scale) continue;
+    cr_assert_fail("element %lld is %.9g, not %.9g\n%s", (long long)i, g, w, text);
+  }
+}
+
+// Runs a lowered module; results in order.
+typedef bool LowerRun(Module *m, const Target *t, const void *const *in, void *const *out);
+
+static inline bool lower_keval(Module *m, const Target *t, const void *const *in, void *const *out) {
+  (void)t;
+  return keval_program(m->program, in, out);
+}
+
+static inline void lower_run(const char *text, const Check *c, const Target *target, const char *passes,
+                             LowerRun *run) {
+  Arena *arena = arena_new("case");
+  Diag *diag = diag_new(arena, NULL);
+  Module *m = parse_module(arena, diag, "case", text, strlen(text));
+  cr_assert(m != NULL, "%s\n%s", diag_text(diag), text);
+  Func *f = m->funcs.at[0];
+  PassOptions opt = pass_options_default();
+  RunOptions runner = {.verify_each = true};
+  cr_assert(pipeline_run(m, target, "infer", &opt, &runner, arena, NULL), "%s\n%s", diag_text(diag), text);
+  Tensor *args = NEW_ARRAY(arena, Tensor, f->n_args + 1), *want = NEW_ARRAY(arena, Tensor, f->n_results + 1);
+  const void **in = NEW_ARRAY(arena, const void *, f->n_args + 1);
+  void **out = NEW_ARRAY(arena, void *, f->n_results + 1);
+  for (uint32_t i = 0; i < f->n_args; i++) {
+    args[i] = tensor_new(arena, f->args[i]->type);
+    lower_fill(args[i].data, f->args[i]->type, c);
+    in[i] = args[i].data;
+  }
+  cr_assert(eval_func(f, args, want, arena, NULL, NULL), "%s\n%s", diag_text(diag), text);
+  cr_assert(pipeline_run(m, target, passes, &opt, &runner, arena, NULL), "%s\n%s", diag_text(diag), text);
+  for (uint32_t i = 0; i < f->n_results; i++) {
+    size_t bytes = (size_t)type_bytes(f->results[i]->type);
+    out[i] = arena_alloc(arena, bytes + 64);
+    memset(out[i], 0x5a, bytes);
+  }
+  cr_assert(run(m, target, in, out), "%s\n%s", diag_text(diag), text);
+  for (uint32_t i = 0; i < f->n_results; i++) lower_compare(f->results[i]->type, out[i], want[i].data, c, text);
+  arena_free(arena);
+}
+
+// `args`, `results` (types) and `body` as in a function text; the body assigns %r0, %r1, ... which are returned.
+static inline void lower_case(Check c, const char *args, const char *results, const char *body) {
+  static const char *const pipelines[] = {"lower", "lower,memplan"};
+  char text[8192], list[256] = "";
+  uint32_t n = 1;
+  int depth = 0;
+  for (const char *p = results; *p; p++) {
+    depth += (*p == '[') - (*p == ']');
+    n += *p == ',' && depth == 0;
+  }
+  for (uint32_t i = 0; i < n; i++)
+    snprintf(list + strlen(list), sizeof list - strlen(list), "%s%%r%u", i ? ", " : "", i);
+  snprintf(
+      text, sizeof text,
+      n > 1 ? "func @f(%s) -> (%s) {\n  %s\n  return %s\n}\n%s\n" : "func @f(%s) -> %s {\n  %s\n  return %s\n}\n%s\n",
+      args, results, body, list, c.extra ? c.extra : "");
+  if (c.lo == c.hi) {
+    c.lo = -7;
+    c.hi = 8;
+  }
+  for (uint32_t p = 0; p < sizeof pipelines / sizeof *pipelines; p++) {
+    lower_state = 12345;
+    lower_run(text, &c, &lower_wide, pipelines[p], lower_keval);
+    lower_run(text, &c, &lower_narrow, pipelines[p], lower_keval);
+  }
+}
+
+static inline const char *fmt(const char *f, ...) __attribute__((format(printf, 1, 2)));
+static inline const char *fmt(const char *f, ...) {
+  static char ring[16][2048];
+  static uint32_t at;
+  char *to = ring[at++ % 16];
+  va_list ap;
+  va_start(ap, f);
+  vsnprintf(to, sizeof ring[0], f, ap);
+  va_end(ap);
+  return to;
+}
+
+#endif
