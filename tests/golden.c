@@ -177,12 +177,21 @@ static bool check_errors(Golden *g, const Diag *d) {
   return true;
 }
 
+// An internal error ends the process: what the verifier said before is the reason.
+static const Diag *running;
+static void print_reason(void) {
+  if (running && diag_errors(running)) printf("FAIL internal error after: %s", diag_text(running));
+}
+
 static bool run_passes(Golden *g, Module *m) {
   const Target *target = target_by_name(g->target);
   if (!target) return diag_error(m->diag, DIAG_USAGE, NULL, "no target '%s'", g->target);
   PassOptions opt = pass_options_default();
   RunOptions run = {.verify_each = true};
-  return pipeline_run(m, target, g->passes, &opt, &run, g->arena, NULL);
+  running = m->diag;
+  bool ok = pipeline_run(m, target, g->passes, &opt, &run, g->arena, NULL);
+  running = NULL;
+  return ok;
 }
 
 static void print_lines(char sign, const char *from, const char *end) {
@@ -337,6 +346,7 @@ static int run_all(const char *dir) {
 }
 
 int main(int argc, char **argv) {
+  atexit(print_reason);
   if (argc == 3 && strcmp(argv[1], "--all") == 0) return run_all(argv[2]);
   bool bless = argc > 1 && strcmp(argv[1], "--bless") == 0;
   int failed = argc < 2 + bless;
