@@ -43,11 +43,11 @@ static void bias_add(const Nums *acc, const Tensor *bias, const Type *shape, con
 }
 
 // Rounds the sums to the result type, or to the parameter of the post function and through it.
-static bool sums_store(const Op *op, const Tensor *in, const Nums *sums, Tensor *out, Arena *arena) {
+static void sums_store(const Op *op, const Tensor *in, const Nums *sums, Tensor *out, Arena *arena) {
   Func *post = op_post(op);
   if (!post) {
     nums_store(out, sums);
-    return true;
+    return;
   }
   Type raw_type = *out->type;
   raw_type.dtype = post->args[0]->type->dtype;
@@ -55,7 +55,7 @@ static bool sums_store(const Op *op, const Tensor *in, const Nums *sums, Tensor 
   args[0] = tensor_new(arena, &raw_type);
   nums_store(&args[0], sums);
   for (uint32_t k = 0; k < op_n_post(op); k++) args[1 + k] = in[op_info(op->kind)->max_in + k];
-  return eval_body(post, args, out, arena);
+  eval_body(post, args, out, arena);
 }
 
 // ---- convolutions
@@ -179,7 +179,8 @@ Nums conv_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena) {
 
 EVAL(conv) {
   Nums sums = conv_sums(op, in, out[0].type, arena);
-  return sums_store(op, in, &sums, &out[0], arena);
+  sums_store(op, in, &sums, &out[0], arena);
+  return true;
 }
 
 // Every input pixel adds its row of weights to the output pixels of its window.
@@ -229,7 +230,8 @@ Nums conv_transpose_sums(const Op *op, const Tensor *in, const Type *out, Arena 
 
 EVAL(conv_transpose) {
   Nums sums = conv_transpose_sums(op, in, out[0].type, arena);
-  return sums_store(op, in, &sums, &out[0], arena);
+  sums_store(op, in, &sums, &out[0], arena);
+  return true;
 }
 
 // ---- matmul
@@ -290,5 +292,6 @@ Nums matmul_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena) 
 
 EVAL(matmul) {
   Nums sums = matmul_sums(op, in, out[0].type, arena);
-  return sums_store(op, in, &sums, &out[0], arena);
+  sums_store(op, in, &sums, &out[0], arena);
+  return true;
 }

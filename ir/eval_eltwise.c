@@ -199,6 +199,7 @@ static Body body_new(Func *f, const Feed *feeds, Arena *arena) {
   for (uint32_t k = 0; k < f->n_args; k++) map_set(b.lanes, (uint64_t)f->args[k]->id + 1, feeds[k].lane);
   for (const Op *op = f->first; op; op = op->next) {
     BodyStep *s = &b.steps[b.n++];
+    QCC_CHECK(op_info(op->kind)->traits & TRAIT_ELTWISE, "%s in a scalar function", op_info(op->kind)->name);
     s->op = op;
     s->x = NEW_ARRAY(arena, Lane *, op->n_in);
     for (uint32_t k = 0; k < op->n_in; k++) s->x[k] = op_in(op, k) ? body_lane(&b, f->module, op_in(op, k)) : NULL;
@@ -207,42 +208,11 @@ static Body body_new(Func *f, const Feed *feeds, Arena *arena) {
   return b;
 }
 
-// An op that is not element-wise (quantize, lookup ...) sees one rank-0 tensor per operand; constants stay whole.
-static bool step_by_element(const BodyStep *s, int64_t n, Arena *arena) {
-  const Op *op = s->op;
-  Tensor *in = NEW_ARRAY(arena, Tensor, op->n_in), *out = NEW_ARRAY(arena, Tensor, op->n_out);
-  for (int64_t k = 0; k < n; k++) {
-    ArenaMark mark = arena_mark(arena);
-    for (uint32_t a = 0; a < op->n_in; a++) {
-      Value *v = op_in(op, a);
-      if (!v) continue;
-      in[a] = v->kind == VALUE_CONST ? tensor_of_const(op->func->module, v->constant) : tensor_new(arena, v->type);
-      if (v->kind == VALUE_CONST) continue;
-      Lane one = {s->x[a]->type, s->x[a]->f ? s->x[a]->f + k : NULL, s->x[a]->i ? s->x[a]->i + k : NULL};
-      lane_store(&one, &in[a], 0, 1);
-    }
-    if (!eval_op(op, in, out, arena)) return false;
-    Lane one = {s->y->type, s->y->f ? s->y->f + k : NULL, s->y->i ? s->y->i + k : NULL};
-    lane_load(&one, &out[0], &(int64_t){0}, 1);
-    arena_reset(arena, mark);
-  }
-  return true;
+static void body_run(const Body *b, int64_t n) {
+  for (uint32_t k = 0; k < b->n; k++) lane_op(b->steps[k].op, b->steps[k].x, b->steps[k].y, n);
 }
 
-static bool body_run(const Body *b, int64_t n) {
-  for (uint32_t k = 0; k < b->n; k++) {
-    const BodyStep *s = &b->steps[k];
-    const OpInfo *info = op_info(s->op->kind);
-    QCC_CHECK(s->op->kind != OP_MAP && !(info->traits & TRAIT_POST), "%s inside a scalar function", info->name);
-    if (info->traits & TRAIT_ELTWISE)
-      lane_op(s->op, s->x, s->y, n);
-    else if (!step_by_element(s, n, b->arena))
-      return false;
-  }
-  return true;
-}
-
-bool eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena) {
+void eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena) {
   QCC_CHECK(body->n_results == 1, "scalar function @%s has %u results", body->name, body->n_results);
   const Type *type = out->type;
   Feed *feeds = feeds_new(arena, body->n_args, in, type);
@@ -254,10 +224,12 @@ bool eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena) {
   for (int64_t at = 0; at < total; at += BLOCK) {
     int64_t n = total - at < BLOCK ? total - at : BLOCK;
     feeds_load(feeds, body->n_args, type, at, n);
-    if (!body_run(&b, n)) return false;
+    body_run(&b, n);
     lane_store(y, out, at, n);
   }
-  return true;
 }
 
-EVAL(map) { return eval_body(op_func(op, A_MAP_body), in, &out[0], arena); }
+EVAL(map) {
+  eval_body(op_func(op, A_MAP_body), in, &out[0], arena);
+  return true;
+}

@@ -74,7 +74,7 @@ void pull_maps(Tensor *out, const Tensor *in, const AxisMaps *m);
 // ---- functions of rank-0 values (eval_eltwise.c)
 
 // Applies `body` to every element of out, the operands broadcast to its shape (map, post).
-bool eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena);
+void eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena);
 
 // ---- contractions (eval_contract.c): the sums in the order of the result, before rounding and post
 
