@@ -1,0 +1,111 @@
+#!/bin/sh
+# The promises about compiled objects (design section 7), on two small networks: what tools see in the object, how it
+# links, which compilers accept the header, what a program that runs it sees, and that building is reproducible.
+#
+#   sh tests/object/object.sh BUILD_DIR     the last line is "N passed, N failed"
+set -u
+build=$(cd "$1" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/tests/object
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+
+# check NAME COMMAND...: the command must succeed.
+check() {
+  name=$1
+  shift
+  if "$@" >"$work/log" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAIL $name"
+    head -n 12 "$work/log"
+  fi
+}
+
+finish() {
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ]
+  exit
+}
+
+cd "$work" || exit 1
+check "compile a" "$build/qcc" "$here/a.qir" --name a -o a.o
+check "compile b_2" "$build/qcc" "$here/b.qir" --name b_2 -o b_2.o
+[ "$failed" -eq 0 ] || finish
+
+# ---- what the object contains
+only_allowed_undefined() { ! nm -u "$1" | grep -vE '^ *U (memcpy|memset|memmove)$'; }
+exports_exactly() {
+  nm -g --defined-only "$1" | awk '{print $3}' | sort >got
+  printf '%s_init\n%s_model\n%s_run\n' "$2" "$2" "$2" | sort | diff - got
+}
+no_writable_sections() { ! readelf -SW "$1" | sed 's/^ *\[ *[0-9]*\] *//' | grep -E ' WAT? | WA ' | grep -v '^\.data\.rel\.ro '; }
+no_start_code() { ! readelf -SW "$1" | grep -E '\.(init_array|fini_array|ctors|dtors|tdata|tbss|bss|data) '; }
+no_relocated_weights() { ! readelf -SW "$1" | grep -E '\.rela\.rodata'; }
+for m in a:a b_2:b__2; do
+  o=${m%%:*}.o
+  p=${m##*:}
+  check "$o undefined symbols" only_allowed_undefined "$o"
+  check "$o exports" exports_exactly "$o" "$p"
+  check "$o writable sections" no_writable_sections "$o"
+  check "$o start code" no_start_code "$o"
+  check "$o relocations of constants" no_relocated_weights "$o"
+done
+
+# ---- linking: alone, shared, static, hardened
+echo 'int main(void) { return 0; }' >empty.c
+check "shared object without text relocations" gcc -shared -Wl,-z,text,-z,defs -o liba.so a.o
+check "position independent program" gcc -pie -Wl,-z,text -o pie empty.c a.o b_2.o
+check "static program" gcc -static -o static empty.c a.o b_2.o
+check "static position independent program" gcc -static-pie -Wl,-z,text -o static_pie empty.c a.o b_2.o
+if [ "$(uname -m)" = x86_64 ]; then
+  check "control-flow protection kept" gcc -fcf-protection=full -shared -nostdlib -Wl,-z,cet-report=error -o cet.so a.o
+fi
+stack_not_executable() { gcc -pie -o nx empty.c a.o && ! readelf -lW nx | grep GNU_STACK | grep -q E; }
+check "stack not executable" stack_not_executable
+no_paths() { ! strings "$1" | grep -F -e "$work" -e "$root"; }
+check "no paths in the object" no_paths a.o
+
+# ---- the header, in every language standard of every compiler that is here
+for cc in gcc clang-19 clang; do
+  command -v $cc >/dev/null || continue
+  for std in c89 c99 c11 c17 c2x; do
+    check "header $cc -std=$std" sh -c "printf '#include \"a.h\"\n#include \"b_2.h\"\n#include \"runtime/qcc_rt.h\"\nint main(void) { return QCC_OK; }\n' | $cc -std=$std -I. -I$root -Wall -Wextra -Wpedantic -Werror -x c -fsyntax-only -"
+  done
+  for std in c++98 c++11 c++14 c++17 c++20 c++23; do
+    check "header $cc -std=$std" sh -c "printf '#include \"runtime/qcc_rt.h\"\n#include \"a.h\"\n#include \"b_2.h\"\nint main() { return QCC_OK; }\n' | $cc -std=$std -I. -I$root -Wall -Wextra -Wpedantic -Werror -x c++ -fsyntax-only -"
+  done
+done
+
+# ---- running
+check "compile the test program" gcc -std=c11 -O1 -Wall -Wextra -Werror -I. -I"$root" "$here/promises.c" \
+  "$root/runtime/rt_status.c" "$root/runtime/rt_thread.c" a.o b_2.o -pthread -o promises
+if [ -x promises ]; then
+  timeout 120 ./promises >out 2>&1
+  code=$?
+  cat out
+  line=$(tail -n 1 out | grep -E '^[0-9]+ passed, [0-9]+ failed$')
+  if [ -n "$line" ]; then
+    passed=$((passed + $(echo "$line" | cut -d' ' -f1)))
+    failed=$((failed + $(echo "$line" | cut -d' ' -f3)))
+  else
+    echo "FAIL the test program ended with status $code"
+    failed=$((failed + 1))
+  fi
+fi
+
+# ---- reproducible: another folder, locale, time zone and environment; other names for the same file
+mkdir -p deep/er
+cp "$here/a.qir" deep/er/copy.qir
+(cd deep/er && env -i LC_ALL=C TZ=Asia/Tokyo HOME=/nonexistent "$build/qcc" "$here/a.qir" --name a -o out.o) >/dev/null 2>&1
+check "same object from another folder" cmp a.o deep/er/out.o
+check "same header from another folder" cmp a.h deep/er/out.h
+for t in x86-64-v2 x86-64-v3 x86-64-v4 zen4 sapphire-rapids aarch64 aarch64-dotprod; do
+  check "compile for $t" "$build/qcc" "$here/a.qir" --name a --target=$t -o $t.o
+done
+unknown_target() { "$build/qcc" "$here/a.qir" --target=rocketlake -o no.o 2>msg; [ $? -eq 2 ] && grep -q x86-64-v3 msg && [ ! -e no.o ]; }
+check "unknown target lists the rows" unknown_target
+finish
