@@ -75,7 +75,7 @@ for cc in gcc clang-19 clang; do
   for std in c89 c99 c11 c17 c2x; do
     check "header $cc -std=$std" sh -c "printf '#include \"a.h\"\n#include \"b_2.h\"\n#include \"runtime/qcc_rt.h\"\nint main(void) { return QCC_OK; }\n' | $cc -std=$std -I. -I$root -Wall -Wextra -Wpedantic -Werror -x c -fsyntax-only -"
   done
-  for std in c++98 c++11 c++14 c++17 c++20 c++23; do
+  for std in c++98 c++11 c++14 c++17 c++20 c++2b; do
     check "header $cc -std=$std" sh -c "printf '#include \"runtime/qcc_rt.h\"\n#include \"a.h\"\n#include \"b_2.h\"\nint main() { return QCC_OK; }\n' | $cc -std=$std -I. -I$root -Wall -Wextra -Wpedantic -Werror -x c++ -fsyntax-only -"
   done
 done
