@@ -17,6 +17,12 @@ uint32_t graph_drop_dead(Func *f) {
   return dropped;
 }
 
+// Gives back what a function uses outside of it: constants.
+static void func_release(Func *f) {
+  for (Op *op = f->first; op; op = op->next) op_set_operands(op, 0, NULL);
+  func_set_results(f, 0, NULL);
+}
+
 void module_drop_unused_funcs(Module *m) {
   // Bodies hold element-wise ops only, so every reference is an attribute of an op of the entry.
   Bitset named = bitset_new(m->arena, m->funcs.n);
@@ -24,8 +30,13 @@ void module_drop_unused_funcs(Module *m) {
     for (uint32_t i = 0; i < op_info(op->kind)->n_attrs; i++)
       if (op->attrs[i].func) bitset_add(&named, op->attrs[i].func->id);
   uint32_t n = 0;
-  for (uint32_t i = 0; i < m->funcs.n; i++)
-    if (i == 0 || bitset_has(&named, m->funcs.at[i]->id)) m->funcs.at[n++] = m->funcs.at[i];
+  for (uint32_t i = 0; i < m->funcs.n; i++) {
+    if (i == 0 || bitset_has(&named, m->funcs.at[i]->id)) {
+      m->funcs.at[n++] = m->funcs.at[i];
+    } else {
+      func_release(m->funcs.at[i]);
+    }
+  }
   for (uint32_t i = 0; i < n; i++) m->funcs.at[i]->id = i;
   m->funcs.n = n;
 }
