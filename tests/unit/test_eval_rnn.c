@@ -12,7 +12,7 @@ Test(eval_rnn, lstm_by_hand) {
   EVAL_OP(LSTM2, "lstm %x, %w, %r {" LINEAR3 ", input_forget = true}", NUMS(1, 2, 1, 1, 1, 1, 0, 0, 0, 0),
           NUMS(1, 6, 6, 3));
   EVAL_OP(LSTM2, "lstm %x, %w, %r {" LINEAR3 ", clip = 1.5}", NUMS(1, 2, 1, 1, 1, 1, 0, 0, 0, 0),
-          NUMS(1, 2.25, 2.25, 3.75));
+          NUMS(1, 5.625, 5.625, 3.75));
 }
 
 Test(eval_rnn, lstm_gates_are_in_onnx_order) {
