@@ -119,12 +119,40 @@ Window conv_window(const ConvGeom *g) {
   return w;
 }
 
-PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, int64_t *extent, int64_t *x0) {
+// Operations of the scalar code of a function, long ones counted by their length.
+static int64_t body_cost(const Func *f) {
+  int64_t cost = 0;
+  for (const Op *op = f->first; op != NULL; op = op->next) {
+    KOp kop = op_info(op->kind)->kop;
+    bool division = kop == KOP_DIV || kop == KOP_SQRT || kop == KOP_RECIP || kop == KOP_MOD || kop == KOP_FMOD;
+    bool simple = kop == KOP_RELU || kop == KOP_LEAKY_RELU || kop == KOP_CLIP || kop == KOP_PRELU ||
+                  kop == KOP_HARD_SIGMOID || kop == KOP_HARD_SWISH || kop == KOP_SIGN || kop == KOP_THRESHOLDED_RELU;
+    cost += division ? 4 : simple ? 2 : kop_info(kop)->basic ? 1 : 20;
+  }
+  return cost;
+}
+
+bool lower_post_again(const Op *op, DType type) {
+  const Func *post = op_post(op);
+  const Type *y = op_out(op, 0)->type;
+  if (post == NULL || body_cost(post) <= 10 || y->dtype != type) return false;
+  for (uint32_t i = op_info(op->kind)->max_in; i < op->n_in; i++) {
+    if (type_bytes(op_in(op, i)->type) == type_bytes(y)) return false;  // may live in the same place as the result
+  }
+  return true;
+}
+
+// Widening a scalar at every broadcast costs more than a copy once each element is used by a few vectors.
+static bool widening_pays(const Op *op, DType from, DType type) {
+  return from != type && type_count(op_in(op, 1)->type) >= 64 * op_in(op, 0)->type->dims[op_in(op, 0)->type->rank - 1];
+}
+
+PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, DType type, int64_t *extent, int64_t *x0) {
   PBuf *x = lower_buf(ctx, op_in(op, 0));
-  bool inside = window_is_inside(w);
+  bool inside = window_is_inside(w) && !widening_pays(op, x->type->dtype, type);
   for (uint32_t i = 0; i < CONV_AXES; i++) extent[i] = inside ? w->in[i] : w->extent[i];
   *x0 = inside ? ((w->from[0] * w->in[1] + w->from[1]) * w->in[2] + w->from[2]) * w->c : 0;
-  return inside ? x : stage_window(ctx, op, x, w);
+  return inside ? x : stage_window(ctx, op, x, w, type);
 }
 
 bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom) {
@@ -152,12 +180,15 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   uint32_t rank = op_out(op, 0)->type->rank;
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
-    n.x = lower_buf(ctx, op_in(op, 0));
+    Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
+    int64_t extent[CONV_AXES];
+    n.x = conv_stage(ctx, op, &w, n.type, extent, &n.x0);
+    if (n.x == NULL) return false;
     pointwise_nest(&n, &g, rank);
   } else {
     Window w = conv_window(&g);
     int64_t extent[CONV_AXES];
-    n.x = conv_stage(ctx, op, &w, extent, &n.x0);
+    n.x = conv_stage(ctx, op, &w, n.type, extent, &n.x0);
     if (n.x == NULL) return false;
     window_nest(&n, &g, rank, extent);
   }
@@ -168,6 +199,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
+  n.post_again = lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

@@ -15,10 +15,14 @@ DType lower_arithmetic_type(const Op *op);
 // Reports an op whose geometry could not be read; true when it could.
 bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom);
 
+// The post function is long code (exp, erf, division ...) that should not be copied for every vector of a tile: store
+// the raw tile, then walk it once more while it is in L1. False where that would round or overwrite an operand.
+bool lower_post_again(const Op *op, DType type);
+
 // The part of x a convolution reads, and x itself or a copy of that part with zeros outside: extents of the buffer and
-// the element where the window begins. NULL after diag_error.
+// the element where the window begins. Narrow floats are widened by the way when a copy pays. NULL after diag_error.
 Window conv_window(const ConvGeom *g);
-PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, int64_t *extent, int64_t *x0);
+PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, DType type, int64_t *extent, int64_t *x0);
 
 // One filter per channel, lanes along channels, strategy fma, no depth axis.
 bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);

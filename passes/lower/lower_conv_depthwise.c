@@ -16,7 +16,7 @@ typedef struct Dw {
   DType type;
   int64_t x_row;  // elements
   int64_t lanes, mr, my;
-  bool weights_in_regs;
+  bool weights_in_regs, post_again;
 } Dw;
 
 typedef struct DwTile {
@@ -112,18 +112,34 @@ static void emit_one_row(Dw *d, const DwTile *t) {
   kb_end(&d->b);
 }
 
-static void emit_out(Dw *d, const DwTile *t, int64_t iy, int64_t ix, Affine l) {
+// Stores a result of the tile: bias and post function; `again` is the walk that applies a long post function to what
+// the first walk stored.
+static void emit_out(Dw *d, const DwTile *t, Affine iy, Affine ix, Affine l, bool again) {
   KBuild *b = &d->b;
-  Affine acc[2] = {aff(iy * t->mi + ix), l}, channel = plus(t->channel, l);
+  Affine channel = plus(t->channel, l);
   uint32_t rank = op_out(d->op, 0)->type->rank;
   Affine idx[MAX_RANK] = {t->n};
   idx[rank - 1] = channel;
-  idx[rank - 2] = aff_plus(t->column, ix);
-  if (rank > 3) idx[rank - 3] = aff_plus(t->row, iy);
+  idx[rank - 2] = plus(t->column, ix);
+  if (rank > 3) idx[rank - 3] = plus(t->row, iy);
   if (rank > 4) idx[1] = aff(0);
+  if (again) {
+    lower_store(b, d->y, idx, lower_post(b, &d->pp, lower_load(b, d->y, idx), idx));
+    return;
+  }
+  Affine acc[2] = {plus(aff_mul(iy, t->mi), ix), l};
   KExpr *value = kx_load(b, t->acc, acc);
   if (d->bias != NULL) value = kx_op2(b, KOP_ADD, value, lower_load(b, d->bias, &channel));
-  lower_store(b, d->y, idx, lower_post(b, &d->pp, value, idx));
+  lower_store(b, d->y, idx, d->post_again ? value : lower_post(b, &d->pp, value, idx));
+}
+
+static void emit_outs(Dw *d, const DwTile *t, bool again) {
+  KBuild *b = &d->b;
+  KForKind kind = again ? FOR_SEQ : FOR_UNROLL;
+  KVar *iy = kb_for(b, "iy", 0, t->yi, 1, kind), *ix = kb_for(b, "i", 0, t->mi, 1, kind);
+  KVar *l = kb_for(b, "l", 0, t->lanes, 1, FOR_VEC);
+  emit_out(d, t, aff_var(iy), aff_var(ix), aff_var(l), again);
+  for (int i = 0; i < 3; i++) kb_end(b);
 }
 
 static void emit_tile(Dw *d, DwTile t) {
@@ -139,10 +155,8 @@ static void emit_tile(Dw *d, DwTile t) {
   } else {
     emit_all_rows(d, &t);
   }
-  Affine l = aff_var(kb_for(b, "l", 0, t.lanes, 1, FOR_VEC));
-  for (int64_t iy = 0; iy < t.yi; iy++)
-    for (int64_t ix = 0; ix < t.mi; ix++) emit_out(d, &t, iy, ix, l);
-  kb_end(b);
+  emit_outs(d, &t, false);
+  if (d->post_again) emit_outs(d, &t, true);
 }
 
 // Channels [t.channel, + t.lanes) of a tile.
@@ -282,6 +296,7 @@ bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const 
   d.mr = between(plan_param(plan, "mr", 4), 1, between(g->out[2], 1, 16));
   d.my = between(plan_param(plan, "my", 1), 1, between(g->out[1], 1, 4));
   d.weights_in_regs = d.mr * d.my + taps + 2 <= (int64_t)ctx->target->n_vregs;
+  d.post_again = lower_post_again(op, d.type);
   kbuild_init(&d.b, ctx->m, arena_printf(ctx->m->arena, "conv_%u", op->id), op->loc);
   d.x = dw_param(&d, "x", x);
   d.w = dw_param(&d, "w", w);

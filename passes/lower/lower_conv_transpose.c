@@ -141,6 +141,7 @@ static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transpose
   if (pack_k(&s) == 0) n.x0 = 0;
   n.w = stage_weights(ctx, n.op, op_in(n.op, 1), &s);
   if (n.w == NULL) return false;
+  n.post_again = lower_post_again(n.op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan->strategy);
 }
@@ -157,7 +158,7 @@ bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
   Window win = transpose_window(&g, count, phases);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .rank = 5, .n = g.o / g.group};
   int64_t extent[CONV_AXES], x0;
-  n.x = conv_stage(ctx, op, &win, extent, &x0);
+  n.x = conv_stage(ctx, op, &win, n.type, extent, &x0);
   if (n.x == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
   n.dims[0] = g.n;

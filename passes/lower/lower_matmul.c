@@ -72,6 +72,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
+  n.post_again = lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

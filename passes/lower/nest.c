@@ -221,35 +221,54 @@ static KExpr *load_extra(Emit *e, uint32_t which, const Pos *p) {
   return lower_load(&e->b, e->extra[which], &at);
 }
 
+static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
+  if (op_post(e->n->op) == NULL) return value;
+  KExpr *args[17] = {value};
+  uint32_t next = e->n->bias != NULL ? 1 : 0;
+  for (uint32_t a = 0; a < e->pp.n; a++) args[1 + a] = load_extra(e, next++, p);
+  return lower_body(&e->b, op_post(e->n->op), args);
+}
+
 // Bias, post function and store of one vector of the result.
 static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
   KBuild *b = &e->b;
-  Affine at[4] = {aff(0), i, v, l};
+  Affine at[4] = {aff(0), i, v, l}, out = result_index(e, p);
   KExpr *value = kx_load(b, t->acc, at);
-  uint32_t next = 0;
-  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, load_extra(e, next++, p));
-  if (op_post(e->n->op) != NULL) {
-    KExpr *args[17] = {value};
-    for (uint32_t a = 0; a < e->pp.n; a++) args[1 + a] = load_extra(e, next++, p);
-    value = lower_body(b, op_post(e->n->op), args);
-  }
-  Affine out = result_index(e, p);
+  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, load_extra(e, 0, p));
+  if (!e->n->post_again) value = post_value(e, p, value);
   lower_store(b, e->y, &out, value);
 }
 
-static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int64_t to, int64_t lanes) {
+static void emit_again(Emit *e, const Pos *p) {
+  Affine out = result_index(e, p);
+  lower_store(&e->b, e->y, &out, post_value(e, p, lower_load(&e->b, e->y, &out)));
+}
+
+// Vectors from .. to - 1 of the tile, the first `lanes` of each: out of registers, or once more in memory.
+static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int64_t to, int64_t lanes, bool again) {
   const Nest *n = e->n;
   uint32_t depth = e->depth;
+  KForKind kind = again ? FOR_SEQ : FOR_UNROLL;
   NestLoop columns = {.axis = n->rank - 1, .scale = 1};
-  Affine iy = open_loop(e, "iy", t->yi, FOR_UNROLL), ix = open_loop(e, "i", t->mi, FOR_UNROLL);
-  Affine v = aff_plus(open_loop(e, "v", to - from, FOR_UNROLL), from);
+  Affine iy = open_loop(e, "iy", t->yi, kind), ix = open_loop(e, "i", t->mi, kind);
+  Affine v = aff_plus(open_loop(e, "v", to - from, kind), from);
   Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
   Pos q = pos_move(p, &n->m, ix);
   if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
   q = pos_move(&q, &columns, aff_add(aff_mul(v, n->tile.lanes), l));
-  emit_store(e, t, &q, aff_add(aff_mul(iy, t->mi), ix), v, l);
+  if (again) {
+    emit_again(e, &q);
+  } else {
+    emit_store(e, t, &q, aff_add(aff_mul(iy, t->mi), ix), v, l);
+  }
   kb_end(&e->b);
   close_loops(e, depth);
+}
+
+static void emit_results(Emit *e, const Tile *t, const Pos *p, bool again) {
+  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1;
+  if (full > 0) emit_stores(e, t, p, 0, full, lanes, again);
+  if (full < t->nvec) emit_stores(e, t, p, full, t->nvec, t->tail, again);
 }
 
 static void emit_tile(Emit *e, Tile t, const Pos *p) {
@@ -262,10 +281,8 @@ static void emit_tile(Emit *e, Tile t, const Pos *p) {
   emit_zero(e, &t);
   emit_reduction(e, &t, &q);
   if (e->k > 0) emit_sum_parts(e, &t);
-  bool whole = t.tail == n->tile.lanes;
-  int64_t full = whole ? t.nvec : t.nvec - 1;
-  if (full > 0) emit_stores(e, &t, &q, 0, full, n->tile.lanes);
-  if (!whole) emit_stores(e, &t, &q, full, t.nvec, t.tail);
+  emit_results(e, &t, &q, false);
+  if (n->post_again) emit_results(e, &t, &q, true);
 }
 
 // ---- loops around tiles

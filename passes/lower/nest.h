@@ -32,9 +32,10 @@ typedef struct Nest {
   const Op *op;
   const char *name;  // of the kernel
   PBuf *x, *w, *y;
-  Value *bias;  // broadcast to the result, or NULL
-  DType type;   // of the arithmetic
-  int64_t x0;   // first element of x used
+  Value *bias;      // broadcast to the result, or NULL
+  DType type;       // of the arithmetic
+  int64_t x0;       // first element of x used
+  bool post_again;  // the post function in a second walk over the tile (lower_post_again)
   // The result as the nest sees it: axes of the op's result may be merged or unit axes added.
   uint32_t rank;
   int64_t dims[MAX_RANK], first[MAX_RANK];  // extents; where the loops begin

@@ -130,13 +130,13 @@ static KExpr *in_range(KBuild *b, Affine v, Valid r, int64_t extent) {
   return kx_op2(b, KOP_AND, lo, hi);
 }
 
-PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w) {
+PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w, DType type) {
   int64_t dims[5] = {w->n, w->extent[0], w->extent[1], w->extent[2], w->c}, count;
   if (!dims_count(5, dims, &count)) {
     diag_error(ctx->m->diag, DIAG_LIMIT, op->loc, "the padded input is past the size limit");
     return NULL;
   }
-  PBuf *to = lower_work(ctx, "padded", type_tensor(ctx->m->types, x->type->dtype, 5, dims));
+  PBuf *to = lower_work(ctx, "padded", type_tensor(ctx->m->types, type, 5, dims));
   KBuild b;
   kbuild_init(&b, ctx->m, arena_printf(ctx->m->arena, "pad_%u", op->id), op->loc);
   KBuf *from = flat_param(&b, "x", x, SPACE_ARG), *dst = flat_param(&b, "padded", to, SPACE_WORK);
@@ -158,7 +158,7 @@ PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w) {
     emit_zeros(&b, dst, at, c.lo * w->c);
     KVar *e = kb_for(&b, "e", 0, (c.hi - c.lo) * w->c, 1, FOR_VEC);
     Affine s = aff_add(src, aff_var(e)), t = aff_add(aff_plus(at, c.lo * w->c), aff_var(e));
-    kb_store(&b, dst, &t, kx_load(&b, from, &s));
+    lower_store(&b, dst, &t, kx_cast(&b, type, kx_load(&b, from, &s)));
     kb_end(&b);
     emit_zeros(&b, dst, aff_plus(at, c.hi * w->c), (w->extent[2] - c.hi) * w->c);
   } else {

@@ -16,7 +16,7 @@ typedef struct Window {
   int64_t in[CONV_AXES], from[CONV_AXES], extent[CONV_AXES];
 } Window;
 bool window_is_inside(const Window *w);  // reads no padding
-// Copies the window into a work buffer [n, extent.., c].
-PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w);
+// Copies the window into a work buffer [n, extent.., c] of type `type` (that of x or a wider one).
+PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w, DType type);
 
 #endif

@@ -8,14 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/backend.h"
 #include "ir/elem.h"
 #include "ir/eval.h"
 #include "ir/infer.h"
 #include "ir/keval.h"
 #include "ir/text.h"
 #include "passes/pass.h"
+#include "runtime/qcc_rt.h"
 
-typedef enum PostKind { POST_NONE, POST_RELU, POST_RESIDUAL, POST_CHANNEL } PostKind;
+#define PIPE_KEVAL "plan,lower,unroll"
+#define PIPE_JIT "plan,lower,memplan,expand,unroll"
+
+typedef enum PostKind { POST_NONE, POST_RELU, POST_RESIDUAL, POST_CHANNEL, POST_SIGMOID } PostKind;
 
 typedef struct Case {
   Arena *arena;
@@ -96,7 +101,11 @@ static inline void case_post(Case *c, PostKind kind, Value *operand) {
   const Type *types[2] = {scalar, scalar};
   Func *post = func_new(c->m, "post", operand ? 2 : 1, types);
   Value *in[2] = {post->args[0], operand ? post->args[1] : NULL};
-  Op *op = op_new(post, NULL, operand ? OP_ADD : OP_RELU, operand ? 2 : 1, in, c->op->loc);
+  Op *op = op_new(post, NULL,
+                  operand                ? OP_ADD
+                  : kind == POST_SIGMOID ? OP_SIGMOID
+                                         : OP_RELU,
+                  operand ? 2 : 1, in, c->op->loc);
   cr_assert(infer_op(op));
   Value *result = op_out(op, 0);
   func_set_results(post, 1, &result);
@@ -128,6 +137,26 @@ typedef bool RunProgram(Case *c, const Target *t, const void *const *in, void *c
 static inline bool run_keval(Case *c, const Target *t, const void *const *in, void *const *out) {
   (void)t;
   return keval_program(c->m->program, in, out);
+}
+
+// Compiles for this machine and runs the object in this process.
+static inline bool run_jit(Case *c, const Target *t, const void *const *in, void *const *out) {
+  ObjectBytes object;
+  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true};
+  c->m->name = "net";
+  if (!backend_emit(c->m, t, &opt, EMIT_OBJECT, true, &object)) return false;
+  Jit *jit = jit_load(&object, "net", c->m->diag);
+  if (jit == NULL) return false;
+  const qcc_model *model = jit_model(jit);
+  size_t bytes = (size_t)model->workspace_size(NULL), align = (size_t)model->workspace_align;
+  void *workspace = aligned_alloc(align, (bytes + align - 1) / align * align);
+  memset(workspace, 0xff, bytes);  // NaN wherever nothing was written
+  qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
+  bool ok = model->init(workspace) == 0 && model->run(&call) == 0;
+  free(workspace);
+  jit_free(jit);
+  free(object.at);
+  return ok;
 }
 
 // Lowers the case for `t`, runs it and compares. The case is used up.

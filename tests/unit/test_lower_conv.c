@@ -72,8 +72,15 @@ static void check(const Shape *s, uint64_t seed) {
   for (int narrow_one = 0; narrow_one < 2; narrow_one++) {
     Case c = build(s, seed);
     const Target *t = narrow_one ? &narrow : &wide;
-    case_check(&c, t, "plan,lower,unroll", run_keval, shape_text(&c, s, t->name));
+    case_check(&c, t, PIPE_KEVAL, run_keval, shape_text(&c, s, t->name));
   }
+}
+
+// The same through the backend, on this machine's row.
+static void check_compiled(const Shape *s, uint64_t seed) {
+  if (!possible(s)) return;
+  Case c = build(s, seed);
+  case_check(&c, target_native(), PIPE_JIT, run_jit, shape_text(&c, s, "native"));
 }
 
 static Shape sample(Case *r, bool transposed) {
@@ -104,7 +111,7 @@ static Shape sample(Case *r, bool transposed) {
   }
   s.bias = rnd(r, 2);
   s.constant = rnd(r, 4) != 0;
-  s.post = (PostKind)rnd(r, 4);
+  s.post = (PostKind)rnd(r, 5);
   uint32_t t = rnd(r, 8);
   s.type = t == 0 ? DT_F64 : t == 1 ? DT_F16 : DT_F32;
   return s;
@@ -116,6 +123,16 @@ Test(lower_conv, sampled) {
     for (int j = 0; j < 5; j++) rnd(&r, 2);
     Shape s = sample(&r, false);
     check(&s, i);
+  }
+}
+
+Test(lower_conv, compiled) {
+  for (uint64_t i = 0; i < 100; i++) {
+    Case r = {.seed = i * 55511 + 3};
+    for (int j = 0; j < 5; j++) rnd(&r, 2);
+    Shape s = sample(&r, i % 4 == 3);
+    if (i % 4 == 2) s.c = s.o = s.group = 2 + rnd(&r, 40);
+    check_compiled(&s, i);
   }
 }
 
@@ -153,6 +170,7 @@ Test(lower_conv, common_layers) {
     s.bias = s.constant = true;
     s.post = POST_RELU;
     check(&s, i);
+    check_compiled(&s, i);
   }
 }
 

@@ -73,8 +73,14 @@ static void check(const Shape *s, uint64_t seed) {
   for (int narrow_one = 0; narrow_one < 2; narrow_one++) {
     Case c = build(s, seed);
     const Target *t = narrow_one ? &narrow : &wide;
-    case_check(&c, t, "plan,lower,unroll", run_keval, shape_text(&c, s, t->name));
+    case_check(&c, t, PIPE_KEVAL, run_keval, shape_text(&c, s, t->name));
   }
+}
+
+// The same through the backend, on this machine's row.
+static void check_compiled(const Shape *s, uint64_t seed) {
+  Case c = build(s, seed);
+  case_check(&c, target_native(), PIPE_JIT, run_jit, shape_text(&c, s, "native"));
 }
 
 static int64_t extent(Case *r) {
@@ -86,31 +92,45 @@ static int64_t extent(Case *r) {
   }
 }
 
+static Shape sample(Case *r) {
+  Shape s = {.m = extent(r), .n = extent(r), .k = extent(r), .type = DT_F32};
+  s.batch[0] = 1 + rnd(r, 3);
+  s.batch[1] = 1 + rnd(r, 3);
+  if (rnd(r, 2)) {
+    s.batch_a = rnd(r, 3);
+    s.batch_b = rnd(r, 3);
+    s.stretch_a = rnd(r, 4) == 0;
+    s.stretch_b = rnd(r, 3) == 0;
+    if (s.m * s.n * s.k > 100000) s.k = 5;
+  }
+  s.vector_a = rnd(r, 10) == 0;
+  s.vector_b = rnd(r, 10) == 0;
+  s.trans_a = rnd(r, 4) == 0;
+  s.trans_b = rnd(r, 3) == 0;
+  s.constant = rnd(r, 3) != 0;
+  s.bias = (int)rnd(r, 5);
+  s.post = (PostKind)rnd(r, 5);
+  uint32_t t = rnd(r, 8);
+  s.type = t == 0 ? DT_F64 : t == 1 ? DT_F16 : t == 2 ? DT_I32 : DT_F32;
+  if (s.type == DT_I32 && (s.post == POST_RELU || s.post == POST_SIGMOID)) s.post = POST_NONE;
+  return s;
+}
+
 Test(lower_matmul, sampled) {
   for (uint64_t i = 0; i < 300; i++) {
     Case r = {.seed = i * 31337 + 11};
     for (int j = 0; j < 5; j++) rnd(&r, 2);
-    Shape s = {.m = extent(&r), .n = extent(&r), .k = extent(&r), .type = DT_F32};
-    s.batch[0] = 1 + rnd(&r, 3);
-    s.batch[1] = 1 + rnd(&r, 3);
-    if (rnd(&r, 2)) {
-      s.batch_a = rnd(&r, 3);
-      s.batch_b = rnd(&r, 3);
-      s.stretch_a = rnd(&r, 4) == 0;
-      s.stretch_b = rnd(&r, 3) == 0;
-      if (s.m * s.n * s.k > 100000) s.k = 5;
-    }
-    s.vector_a = rnd(&r, 10) == 0;
-    s.vector_b = rnd(&r, 10) == 0;
-    s.trans_a = rnd(&r, 4) == 0;
-    s.trans_b = rnd(&r, 3) == 0;
-    s.constant = rnd(&r, 3) != 0;
-    s.bias = (int)rnd(&r, 5);
-    s.post = (PostKind)rnd(&r, 4);
-    uint32_t t = rnd(&r, 8);
-    s.type = t == 0 ? DT_F64 : t == 1 ? DT_F16 : t == 2 ? DT_I32 : DT_F32;
-    if (s.type == DT_I32 && s.post == POST_RELU) s.post = POST_NONE;
+    Shape s = sample(&r);
     check(&s, i);
+  }
+}
+
+Test(lower_matmul, compiled) {
+  for (uint64_t i = 0; i < 100; i++) {
+    Case r = {.seed = i * 77777 + 5};
+    for (int j = 0; j < 5; j++) rnd(&r, 2);
+    Shape s = sample(&r);
+    check_compiled(&s, i);
   }
 }
 
