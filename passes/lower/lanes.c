@@ -20,6 +20,15 @@ static int64_t lanes_of(LowerCtx *ctx, DType t) {
   return n > 0 ? n : 1;
 }
 
+// No loop for a single iteration.
+static Affine open_unroll(KBuild *b, const char *name, int64_t n) {
+  return n > 1 ? aff_var(kb_for(b, name, 0, n, 1, FOR_UNROLL)) : aff(0);
+}
+
+static void close_unroll(KBuild *b, int64_t n) {
+  if (n > 1) kb_end(b);
+}
+
 // ---- rows
 
 typedef struct Row {
@@ -49,38 +58,38 @@ static void row_inner(Row *r, int64_t n, int64_t units) {
   int64_t block = units * r->lanes, blocks = n / block, done = blocks * block;
   if (blocks > 0) {
     KVar *k = kb_for(b, "k", 0, done, block, FOR_SEQ);
-    KVar *u = kb_for(b, "u", 0, units, 1, FOR_UNROLL);
-    row_vector(r, aff_add(aff_var(k), aff_term(u, r->lanes)), aff_var(u), r->lanes);
-    kb_end(b);
+    Affine u = open_unroll(b, "u", units);
+    row_vector(r, aff_add(aff_var(k), aff_mul(u, r->lanes)), u, r->lanes);
+    close_unroll(b, units);
     kb_end(b);
   }
   int64_t singles = (n - done) / r->lanes;
   if (singles > 0) {
-    KVar *u = kb_for(b, "u", 0, singles, 1, FOR_UNROLL);
-    row_vector(r, aff_plus(aff_term(u, r->lanes), done), aff_var(u), r->lanes);
-    kb_end(b);
+    Affine u = open_unroll(b, "u", singles);
+    row_vector(r, aff_plus(aff_mul(u, r->lanes), done), u, r->lanes);
+    close_unroll(b, singles);
     done += singles * r->lanes;
   }
   if (done < n) row_vector(r, aff(done), aff(0), n - done);
 }
 
 static void acc_fill(KBuild *b, KBuf *acc, int64_t units, int64_t lanes, DType t, KOp op) {
-  KVar *u = kb_for(b, "u", 0, units, 1, FOR_UNROLL);
+  Affine u = open_unroll(b, "u", units);
   KVar *l = kb_for(b, "l", 0, lanes, 1, FOR_VEC);
-  kb_store(b, acc, (Affine[]){aff_var(u), aff_var(l)}, lanes_neutral(b, t, op));
+  kb_store(b, acc, (Affine[]){u, aff_var(l)}, lanes_neutral(b, t, op));
   kb_end(b);
-  kb_end(b);
+  close_unroll(b, units);
 }
 
 // acc[0] = op(acc[0], acc[half]) in halves, then over the lanes into place[0].
 static void acc_combine(KBuild *b, KBuf *acc, int64_t units, int64_t lanes, KOp op, KBuf *place) {
   for (int64_t half = units / 2; half > 0; half /= 2) {
-    KVar *u = kb_for(b, "u", 0, half, 1, FOR_UNROLL);
+    Affine u = open_unroll(b, "u", half);
     KVar *l = kb_for(b, "l", 0, lanes, 1, FOR_VEC);
-    Affine to[2] = {aff_var(u), aff_var(l)}, from[2] = {aff_plus(aff_var(u), half), aff_var(l)};
+    Affine to[2] = {u, aff_var(l)}, from[2] = {aff_plus(u, half), aff_var(l)};
     kb_store(b, acc, to, kx_op2(b, op, kx_load(b, acc, to), kx_load(b, acc, from)));
     kb_end(b);
-    kb_end(b);
+    close_unroll(b, half);
   }
   KVar *l = kb_for(b, "l", 0, lanes, 1, FOR_VEC);
   Affine zero = aff(0);
@@ -108,13 +117,17 @@ KVar *lanes_row(LowerCtx *ctx, KBuild *b, DType t, KOp op, uint32_t rank, const 
     r.acc = kb_alloc(b, "acc", t, 2, (int64_t[]){units, r.lanes}, SPACE_REG);
     acc_fill(b, r.acc, units, r.lanes, t, op);
   }
-  for (uint32_t i = 0; i + 1 < rank; i++) r.at[i] = aff_var(kb_for(b, "o", 0, dims[i], 1, FOR_SEQ));
+  for (uint32_t i = 0; i + 1 < rank; i++) {
+    r.at[i] = dims[i] == 1 ? aff(0) : aff_var(kb_for(b, "o", 0, dims[i], 1, FOR_SEQ));
+  }
   if (scalar) {
     row_scalar(&r, n, place);
   } else {
     row_inner(&r, n, units);
   }
-  for (uint32_t i = 0; i + 1 < rank; i++) kb_end(b);
+  for (uint32_t i = 0; i + 1 < rank; i++) {
+    if (dims[i] != 1) kb_end(b);
+  }
   if (!scalar) acc_combine(b, r.acc, units, r.lanes, op, place);
   return kb_let(b, "total", kx_load1(b, place, aff(0)));
 }
@@ -137,12 +150,12 @@ KBuf *columns_alloc(KBuild *b, const Columns *c, const char *name, DType t) {
 
 void columns_each(KBuild *b, const Columns *c, const Affine *k, ColumnFn *fn, void *ctx) {
   if (c->vectors) {
-    KVar *v = kb_for(b, "v", 0, c->vectors, 1, FOR_UNROLL);
+    Affine v = open_unroll(b, "v", c->vectors);
     KVar *l = kb_for(b, "l", 0, c->lanes, 1, FOR_VEC);
-    Affine acc[2] = {aff_var(v), aff_var(l)};
-    fn(ctx, b, k, aff_add(aff_term(v, c->lanes), aff_var(l)), acc);
+    Affine acc[2] = {v, aff_var(l)};
+    fn(ctx, b, k, aff_add(aff_mul(v, c->lanes), aff_var(l)), acc);
     kb_end(b);
-    kb_end(b);
+    close_unroll(b, c->vectors);
   }
   if (c->tail == 1) {
     Affine acc[2] = {aff(c->vectors), aff(0)};

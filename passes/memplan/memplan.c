@@ -99,6 +99,33 @@ static void drop_idle_steps(Program *p) {
   p->steps.n = n;
 }
 
+static void mark_called(const KBlock *b, bool *used) {
+  for (const KStmt *s = b->first; s; s = s->next) {
+    if (s->kind == KS_FOR) mark_called(&s->for_.body, used);
+    if (s->kind == KS_IF) {
+      mark_called(&s->if_.then, used);
+      mark_called(&s->if_.other, used);
+    }
+    if (s->kind == KS_CALL) used[s->call.callee->id] = true;
+  }
+}
+
+// Kernels no step needs any more leave the program.
+static void drop_unused_kernels(MemPlan *mp) {
+  Program *p = mp->p;
+  bool *used = NEW_ARRAY(mp->arena, bool, p->kernels.n + 1);
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < p->steps.n; i++) used[p->steps.at[i].kernel->id] = true;
+  for (uint32_t i = 0; i < p->kernels.n; i++) mark_called(&p->kernels.at[i]->body, used);
+  for (uint32_t i = 0; i < p->kernels.n; i++) {
+    if (!used[i]) continue;
+    p->kernels.at[n] = p->kernels.at[i];
+    p->kernels.at[n]->id = n;
+    n++;
+  }
+  p->kernels.n = n;
+}
+
 // ---- placing
 
 static int by_size(const void *pa, const void *pb) {
@@ -262,6 +289,7 @@ PassResult pass_memplan(PassCtx *pc) {
   liveness(mp.p);
   for (uint32_t i = 0; i < mp.p->steps.n; i++) merge_step(&mp, (int32_t)i);
   drop_idle_steps(mp.p);
+  drop_unused_kernels(&mp);
   liveness(mp.p);
   place(&mp);
   sum_live_bytes(&mp);
