@@ -1,9 +1,9 @@
 // lstm, gru, rnn: the ONNX equations step by step, states in double, rounded where they leave through a result.
 //
 // Past the end of a sequence (sequence_lens) the result is 0 and the state stays; the reverse direction starts at the
-// end of each sequence. Clip bounds the pre-activations of the gates, not the
-// cell state (ONNX Runtime and OpenVINO agree on that). Parameters of activation functions are
-// taken from alpha and beta in the order of the functions that use them.
+// end of each sequence. Clip bounds the pre-activations of the gates, not the cell state (ONNX Runtime and OpenVINO
+// agree on that). Parameters of activation functions are taken from alpha and beta in the order of the functions that
+// use them.
 #include <math.h>
 #include <string.h>
 #include <strings.h>
