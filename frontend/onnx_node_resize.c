@@ -166,7 +166,8 @@ static bool resize_scales(NodeCtx *c, uint32_t input, const ResizeAxes *a, Resiz
   return extents_from_scales(c, p, crop);
 }
 
-// These coordinates are defined by the extents; a scale only led to them.
+// Cropping is defined by the extents; a scale only led to them. (align_corners keeps the fractional length scale *
+// input, as the standard's test data has it.)
 static void scales_from_extents(const Type *x, ResizePlan *p) {
   for (uint32_t i = 0; i < x->rank; i++)
     if (x->dims[i] > 0 && p->dims[i] > 0) p->scales[i] = (double)p->dims[i] / (double)x->dims[i];
@@ -206,7 +207,7 @@ bool import_resize(NodeCtx *c) {
   } else if (!resize_scales(c, scales, &axes, &p, crop)) {
     return false;
   }
-  if (crop || coord == COORD_ALIGN_CORNERS) scales_from_extents(c->in[0]->type, &p);
+  if (crop) scales_from_extents(c->in[0]->type, &p);
   Op *op = resize_op(c, &p, mode);
   op_set_int(op, A_RESIZE_coord, coord);
   op_set_int(op, A_RESIZE_nearest, nearest);
