@@ -3,6 +3,10 @@
 
 #include "frontend/onnx_node.h"
 
+static void set_epsilon(NodeCtx *c, Op *op, int slot) {
+  if (attr_has(c, "epsilon")) op_set_float(op, slot, attr_float(c, "epsilon", 0));
+}
+
 bool import_batchnorm(NodeCtx *c) {
   attr_ignore(c, "momentum");
   attr_ignore(c, "is_test");
@@ -12,13 +16,13 @@ bool import_batchnorm(NodeCtx *c) {
     if (c->wanted[i]) return node_unsupported(c, "training outputs");
   Op *op = node_op(c, OP_BATCHNORM, 5, c->in);
   if (c->in[0]->type->rank == 1) op_set_int(op, A_BATCHNORM_axis, 0);
-  op_set_float(op, A_BATCHNORM_epsilon, attr_float(c, "epsilon", 1e-5f));
+  set_epsilon(c, op, A_BATCHNORM_epsilon);
   return node_result(c, node_done(c, op));
 }
 
 bool import_instance_norm(NodeCtx *c) {
   Op *op = node_op(c, OP_INSTANCE_NORM, 3, c->in);
-  op_set_float(op, A_INSTANCE_NORM_epsilon, attr_float(c, "epsilon", 1e-5f));
+  set_epsilon(c, op, A_INSTANCE_NORM_epsilon);
   return node_result(c, node_done(c, op));
 }
 
@@ -46,7 +50,7 @@ bool import_group_norm(NodeCtx *c) {
   }
   Op *op = node_op(c, OP_GROUP_NORM, 3, (Value *[]){x, scale, bias});
   op_set_int(op, A_GROUP_NORM_groups, groups);
-  op_set_float(op, A_GROUP_NORM_epsilon, attr_float(c, "epsilon", 1e-5f));
+  set_epsilon(c, op, A_GROUP_NORM_epsilon);
   return node_result(c, node_done(c, op));
 }
 
@@ -54,7 +58,7 @@ bool import_layer_norm(NodeCtx *c) {
   attr_ignore(c, "stash_type");
   Op *op = node_op(c, OP_LAYER_NORM, c->n_in, c->in);
   op_set_int(op, A_LAYER_NORM_axis, attr_int(c, "axis", -1));
-  op_set_float(op, A_LAYER_NORM_epsilon, attr_float(c, "epsilon", 1e-5f));
+  set_epsilon(c, op, A_LAYER_NORM_epsilon);
   Value *results[3];
   if (!node_done_all(c, op, results)) return false;
   for (uint32_t i = 0; i < c->n_out; i++) c->out[i] = results[i];
@@ -65,7 +69,7 @@ bool import_rms_norm(NodeCtx *c) {
   attr_ignore(c, "stash_type");
   Op *op = node_op(c, OP_RMS_NORM, 2, c->in);
   op_set_int(op, A_RMS_NORM_axis, attr_int(c, "axis", -1));
-  op_set_float(op, A_RMS_NORM_epsilon, attr_float(c, "epsilon", 1e-5f));
+  set_epsilon(c, op, A_RMS_NORM_epsilon);
   return node_result(c, node_done(c, op));
 }
 

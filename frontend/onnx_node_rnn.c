@@ -82,7 +82,9 @@ static bool rnn_common(NodeCtx *c, const RnnSlots *s, Op **out) {
   attr_ignore(c, "output_sequence");
   Value *in[8];
   for (uint32_t i = 0; i < c->n_in; i++) in[i] = i == 4 ? useful_lens(c, batch_major) : c->in[i];
-  Op *op = node_op(c, c->row->op, c->n_in, in);
+  uint32_t n_in = c->n_in;
+  while (!in[n_in - 1]) n_in--;
+  Op *op = node_op(c, c->row->op, n_in, in);
   op_set_int(op, s->direction, dir);
   op_set_int(op, s->batch_major, batch_major);
   op_set_float(op, s->clip, attr_float(c, "clip", 0));
