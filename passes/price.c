@@ -122,17 +122,29 @@ static bool strategy_fma_applies(const Op *op, const Target *t) {
 }
 
 static double max2(double a, double b) { return a > b ? a : b; }
+static double min2(double a, double b) { return a < b ? a : b; }
+
+// Cache lines of neighbouring columns of x that fall into the same L1 set (sets repeat every 4 KiB).
+static double lines_per_set(const Work *w, double pixels) {
+  if (w->x_step % 64 != 0) return 1;
+  int64_t lines = w->x_step / 64, sets = 64;
+  while (lines % 2 == 0 && sets > 1) {
+    lines /= 2;
+    sets /= 2;
+  }
+  return pixels / (double)sets;
+}
 
 // Cycles of one tile of `pixels` by `vectors` over the whole reduction.
 static double tile_cycles(const Work *w, const Target *t, double pixels, double vectors, double ks) {
   double fma = pixels * vectors, loads = pixels + vectors;
-  double step = max2(max2(fma / t->fma_per_cycle, loads / t->load_per_cycle), FMA_LATENCY / ks);
-  step = max2(step, (fma + loads) / ISSUE_WIDTH);
+  double fma_cycles = fma / t->fma_per_cycle, load_cycles = loads / t->load_per_cycle;
+  double step = max2(fma_cycles, load_cycles) + 0.15 * min2(fma_cycles, load_cycles);
+  step = max2(max2(step, FMA_LATENCY / ks), (fma + loads) / ISSUE_WIDTH);
   // A panel that does not stay in L1 is streamed from L2 by every tile; that hides only in part.
   double row_bytes = vectors * t->vector_bits / 8;
   if (row_bytes * (double)w->k > t->l1_bytes / 2) step += 0.3 * row_bytes / t->l2_bytes_cycle;
-  // Columns a multiple of 4 KiB apart share a cache set: more of them than ways miss.
-  if (w->x_step % 4096 == 0 && pixels > 8 && w->k > 16) step += pixels * 0.5;
+  if (w->k > 16 && lines_per_set(w, pixels) > 8) step += pixels * 0.5;
   double loops = (double)w->k / (double)w->k_inner * 3;  // entering and leaving the innermost loop
   return step * (double)w->k + loops + TILE_CYCLES + fma * 1.5 * ks;
 }

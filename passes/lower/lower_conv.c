@@ -144,7 +144,7 @@ bool lower_post_again(const Op *op, DType type) {
 
 // Widening a scalar at every broadcast costs more than a copy once each element is used by a few vectors.
 static bool widening_pays(const Op *op, DType from, DType type) {
-  return from != type && type_count(op_in(op, 1)->type) >= 64 * op_in(op, 0)->type->dims[op_in(op, 0)->type->rank - 1];
+  return from != type && type_count(op_in(op, 1)->type) >= 16 * op_in(op, 0)->type->dims[op_in(op, 0)->type->rank - 1];
 }
 
 PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, DType type, int64_t *extent, int64_t *x0) {
