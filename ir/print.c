@@ -135,6 +135,7 @@ static void print_const(StrBuf *out, const Module *m, const Const *c, PrintOptio
   print_type(out, m->types, c->type);
   strbuf_puts(out, " = ");
   DClass cls = dtype_info(c->type->dtype)->cls;
+  bool is_float = cls == DC_FLOAT;  // integers may be indices, which random_bytes keeps
   if (c->gen == CONST_IOTA) {
     strbuf_puts(out, "iota");
   } else if (c->gen == CONST_RAND) {
@@ -143,8 +144,10 @@ static void print_const(StrBuf *out, const Module *m, const Const *c, PrintOptio
     strbuf_puts(out, "splat(");
     print_literal(out, c->type->dtype, c->splat, c->splat_i);
     strbuf_putc(out, ')');
-  } else if ((opt.all_bytes || type_count(c->type) <= LIST_MAX) && cls != DC_STR) {
+  } else if (cls != DC_STR && (opt.all_bytes || type_count(c->type) <= LIST_MAX || (opt.random_bytes && !is_float))) {
     print_elements(out, c);
+  } else if (opt.random_bytes) {
+    strbuf_printf(out, "rand(%u)", c->id);
   } else {
     strbuf_printf(out, "hash(%016llx)",
                   (unsigned long long)hash_bytes(c->bytes, (size_t)type_bytes(c->type), (uint64_t)c->type->dtype));

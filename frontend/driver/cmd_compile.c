@@ -29,11 +29,8 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
     if (!session_passes(
             s, option_text(&s->opt.passes, "infer,fold,simplify,cse,dce,layout,fold,simplify,fuse,cse,dce,plan")))
       return false;
-    print.all_bytes = true;
-    print_module(&b, s->m, print);
   } else if (strcmp(kind, "kir") == 0) {
     if (!session_passes(s, session_pipeline(s))) return false;
-    if (s->m->program) print_program(&b, s->m->program);
   } else {
     ObjectBytes out;
     if (!session_passes(s, session_pipeline(s)) || !session_emit(s, strcmp(kind, "ll") == 0 ? EMIT_LL : EMIT_ASM, &out))
@@ -41,6 +38,8 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
     strbuf_put(&b, (const char *)out.at, out.n);
     free(out.at);
   }
+  print.all_bytes = true;
+  if (kind[0] == 'q' || kind[0] == 'k') print_module(&b, s->m, print);
   if (strcmp(path, "-") == 0) return fwrite(strbuf_str(&b), 1, b.n, stdout) == b.n;
   return write_files(s, &(OutFile){path, strbuf_str(&b), b.n}, 1);
 }
