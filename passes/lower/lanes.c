@@ -191,17 +191,37 @@ void columns_over(KBuild *b, const Columns *c, uint32_t rank, const int64_t *dim
   for (uint32_t i = 0; i < rank; i++) kb_end(b);
 }
 
-void columns_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t count, bool par, TileFn *fn, void *fn_ctx) {
-  int64_t width = columns_max(ctx, t), tiles = count / width, rest = count % width;
-  if (tiles > 0) {
-    Columns c = columns_new(ctx, t, width);
-    KVar *first = kb_for(b, "c", 0, tiles * width, width, par ? FOR_PAR : FOR_SEQ);
-    fn(fn_ctx, b, &c, aff_var(first));
+// A par loop is alone in its kernel, so the rest is one of its iterations.
+static void par_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t whole, int64_t rest, TileFn *fn, void *fn_ctx) {
+  int64_t width = columns_max(ctx, t);
+  Columns c = columns_new(ctx, t, width), last = columns_new(ctx, t, rest);
+  KVar *first = kb_for(b, "c", 0, whole + rest, width, FOR_PAR);
+  if (rest) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, aff_var(first)), kx_i(b, DT_I64, whole)));
+  fn(fn_ctx, b, &c, aff_var(first));
+  if (rest) {
+    kb_else(b);
+    fn(fn_ctx, b, &last, aff(whole));
     kb_end(b);
   }
-  if (rest > 0) {
+  kb_end(b);
+}
+
+void columns_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t count, bool par, TileFn *fn, void *fn_ctx) {
+  int64_t width = columns_max(ctx, t), rest = count % width, whole = count - rest;
+  if (par && whole) {
+    par_tiles(ctx, b, t, whole, rest, fn, fn_ctx);
+    return;
+  }
+  if (whole) {
+    Columns c = columns_new(ctx, t, width);
+    bool loop = whole > width;
+    Affine first = loop ? aff_var(kb_for(b, "c", 0, whole, width, FOR_SEQ)) : aff(0);
+    fn(fn_ctx, b, &c, first);
+    if (loop) kb_end(b);
+  }
+  if (rest) {
     Columns c = columns_new(ctx, t, rest);
-    fn(fn_ctx, b, &c, aff(tiles * width));
+    fn(fn_ctx, b, &c, aff(whole));
   }
 }
 

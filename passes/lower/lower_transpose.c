@@ -29,9 +29,10 @@ static void block(const Blocks *s, KBuild *b, Affine i0, int64_t ni, Affine j0, 
 
 static void stripe(const Blocks *s, KBuild *b, Affine i0, int64_t ni) {
   int64_t n = s->walk->dims[s->j], side = n < BLOCK ? n : BLOCK, whole = n - n % side;
-  KVar *j = kb_for(b, "jb", 0, whole, side, FOR_SEQ);
-  block(s, b, i0, ni, aff_var(j), side, true);
-  kb_end(b);
+  bool loop = whole > side;
+  Affine j = loop ? aff_var(kb_for(b, "jb", 0, whole, side, FOR_SEQ)) : aff(0);
+  block(s, b, i0, ni, j, side, true);
+  if (loop) kb_end(b);
   if (whole < n) block(s, b, i0, ni, aff(whole), n - whole, false);
 }
 
@@ -50,12 +51,22 @@ static void blocked(Blocks *s, KBuild *b) {
     opened++;
   }
   int64_t n = w->dims[s->i], whole = n - n % BLOCK;
-  if (whole) {
-    KVar *i = kb_for(b, "ib", 0, whole, BLOCK, kind);
+  if (whole && whole < n && kind == FOR_PAR) {  // the par loop is alone: the rest is its last iteration
+    KVar *i = kb_for(b, "ib", 0, n, BLOCK, kind);
+    kb_if(b, kx_op2(b, KOP_LT, kx_index(b, aff_var(i)), kx_i(b, DT_I64, whole)));
     stripe(s, b, aff_var(i), BLOCK);
+    kb_else(b);
+    stripe(s, b, aff(whole), n - whole);
     kb_end(b);
+    kb_end(b);
+  } else {
+    if (whole) {
+      KVar *i = kb_for(b, "ib", 0, whole, BLOCK, kind);
+      stripe(s, b, aff_var(i), BLOCK);
+      kb_end(b);
+    }
+    if (whole < n) stripe(s, b, aff(whole), n - whole);
   }
-  if (whole < n) stripe(s, b, aff(whole), n - whole);
   while (opened--) kb_end(b);
 }
 

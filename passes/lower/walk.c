@@ -1,11 +1,12 @@
 // Emission of walks over strided operands (walk.h).
 //
-// A single long loop is cut into blocks so that threads can share it; the rest after the last block is a second loop.
+// A single long loop is cut into equal blocks so that threads can share it.
 #include "passes/lower/walk.h"
 
-#define PAR_MIN 8192    // elements below which a walk stays on one thread
-#define BOUND_LOOPS 6   // loops after which indices are named
-#define PAR_BLOCK 2048  // elements of one iteration of the par loop, when the loop is cut
+#define PAR_MIN 8192   // elements below which a walk stays on one thread
+#define BOUND_LOOPS 6  // loops after which indices are named
+#define BLOCK_MIN 256  // elements of one iteration of the par loop, when a single loop is cut
+#define BLOCK_MAX 8192
 
 void walk_init(Walk *walk, uint32_t rank, const int64_t *dims) {
   *walk = (Walk){.rank = rank, .n = 1};
@@ -104,30 +105,36 @@ static void loops(KBuild *b, const Walk *walk, bool vec, bool par, WalkFn *hoist
   for (uint32_t i = 0; i < walk->rank; i++) kb_end(b);
 }
 
-// One loop of n elements becomes n / PAR_BLOCK blocks and a rest.
-static void blocked(KBuild *b, const Walk *walk, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx) {
-  int64_t n = walk->dims[0], blocks = n / PAR_BLOCK;
+// Elements of one block of a loop of n: a divisor of n, best a multiple of 64; 0 when there is none of a useful size.
+static int64_t block_of(int64_t n) {
+  int64_t any = 0;
+  for (int64_t b = BLOCK_MAX; b >= BLOCK_MIN; b--) {
+    if (n % b) continue;
+    if (b % 64 == 0) return b;
+    if (!any) any = b;
+  }
+  return any;
+}
+
+static void blocked(KBuild *b, const Walk *walk, int64_t block, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx) {
   Walk cut = *walk;
   cut.rank = 2;
-  cut.dims[0] = blocks;
-  cut.dims[1] = PAR_BLOCK;
+  cut.dims[0] = walk->dims[0] / block;
+  cut.dims[1] = block;
   for (uint32_t k = 0; k < cut.n; k++) {
     cut.stride[k][1] = walk->stride[k][0];
-    cut.stride[k][0] = walk->stride[k][0] * PAR_BLOCK;
+    cut.stride[k][0] = walk->stride[k][0] * block;
   }
   loops(b, &cut, vec, true, hoisted, body, ctx);
-  Walk rest = *walk;
-  rest.dims[0] = n - blocks * PAR_BLOCK;
-  for (uint32_t k = 0; k < rest.n; k++) rest.first[k] += walk->stride[k][0] * blocks * PAR_BLOCK;
-  if (rest.dims[0]) loops(b, &rest, vec, false, hoisted, body, ctx);
 }
 
 void walk_emit(KBuild *b, const Walk *walk, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx) {
   bool par = walk_count(walk) >= PAR_MIN;
-  if (par && walk->rank == 1) {
-    blocked(b, walk, vec, hoisted, body, ctx);
+  int64_t block = par && walk->rank == 1 ? block_of(walk->dims[0]) : 0;
+  if (block) {
+    blocked(b, walk, block, vec, hoisted, body, ctx);
   } else {
-    loops(b, walk, vec, par, hoisted, body, ctx);
+    loops(b, walk, vec, par && walk->rank > 1, hoisted, body, ctx);
   }
 }
 

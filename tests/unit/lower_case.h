@@ -10,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/backend.h"
 #include "ir/elem.h"
 #include "ir/eval.h"
 #include "ir/keval.h"
 #include "ir/text.h"
 #include "ir/verify.h"
 #include "passes/pass.h"
+#include "runtime/qcc_rt.h"
 
 // How close the kernels must come: EXACT (same bits, NaN aside), or within `ulps` of the element type at the largest
 // magnitude of the result.
@@ -115,6 +117,26 @@ static inline bool lower_keval(Module *m, const Target *t, const void *const *in
   return keval_program(m->program, in, out);
 }
 
+// Compiles for this machine and runs the object in this process, in a workspace full of NaN.
+static inline bool lower_jit(Module *m, const Target *t, const void *const *in, void *const *out) {
+  ObjectBytes object;
+  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true};
+  m->name = "net";
+  if (!backend_emit(m, t, &opt, EMIT_OBJECT, true, &object)) return false;
+  Jit *jit = jit_load(&object, "net", m->diag);
+  if (!jit) return false;
+  const qcc_model *model = jit_model(jit);
+  size_t bytes = (size_t)model->workspace_size(NULL), align = (size_t)model->workspace_align;
+  void *workspace = aligned_alloc(align, (bytes + align) / align * align);
+  memset(workspace, 0xff, bytes);
+  qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
+  bool ok = model->init(workspace) == 0 && model->run(&call) == 0;
+  free(workspace);
+  jit_free(jit);
+  free(object.at);
+  return ok;
+}
+
 static inline void lower_run(const char *text, const Check *c, const Target *target, const char *passes,
                              LowerRun *run) {
   Arena *arena = arena_new("case");
@@ -170,6 +192,8 @@ static inline void lower_case(Check c, const char *args, const char *results, co
     lower_run(text, &c, &lower_wide, pipelines[p], lower_keval);
     lower_run(text, &c, &lower_narrow, pipelines[p], lower_keval);
   }
+  lower_state = 12345;
+  lower_run(text, &c, target_native(), "lower,expand,unroll,memplan", lower_jit);
 }
 
 static inline const char *fmt(const char *f, ...) __attribute__((format(printf, 1, 2)));
