@@ -77,8 +77,7 @@ static bool check_model(OnnxImporter *im) {
 
 // ---- the import
 
-static void declare_values(OnnxImporter *im, Frame *f, const Onnx__GraphProto *g) {
-  (void)im;
+static void declare_values(Frame *f, const Onnx__GraphProto *g) {
   for (size_t i = 0; i < g->n_value_info; i++) {
     const char *name = g->value_info[i]->name;
     OnnxName *n = name ? map_get_str(f->names, name) : NULL;
@@ -109,7 +108,7 @@ static bool import_model(OnnxImporter *im) {
   f->opsets = model_opsets(im);
   frame_add_initializers(im, f, g);
   if (!interface_inputs(im, f, g) || !name_results(im, f, g) || !frame_sort(im, f)) return false;
-  declare_values(im, f, g);
+  declare_values(f, g);
   return onnx_walk(im) && interface_results(im, f, g);
 }
 

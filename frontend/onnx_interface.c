@@ -12,7 +12,6 @@
 typedef struct Inputs {
   OnnxImporter *im;
   Frame *f;
-  const Onnx__GraphProto *g;
   Loc loc;
   Map *symbols;  // name -> int64_t *
   StrBuf open;   // dims without a size, for the message
@@ -239,7 +238,7 @@ static bool make_args(Inputs *in) {
 }
 
 bool interface_inputs(OnnxImporter *im, Frame *f, const Onnx__GraphProto *g) {
-  Inputs in = {.im = im, .f = f, .g = g, .loc = {.file = im->file, .node = -1}};
+  Inputs in = {.im = im, .f = f, .loc = {.file = im->file, .node = -1}};
   bool ok = true;
   in.symbols = map_new(im->arena);
   strbuf_init(&in.open, im->arena);
