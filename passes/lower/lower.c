@@ -154,7 +154,8 @@ static bool check_value(LowerCtx *ctx, const Op *op, const Value *v) {
                         dim);
     }
   }
-  if (t->dtype == DT_STR || dtype_info(t->dtype)->bits < 8) {
+  bool narrow_float = dtype_is_float(t->dtype) && dtype_info(t->dtype)->bits < 16;
+  if (t->dtype == DT_STR || dtype_info(t->dtype)->bits < 8 || narrow_float) {
     return diag_error(d, DIAG_UNSUPPORTED, loc, "no code for tensors of type %s", text);
   }
   return true;

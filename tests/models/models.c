@@ -87,11 +87,11 @@ int main(int argc, char **argv) {
   }
   for (uint32_t i = 0; i < rows.n; i++) {
     const Row *r = &rows.at[i];
-    CaseSpec spec = {r->name,
-                     arena_printf(arena, "%s/%s", argv[2], r->name),
-                     r->bind,
-                     {.abs = strtod(r->abs, NULL), .rel_plus_one = strtod(r->rel, NULL)},
-                     120};
+    CaseSpec spec = {.name = r->name,
+                     .dir = arena_printf(arena, "%s/%s", argv[2], r->name),
+                     .bind = r->bind,
+                     .gate = {.abs = strtod(r->abs, NULL), .rel_plus_one = strtod(r->rel, NULL)},
+                     .seconds = 120};
     if (strstr(r->name, only)) vec_push(arena, &specs, spec);
   }
   CaseResult *results = NEW_ARRAY(arena, CaseResult, specs.n + 1);
