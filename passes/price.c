@@ -249,6 +249,8 @@ static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
   if (outer && w.rows == 1) mb = (w.m + g.mr - 1) / g.mr * g.mr;
   if (w.packs_at_run) p->fixed += w.w_bytes / 8;
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
+  // With all registers taken, LLVM puts the sums of an unrolled step into the broadcast's register and spills.
+  if (tile + g.nv + 2 > (int64_t)t->n_vregs) ku = 1;
   plan_add(op, &p->plan, "mr", g.mr);
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
   plan_add(op, &p->plan, "nv", g.nv);
