@@ -5,7 +5,7 @@
 
 #include "digits.h"
 
-static _Alignas(DIGITS_WORKSPACE_ALIGN) unsigned char workspace[DIGITS_WORKSPACE_SIZE];
+static _Alignas(digits_WORKSPACE_ALIGN) unsigned char workspace[digits_WORKSPACE_SIZE];
 
 static void show(const unsigned char *pixels) {
   for (int y = 0; y < 28; y += 2) {

@@ -21,7 +21,7 @@ static int largest(const float *scores) {
 }
 
 static void *run_digits(void *unused) {
-  static _Alignas(DIGITS_WORKSPACE_ALIGN) unsigned char workspace[DIGITS_WORKSPACE_SIZE];
+  static _Alignas(digits_WORKSPACE_ALIGN) unsigned char workspace[digits_WORKSPACE_SIZE];
   float scores[10];
   digits_outputs out = {.output = scores};
   (void)unused;
@@ -34,7 +34,7 @@ static void *run_digits(void *unused) {
 }
 
 static void *run_kron(void *unused) {
-  static _Alignas(KRON_WORKSPACE_ALIGN) unsigned char workspace[KRON_WORKSPACE_SIZE];
+  static _Alignas(kron_WORKSPACE_ALIGN) unsigned char workspace[kron_WORKSPACE_SIZE];
   float scores[10];
   kron_outputs out = {.output = scores};
   (void)unused;
