@@ -78,7 +78,7 @@ typedef struct Transposed {
   const ConvGeom *g;
   int64_t step[CONV_AXES];    // elements of x per spatial step
   int64_t image;              // elements of x per batch
-  int64_t origin[CONV_AXES];  // input position of the first element of x
+  int64_t origin[CONV_AXES];  // input position where the window begins
 } Transposed;
 
 static void add_row(Nest *n, NestLoop l) {
@@ -157,8 +157,8 @@ bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
   for (uint32_t a = 0; a < CONV_AXES; a++) count[a] = axis_phases(ctx->m->arena, &g, a, &phases[a]);
   Window win = transpose_window(&g, count, phases);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .rank = 5, .n = g.o / g.group};
-  int64_t extent[CONV_AXES], x0;
-  n.x = conv_stage(ctx, op, &win, n.type, extent, &x0);
+  int64_t extent[CONV_AXES];
+  n.x = conv_stage(ctx, op, &win, n.type, extent, &n.x0);
   if (n.x == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
   n.dims[0] = g.n;
@@ -168,7 +168,7 @@ bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
   n.axis_of[y->rank - 1] = 4;
   Transposed t = {.g = &g, .step = {extent[1] * extent[2] * g.c, extent[2] * g.c, g.c}};
   t.image = extent[0] * t.step[0];
-  for (uint32_t i = 0; i < CONV_AXES; i++) t.origin[i] = window_is_inside(&win) ? 0 : win.from[i];
+  for (uint32_t i = 0; i < CONV_AXES; i++) t.origin[i] = win.from[i];
   uint32_t number = 0;
   for (uint32_t i = 0; i < count[0]; i++) {
     for (uint32_t j = 0; j < count[1]; j++) {
