@@ -208,6 +208,7 @@ static bool panels_outer(const Work *w, const Target *t, const Tiling *g, int64_
   double inner = one_w * blocks / price_bandwidth(t, one_w + one_x / blocks) + one_x / price_bandwidth(t, w->x_bytes);
   double outer = one_x * panels / price_bandwidth(t, one_x + one_w / panels) + one_w / price_bandwidth(t, w->w_bytes);
   *cycles = (inner < outer ? inner : outer) * (double)w->copies;
+  if (blocks < 8 && panels > blocks) return true;  // something to share among threads
   return outer < inner * 0.9;
 }
 

@@ -62,7 +62,7 @@ static void emit_pack(PackEmit *e) {
   }
   int64_t full = s->n / panel, rest = s->n % panel;
   if (full > 0) {
-    KVar *v = kb_for(&e->b, "panel", 0, full, 1, FOR_SEQ);
+    KVar *v = kb_for(&e->b, "panel", 0, full, 1, s->n_copies == 0 && rest == 0 ? FOR_PAR : FOR_SEQ);
     emit_pack_panel(e, aff_add(from, aff_term(v, panel * s->n_stride)), aff_add(to, aff_term(v, panel * k)), panel,
                     panel);
     kb_end(&e->b);
