@@ -88,7 +88,7 @@ PassResult pass_expand(PassCtx *ctx) {
   bool changed = false;
   for (uint32_t i = 0; i < ctx->m->program->kernels.n; i++) {
     Kernel *k = ctx->m->program->kernels.at[i];
-    Math m = {.arena = ctx->m->arena, .m = ctx->m, .k = k};
+    Math m = {.arena = ctx->m->arena, .m = ctx->m, .k = k, .no_fma = ctx->target && !ctx->target->has_fma};
     expand_block(&m, &k->body, &changed);
   }
   return changed ? PASS_CHANGED : PASS_SAME;

@@ -53,6 +53,27 @@ KExpr *x_sub(Math *m, KExpr *a, KExpr *b) { return math_op(m, KOP_SUB, a->type, 
 KExpr *x_mul(Math *m, KExpr *a, KExpr *b) { return math_op(m, KOP_MUL, a->type, a, b, NULL); }
 KExpr *x_div(Math *m, KExpr *a, KExpr *b) { return math_op(m, KOP_DIV, a->type, a, b, NULL); }
 KExpr *x_fma(Math *m, KExpr *a, KExpr *b, KExpr *c) { return math_op(m, KOP_FMA, a->type, a, b, c); }
+// The upper 26 bits of an f64, rounded, so that the rest has 26 too: products of halves are exact (Dekker).
+static KExpr *upper_half(Math *m, KExpr *a) {
+  KExpr *rounded = x_iaddc(m, x_view(m, DT_I64, a), INT64_C(1) << 26);
+  return math_share(m, x_view(m, DT_F64, x_and(m, rounded, math_i(m, DT_I64, -(INT64_C(1) << 27)))));
+}
+
+// Without fma: f32 in f64 lanes, where the product is exact; f64 with the error of the product from its halves.
+KExpr *x_residual(Math *m, KExpr *a, KExpr *b, KExpr *c) {
+  if (!m->no_fma) return x_fma(m, a, b, c);
+  if (a->type == DT_F32) {
+    KExpr *product = x_mul(m, x_cast(m, DT_F64, a), x_cast(m, DT_F64, b));
+    return x_cast(m, DT_F32, x_add(m, product, x_cast(m, DT_F64, c)));
+  }
+  a = math_share(m, a);
+  b = math_share(m, b);
+  KExpr *p = math_share(m, x_mul(m, a, b)), *ah = upper_half(m, a), *bh = upper_half(m, b);
+  KExpr *al = math_share(m, x_sub(m, a, ah)), *bl = math_share(m, x_sub(m, b, bh));
+  KExpr *e = x_add(m, x_add(m, x_sub(m, x_mul(m, ah, bh), p), x_mul(m, ah, bl)), x_mul(m, al, bh));
+  return x_add(m, x_add(m, p, c), x_add(m, e, x_mul(m, al, bl)));
+}
+
 KExpr *x_cmp(Math *m, KOp op, KExpr *a, KExpr *b) { return math_op(m, op, DT_BOOL, a, b, NULL); }
 KExpr *x_select(Math *m, KExpr *cond, KExpr *yes, KExpr *no) {
   return math_op(m, KOP_SELECT, yes->type, cond, yes, no);

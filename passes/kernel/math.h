@@ -13,6 +13,7 @@ typedef struct Math {
   Kernel *k;
   KBlock *block;  // lets go into this block ...
   KStmt *before;  // ... before this statement
+  bool no_fma;    // the target adds a rounded product
 } Math;
 
 KExpr *math_share(Math *m, KExpr *x);
@@ -29,6 +30,8 @@ KExpr *x_sub(Math *m, KExpr *a, KExpr *b);
 KExpr *x_mul(Math *m, KExpr *a, KExpr *b);
 KExpr *x_div(Math *m, KExpr *a, KExpr *b);
 KExpr *x_fma(Math *m, KExpr *a, KExpr *b, KExpr *c);  // a * b + c
+// a * b + c, exact whenever the result is a number of the type and c nearly cancels the product, on every target.
+KExpr *x_residual(Math *m, KExpr *a, KExpr *b, KExpr *c);
 KExpr *x_cmp(Math *m, KOp op, KExpr *a, KExpr *b);
 KExpr *x_select(Math *m, KExpr *cond, KExpr *yes, KExpr *no);
 KExpr *x_and(Math *m, KExpr *a, KExpr *b);

@@ -23,7 +23,7 @@ static KExpr *tail_factor(Math *m, KExpr *a) {
 // exp(scale * a^2) in parts, scale = -1/2 or -1.
 static ExpParts exp_square(Math *m, KExpr *a, double scale) {
   KExpr *h = math_share(m, x_mul(m, a, a));
-  KExpr *l = math_share(m, x_mulc(m, x_fma(m, a, a, x_neg(m, h)), scale));
+  KExpr *l = math_share(m, x_mulc(m, x_residual(m, a, a, x_neg(m, h)), scale));
   return math_exp_parts_negative(m, math_share(m, x_mulc(m, h, scale)), l);
 }
 
@@ -98,14 +98,14 @@ static KExpr *twice_u(Math *m, KExpr *a, KExpr **lo) {
   KExpr *ah = math_f(m, a->type, single ? 0x1.988454p+0 : 0x1.9884533d43651p+0);
   KExpr *bh = math_f(m, a->type, single ? 0x1.2444f2p-4 : 0x1.2444f2a4d8b4bp-4);
   double al = single ? -0x1.857936p-25 : -0x1.cbc0d30ebfd15p-54, bl = single ? 0x1.49b16ap-29 : -0x1.6c843a29d1c7p-61;
-  KExpr *h = math_share(m, x_mul(m, a, a)), *l = x_fma(m, a, a, x_neg(m, h));
+  KExpr *h = math_share(m, x_mul(m, a, a)), *l = x_residual(m, a, a, x_neg(m, h));
   KExpr *q = math_share(m, x_mul(m, h, bh));
-  KExpr *ql = x_fma(m, l, bh, x_fma(m, h, math_f(m, a->type, bl), x_fma(m, h, bh, x_neg(m, q))));
+  KExpr *ql = x_fma(m, l, bh, x_fma(m, h, math_f(m, a->type, bl), x_residual(m, h, bh, x_neg(m, q))));
   KExpr *s = math_share(m, x_add(m, ah, q)), *qq = math_share(m, x_sub(m, s, ah));
   KExpr *err = x_add(m, x_sub(m, ah, x_sub(m, s, qq)), x_sub(m, q, qq));
   KExpr *sl = math_share(m, x_addc(m, x_add(m, err, ql), al));
   KExpr *y = math_share(m, x_mul(m, a, s));
-  *lo = math_share(m, x_fma(m, a, sl, x_fma(m, a, s, x_neg(m, y))));
+  *lo = math_share(m, x_fma(m, a, sl, x_residual(m, a, s, x_neg(m, y))));
   return y;
 }
 

@@ -176,7 +176,7 @@ KExpr *math_swish(Math *m, KExpr *const *a) {
   }
   KExpr *x = math_share(m, x_cast(m, DT_F64, a[0])), *alpha = math_share(m, x_cast(m, DT_F64, a[1]));
   KExpr *y = math_share(m, x_mul(m, x, alpha));
-  KExpr *lo = math_share(m, x_fma(m, x, alpha, x_neg(m, y)));
+  KExpr *lo = math_share(m, x_residual(m, x, alpha, x_neg(m, y)));
   KExpr *finite = x_cmpc(m, KOP_LT, x_abs(m, y), 1e4);
   lo = math_share(m, x_select(m, finite, lo, math_f(m, DT_F64, 0)));
   KExpr *minus_lo = math_share(m, x_select(m, x_cmpc(m, KOP_LT, y, 0), lo, x_neg(m, lo)));

@@ -97,7 +97,7 @@ static KExpr *fmod_wide(Math *m, KExpr *x, KExpr *y, int steps) {
     KExpr *q = math_share(m, x_div(m, r, part[i]));
     // Rounding toward zero: floor of a quotient that is not negative.
     KExpr *whole = math_op(m, KOP_FLOOR, q->type, q, NULL, NULL);
-    KExpr *rest = math_share(m, x_fma(m, x_neg(m, whole), part[i], r));
+    KExpr *rest = math_share(m, x_residual(m, x_neg(m, whole), part[i], r));
     KExpr *fixed = x_select(m, x_cmpc(m, KOP_LT, rest, 0), x_add(m, rest, part[i]), rest);
     r = math_share(m, x_select(m, x_cmp(m, KOP_LT, r, part[i]), r, fixed));
   }

@@ -120,7 +120,7 @@ static Quadrant reduce_f64(Math *m, KExpr *x) {
   sum3_add(m, &f, s.c);
   KExpr *fh = f.a, *fl = f.b;
   KExpr *r = math_share(m, x_mulc(m, fh, 0x1.921fb54442d18p+0));
-  KExpr *lo = x_fma(m, fh, math_f(m, DT_F64, 0x1.921fb54442d18p+0), x_neg(m, r));
+  KExpr *lo = x_residual(m, fh, math_f(m, DT_F64, 0x1.921fb54442d18p+0), x_neg(m, r));
   lo = x_fma(m, fh, math_f(m, DT_F64, 0x1.1a62633145c07p-54), lo);
   lo = x_fma(m, fl, math_f(m, DT_F64, 0x1.921fb54442d18p+0), lo);
   return (Quadrant){r, math_share(m, lo), low_bits(m, k)};
@@ -210,7 +210,7 @@ static AsinParts asin_parts(Math *m, KExpr *x) {
   KExpr *w = math_share(m, x_fma(m, a, math_f(m, DT_F64, -0.5), math_f(m, DT_F64, 0.5)));
   KExpr *z = math_share(m, x_select(m, large, w, x_mul(m, a, a)));
   KExpr *root = math_share(m, x_select(m, large, x_sqrt(m, w), a));
-  KExpr *err = x_div(m, x_fma(m, x_neg(m, root), root, w), x_add(m, root, root));
+  KExpr *err = x_div(m, x_residual(m, x_neg(m, root), root, w), x_add(m, root, root));
   KExpr *some = x_and(m, large, x_cmpc(m, KOP_LT, a, 1));
   KExpr *root_lo = x_select(m, some, err, math_f(m, DT_F64, 0));
   return (AsinParts){a, large, root, math_share(m, root_lo), math_share(m, asin_tail(m, z))};
