@@ -354,13 +354,17 @@ static void put_step(StrBuf *out, const Step *s, const char *const *names) {
 
 // One name per buffer: its own, with a number when an earlier buffer has that.
 static const char **pbuf_names(Arena *scratch, const Program *p) {
-  Map *taken = map_new(scratch);
+  Map *taken = map_new(scratch), *last = map_new(scratch);  // last: number given to a name most recently
   const char **names = NEW_ARRAY(scratch, const char *, p->bufs.n + 1);
   for (uint32_t i = 0; i < p->bufs.n; i++) {
     const char *name = p->bufs.at[i]->name;
     if (!name || !name[0]) name = "b";
     const char *unique = name;
-    for (uint32_t k = 2; map_get_str(taken, unique); k++) unique = arena_printf(scratch, "%s_%u", name, k);
+    uintptr_t k = (uintptr_t)map_get_str(last, name);
+    for (k = k ? k + 1 : 2; map_get_str(taken, unique); k++) {
+      unique = arena_printf(scratch, "%s_%u", name, (uint32_t)k);
+      map_set_str(last, name, (void *)k);
+    }
     map_set_str(taken, unique, p->bufs.at[i]);
     names[p->bufs.at[i]->id] = unique;
   }
