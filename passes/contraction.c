@@ -46,6 +46,20 @@ bool conv_geom(const Op *op, ConvGeom *g) {
 
 bool conv_is_depthwise(const ConvGeom *g) { return g->group == g->c && g->group == g->o && g->group > 1; }
 
+bool conv_folds(const Op *op, const ConvGeom *g) {
+  const Value *bias = op_in(op, 2);
+  if (op->kind != OP_CONV || g->group != 1 || g->kernel[2] == 1 || g->dilation[2] != 1 || op_n_post(op) > 0)
+    return false;
+  return value_is_const(op_in(op, 1)) && (bias == NULL || value_is_const(bias));
+}
+
+void conv_fold(ConvGeom *g, int64_t fold) {
+  g->kernel[2] += (fold - 1) * g->stride[2];
+  g->stride[2] *= fold;
+  g->out[2] /= fold;
+  g->o *= fold;
+}
+
 // Element strides of a dense tensor over the batch axes of the result; 0 where it is stretched.
 static void batch_strides(const Type *t, uint32_t n_batch, int64_t matrix, int64_t *strides) {
   uint32_t own = t->rank > 2 ? t->rank - 2 : 0;

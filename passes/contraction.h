@@ -35,6 +35,12 @@ bool matmul_rows_merge(const Op *op, const MatmulGeom *g);
 // Group equals channels and every channel has one filter.
 bool conv_is_depthwise(const ConvGeom *g);
 
+// `fold` neighbouring result columns can be computed as one column with `fold` times the output channels: the result
+// has the same bytes, the kernel grows to the union of their windows and the stride with it. Few channels then fill
+// whole vectors. Needs constant weights and bias and a post function without operands.
+bool conv_folds(const Op *op, const ConvGeom *g);
+void conv_fold(ConvGeom *g, int64_t fold);
+
 // True when result axes first .. end - 1 can be walked as one axis: every operand broadcast to the result (a matmul's
 // bias, post operands) runs over all of them or over none.
 bool result_axes_merge(const Op *op, uint32_t first, uint32_t end);

@@ -90,3 +90,35 @@ Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
   }
   return const_borrowed(m, t, bytes, c->name);
 }
+
+// ---- folded columns
+
+static void copy_elem(void *to, int64_t at, const void *from, int64_t i, DType t) {
+  size_t size = dtype_info(t)->bits / 8;
+  memcpy((uint8_t *)to + (size_t)at * size, (const uint8_t *)from + (size_t)i * size, size);
+}
+
+Value *pack_folded(Module *m, Const *c, int64_t rows, int64_t taps, int64_t step, int64_t fold) {
+  const Type *t = c->type;
+  int64_t o = t->dims[t->rank - 1], channels = t->dims[t->rank - 2], wide = taps + (fold - 1) * step;
+  int64_t dims[4] = {rows, wide, channels, fold * o};
+  const Type *type = type_tensor(m->types, t->dtype, 4, dims);
+  void *bytes = arena_alloc(m->arena, (size_t)type_bytes(type));
+  const void *from = const_data(m, c);
+  for (int64_t i = 0; i < rows * taps * channels * o; i++) {
+    int64_t out = i % o, channel = i / o % channels, tap = i / o / channels % taps, row = i / o / channels / taps;
+    for (int64_t f = 0; f < fold; f++) {
+      int64_t at = ((row * wide + tap + f * step) * channels + channel) * fold * o + f * o + out;
+      copy_elem(bytes, at, from, i, t->dtype);
+    }
+  }
+  return const_borrowed(m, type, bytes, c->name);
+}
+
+Value *pack_repeated(Module *m, Const *c, int64_t times) {
+  int64_t n = type_count(c->type), count = n * times;
+  const Type *type = type_tensor(m->types, c->type->dtype, 1, &count);
+  void *bytes = arena_alloc(m->arena, (size_t)type_bytes(type));
+  for (int64_t i = 0; i < count; i++) copy_elem(bytes, i, const_data(m, c), i % n, c->type->dtype);
+  return const_borrowed(m, type, bytes, c->name);
+}

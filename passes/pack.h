@@ -28,4 +28,10 @@ const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc);
 // The packed constant; equal contents give the same one. NULL after diag_error.
 Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc);
 
+// Channels-last convolution weights [rows][taps][c][o] of `fold` neighbouring columns as one column with fold * o
+// channels: [rows][taps + (fold - 1) * step][c][fold * o], zero where a column does not reach. A vector of o values
+// (a bias) is repeated. The reduction before the taps (kernel depth and height) is `rows`.
+Value *pack_folded(Module *m, Const *c, int64_t rows, int64_t taps, int64_t step, int64_t fold);
+Value *pack_repeated(Module *m, Const *c, int64_t times);
+
 #endif

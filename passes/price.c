@@ -49,6 +49,10 @@ static bool work_conv(const Op *op, Work *w) {
     w->m = (w->m + g.stride[2] - 1) / g.stride[2];
     w->k_inner = cg;
     w->row_run = 1;
+  } else if (conv_folds(op, &g)) {
+    w->folds = true;
+    w->taps = g.kernel[2];
+    w->step = g.stride[2];
   } else if (g.pointwise && result_axes_merge(op, 0, op_out(op, 0)->type->rank - 1)) {
     w->m *= w->rows;
     w->rows = 1;
@@ -200,6 +204,37 @@ static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
   return best;
 }
 
+// The work after folding `fold` neighbouring columns into one with `fold` times the channels (conv_fold).
+static Work folded(const Work *w, int64_t fold) {
+  Work f = *w;
+  int64_t taps = w->taps + (fold - 1) * w->step;
+  f.m /= fold;
+  f.n *= fold;
+  f.k = w->k / w->taps * taps;
+  f.k_inner = w->k_inner / w->taps * taps;
+  f.x_step *= fold;
+  return f;
+}
+
+// The cheapest tiling, with a few columns folded into channels where that fills vectors better.
+static Tiling tiling_fold(Work *w, const Target *t, int64_t *fold, double *cycles) {
+  Tiling best = tiling_choose(w, t, cycles);
+  Work plain = *w;
+  *fold = 1;
+  for (int64_t f = 2; plain.folds && f <= 4; f++) {
+    double c;
+    if (plain.m % f != 0 || plain.n >= 2 * target_lanes(t, dtype_info(plain.type)->bits)) continue;
+    Work other = folded(&plain, f);
+    Tiling g = tiling_choose(&other, t, &c);
+    if (c >= *cycles * 0.9) continue;
+    best = g;
+    *w = other;
+    *fold = f;
+    *cycles = c;
+  }
+  return best;
+}
+
 // Bytes moved past L1: panels inside rows read all weights per block of columns, panels outside read x per panel.
 static bool panels_outer(const Work *w, const Target *t, const Tiling *g, int64_t mb, double *cycles) {
   double blocks = (double)((w->m + mb - 1) / mb) * (double)((w->rows + g->my - 1) / g->my);
@@ -243,7 +278,8 @@ static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
     price_depthwise(op, t, &w, p);
     return;
   }
-  Tiling g = tiling_choose(&w, t, &p->compute);
+  int64_t fold;
+  Tiling g = tiling_fold(&w, t, &fold, &p->compute);
   if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1};
   int64_t mb = column_block(&w, t, &g);
   bool outer = panels_outer(&w, t, &g, mb, &p->memory);
@@ -252,6 +288,7 @@ static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
   // With all registers taken, LLVM puts the sums of an unrolled step into the broadcast's register and spills.
   if (tile + g.nv + 2 > (int64_t)t->n_vregs) ku = 1;
+  if (fold > 1) plan_add(op, &p->plan, "fold", fold);
   plan_add(op, &p->plan, "mr", g.mr);
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
   plan_add(op, &p->plan, "nv", g.nv);

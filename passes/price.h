@@ -11,12 +11,14 @@
 // A contraction as the planner sees it: `copies` independent products of [rows * m, k] by [k, n].
 typedef struct Work {
   int64_t copies, rows, m, n, k;
-  int64_t row_run;    // of the rows, how many neighbours may share a tile
-  int64_t k_inner;    // length of the innermost contiguous reduction
-  int64_t x_step;     // bytes between neighbouring columns of x
-  DType type;         // of the arithmetic
-  bool depthwise;     // one filter per channel: lanes are channels, k taps
-  bool packs_at_run;  // weights are not constant
+  int64_t row_run;     // of the rows, how many neighbours may share a tile
+  int64_t k_inner;     // length of the innermost contiguous reduction
+  int64_t x_step;      // bytes between neighbouring columns of x
+  DType type;          // of the arithmetic
+  bool depthwise;      // one filter per channel: lanes are channels, k taps
+  bool packs_at_run;   // weights are not constant
+  bool folds;          // neighbouring columns may be folded into channels (conv_fold)
+  int64_t taps, step;  // kernel and stride along the columns, for folding
   double x_bytes, w_bytes, y_bytes;
 } Work;
 

@@ -169,6 +169,16 @@ static void set_group_weights(Nest *n, const PackSpec *s) {
   }
 }
 
+// Neighbouring columns as channels when the plan asks for it: other geometry, weights and bias, the same result bytes.
+static Value *fold_columns(LowerCtx *ctx, const Op *op, const Plan *plan, ConvGeom *g, Value **bias) {
+  int64_t fold = plan_param(plan, "fold", 1), step = g->stride[2], taps = g->kernel[2];
+  Value *w = op_in(op, 1);
+  if (!plan_is(plan, "fma") || fold < 2 || !conv_folds(op, g) || g->out[2] % fold != 0) return w;
+  conv_fold(g, fold);
+  if (*bias != NULL) *bias = pack_repeated(ctx->m, (*bias)->constant, fold);
+  return pack_folded(ctx->m, w->constant, g->kernel[0] * g->kernel[1], taps, step, fold);
+}
+
 bool lower_conv(LowerCtx *ctx, const Op *op) {
   ConvGeom g;
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
@@ -179,6 +189,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   }
   uint32_t rank = op_out(op, 0)->type->rank;
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
+  Value *weights = fold_columns(ctx, op, &plan, &g, &n.bias);
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
     int64_t extent[CONV_AXES];
@@ -196,7 +207,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   PackSpec s = conv_weights(&g, &n.tile, n.type);
   set_group_weights(&n, &s);
-  n.w = stage_weights(ctx, op, op_in(op, 1), &s);
+  n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
   n.post_again = lower_post_again(op, n.type);
