@@ -221,8 +221,7 @@ static bool finish_text(Module *m, const EmitOptions *opt, EmitKind kind, const 
 static bool finish_object(Module *m, const EmitOptions *opt, const WeightLayout *w, const Emission *e,
                           ObjectBytes *out) {
   uint64_t stack = stack_bound(m->program, opt->name, e);
-  const char *symbol = arena_printf(e->arena, "%s_weights", opt->name);
-  if (!object_patch(m, e->bytes, e->n, symbol, w, stack, out)) return false;
+  if (!object_patch(m, e->bytes, e->n, opt, w, stack, out)) return false;
   if (object_check(out->at, out->n, opt->name, &stack, m->diag)) return true;
   free(out->at);
   *out = (ObjectBytes){0};

@@ -27,10 +27,13 @@ static void put_symbol(Patch *p, const Elf64_Shdr *symtab, uint32_t i, const Elf
   memcpy(p->at + symtab->sh_offset + (uint64_t)i * sizeof *s, s, sizeof *s);
 }
 
-static int64_t find_symbol(const Elf *elf, const Elf64_Shdr *symtab, const char *name) {
+// NAME_weights
+static int64_t find_weights(const Elf *elf, const Elf64_Shdr *symtab, const char *name) {
+  size_t n = strlen(name);
   for (uint32_t i = 1; i < elf_symbols(elf, symtab); i++) {
     Elf64_Sym s = elf_symbol(elf, symtab, i);
-    if (strcmp(elf_symbol_name(elf, symtab, &s), name) == 0) return i;
+    const char *text = elf_symbol_name(elf, symtab, &s);
+    if (strncmp(text, name, n) == 0 && strcmp(text + n, "_weights") == 0) return i;
   }
   return -1;
 }
@@ -47,12 +50,12 @@ static void renumber_section(Patch *p, const Elf64_Shdr *s, uint32_t a, uint32_t
   }
 }
 
-// Defines the undefined global `symbol` as a local object of section `section`.
-static void define_local(Patch *p, const char *symbol, uint32_t section, uint64_t size) {
+// Defines the undefined global NAME_weights as a local object of section `section`.
+static void define_local(Patch *p, const char *name, uint32_t section, uint64_t size) {
   int64_t table = elf_find_type(&p->elf, SHT_SYMTAB);
   if (table < 0) return;
   Elf64_Shdr symtab = elf_section(&p->elf, (uint32_t)table);
-  int64_t at = find_symbol(&p->elf, &symtab, symbol);
+  int64_t at = find_weights(&p->elf, &symtab, name);
   if (at < 0) return;
   uint32_t first = symtab.sh_info, here = (uint32_t)at;
   Elf64_Sym s = elf_symbol(&p->elf, &symtab, here), other = elf_symbol(&p->elf, &symtab, first);
@@ -71,12 +74,14 @@ static void define_local(Patch *p, const char *symbol, uint32_t section, uint64_
   }
 }
 
-static void copy_weights(Module *m, const WeightLayout *w, uint8_t *to) {
-  for (uint32_t i = 0; i < w->consts.n; i++)
+static void copy_weights(Module *m, const WeightLayout *w, bool release, uint8_t *to) {
+  for (uint32_t i = 0; i < w->consts.n; i++) {
     memcpy(to + w->offsets.at[i], const_data(m, w->consts.at[i]), (size_t)type_bytes(w->consts.at[i]->type));
+    if (release) const_release(m, w->consts.at[i]);
+  }
 }
 
-bool object_patch(Module *m, const uint8_t *object, size_t n, const char *symbol, const WeightLayout *weights,
+bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
                   uint64_t stack, ObjectBytes *out) {
   static const char names[] = "\0" WEIGHTS_SECTION "\0" STACK_SECTION;
   Patch p = {0};
@@ -90,8 +95,8 @@ bool object_patch(Module *m, const uint8_t *object, size_t n, const char *symbol
   p.at = calloc(1, p.n);
   if (!p.at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for an object of %zu bytes", p.n);
   memcpy(p.at, object, n);
-  copy_weights(m, weights, p.at + weights_at);
-  define_local(&p, symbol, old, (uint64_t)weights->bytes);
+  copy_weights(m, weights, opt->release, p.at + weights_at);
+  define_local(&p, opt->name, old, (uint64_t)weights->bytes);
   memcpy(p.at + stack_at, &stack, sizeof stack);
   memcpy(p.at + names_at, object + name_table.sh_offset, name_table.sh_size);
   memcpy(p.at + names_at + name_table.sh_size, names, sizeof names);

@@ -8,9 +8,9 @@
 #define STACK_LIMIT 4096
 #define WEIGHTS_SECTION ".rodata.qcc"
 
-// Appends the weights as a read-only section that defines `symbol` (undefined so far, local afterwards), and the stack
-// section. The weights are copied once, straight into the result.
-bool object_patch(Module *m, const uint8_t *object, size_t n, const char *symbol, const WeightLayout *weights,
+// Appends the weights as a read-only section that defines NAME_weights (undefined so far, local afterwards), and the
+// stack section. The weights are copied once, straight into the result.
+bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
                   uint64_t stack, ObjectBytes *out);
 
 #endif

@@ -13,7 +13,7 @@ struct ConstNode {
 };
 
 static bool const_same(const Const *a, const Const *b) {
-  if (a->type != b->type || a->gen != b->gen) return false;
+  if (a->type != b->type || a->gen != b->gen || a->released) return false;
   switch (a->gen) {
     case CONST_BYTES: return a->bytes == b->bytes || memcmp(a->bytes, b->bytes, (size_t)type_bytes(a->type)) == 0;
     case CONST_SPLAT: return memcmp(&a->splat, &b->splat, sizeof a->splat) == 0 && a->splat_i == b->splat_i;
@@ -136,6 +136,7 @@ static void const_fill(const Const *c, void *to) {
 }
 
 const void *const_data(Module *m, Const *c) {
+  QCC_CHECK(!c->released, "constant %s is read after its memory was released", c->name);
   if (!c->bytes) {
     void *to = arena_alloc(m->arena, (size_t)type_bytes(c->type) + 8);
     const_fill(c, to);

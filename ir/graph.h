@@ -54,6 +54,7 @@ struct Const {
   int64_t splat_i;
   uint64_t seed;
   const void *bytes;  // CONST_BYTES: type_bytes(type) bytes, borrowed from the model or arena owned
+  bool released;      // bytes were given back (consts_release); reading them is a bug
   Value value;        // the operand value (kind VALUE_CONST)
 };
 
@@ -173,6 +174,10 @@ Value *const_generated(Module *m, const Type *t, ConstGen gen, double splat, uin
 void const_rename(Module *m, Const *c, const char *name);  // no effect when another constant has that name
 // Packed bytes of the constant (generators are materialised once, in the module arena).
 const void *const_data(Module *m, Const *c);
+// Gives the memory of large constants back to the system once nothing needs them: those without uses, and after
+// lowering those the program does not name. Only for runs that do not look at the graph again (plain compilation).
+void consts_release(Module *m);
+void const_release(Module *m, Const *c);  // one constant that was read for the last time
 bool value_is_const(const Value *v);
 bool const_is_splat(Module *m, Const *c, double *v);  // every element the same number (looks at the bytes)
 double const_f(Module *m, Const *c, int64_t i);

@@ -120,6 +120,7 @@ bool pipeline_run(Module *m, const Target *target, const char *pipeline, const P
     PassCtx ctx = {m, target, m->diag, pass_arena, opt, step->args};
     PassTiming timing = {0};
     ok = step_run(step, &ctx, run, &timing);
+    if (run->release) consts_release(m);
     if (timings) vec_push(arena, timings, timing);
     arena_clear(pass_arena);
   }

@@ -50,6 +50,7 @@ typedef VEC(PassTiming) PassTimings;
 
 typedef struct RunOptions {
   bool verify_each;
+  bool release;             // give back the memory of constants that became unused (consts_release)
   const char *print_after;  // pass name, "all", "changed" or NULL
   FILE *print_to;
   const char *replay_path;  // where a failure writes the last good IR, or NULL

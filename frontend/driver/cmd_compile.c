@@ -100,6 +100,7 @@ int cmd_compile(Session *s) {
   s->m->name = s->name;
   if (strcmp(kind, "obj") != 0) return emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
   ObjectBytes object = {0};
+  s->release = !s->opt.print_after.n;
   bool ok = session_compile(s, &object) && (!path || write_object(s, path, &object));
   free(object.at);
   if (ok && option_flag(&s->opt.verbose)) {

@@ -171,6 +171,7 @@ const char *session_pipeline(const Session *s) { return option_text(&s->opt.pass
 bool session_passes(Session *s, const char *pipeline) {
   RunOptions run = {
       .verify_each = option_flag(&s->opt.verify_each),
+      .release = s->release,
       .print_after = option_text(&s->opt.print_after, NULL),
       .print_to = stderr,
       .replay_path = "qcc-replay.qir",
@@ -187,7 +188,8 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
   StrBuf info;
   strbuf_init(&info, s->arena);
   report_json(s, &info);
-  EmitOptions emit = {.name = s->name, .info_json = strbuf_str(&info), .pic = true, .steps = s->steps};
+  EmitOptions emit = {
+      .name = s->name, .info_json = strbuf_str(&info), .pic = true, .steps = s->steps, .release = s->release};
   if (s->terminal) progress_line(s, "code generation", 0, 1);
   double start = session_now();
   bool ok = backend_emit(s->m, s->target, &emit, kind, s->in_process, out);

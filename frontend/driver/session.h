@@ -18,6 +18,7 @@ typedef struct Session {
   double start;      // seconds, for progress
   bool terminal;     // progress lines go to a terminal
   bool steps;        // emit NAME_run_step too (bench)
+  bool release;      // constants may go once nothing names them: the graph is not looked at again
   bool in_process;   // emit without a child process (tests that fork themselves)
 } Session;
 
