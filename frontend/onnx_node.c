@@ -33,14 +33,24 @@ bool node_refuse(NodeCtx *c, const char *fmt, ...) {
 
 // ---- the table
 
+// QONNX goes by many names; some exporters leave the domain out.
+static bool domain_is(const char *row, const char *domain) {
+  static const char *const qonnx[] = {"qonnx.custom_op.general", "finn.custom_op.general", "finn", "onnx.brevitas", ""};
+  if (strcmp(row, domain) == 0) return true;
+  if (strcmp(row, "qonnx") != 0) return false;
+  for (size_t i = 0; i < sizeof qonnx / sizeof *qonnx; i++)
+    if (strcmp(domain, qonnx[i]) == 0) return true;
+  return false;
+}
+
 static const OnnxRow *find_row(NodeCtx *c) {
   const OnnxRow *newer = NULL, *older = NULL;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     const OnnxRow *r = &rows[i];
-    if (strcmp(r->name, c->type) != 0 || strcmp(r->domain, c->domain) != 0) continue;
+    if (strcmp(r->name, c->type) != 0 || !domain_is(r->domain, c->domain)) continue;
     if (c->opset < r->since) {
       newer = r;
-    } else if (c->opset > r->until && r->until != ONNX_LATEST) {
+    } else if (r->until != ONNX_LATEST && c->opset > r->until) {
       older = r;
     } else {
       return r;
