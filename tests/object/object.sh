@@ -55,6 +55,15 @@ for m in a:a b_2:b__2; do
   check "$o relocations of constants" no_relocated_weights "$o"
 done
 
+# ---- the other outputs: assembly gives the same interface, LLVM IR is whole
+assembly() {
+  "$build/qcc" "$here/a.qir" --name a --emit=asm -o a.s && gcc -c a.s -o from_asm.o && exports_exactly from_asm.o a &&
+    only_allowed_undefined from_asm.o
+}
+check "assembly" assembly
+check "LLVM IR" "$build/qcc" "$here/a.qir" --name a --emit=ll -o a.ll
+if command -v opt-19 >/dev/null; then check "LLVM IR verifies" opt-19 -passes=verify -disable-output a.ll; fi
+
 # ---- linking: alone, shared, static, hardened
 echo 'int main(void) { return 0; }' >empty.c
 check "shared object without text relocations" gcc -shared -Wl,-z,text,-z,defs -o liba.so a.o
