@@ -1,6 +1,7 @@
 // Compiled kernels against the interpreter: every basic kernel op on every lane type it accepts, at many vector widths,
 // on every row of targets.def that this machine can run.
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 #include "ir/kbuild.h"
 #include "tests/support/emit_case.h"
@@ -120,6 +121,34 @@ Test(emit, casts) {
         if (to != from) cases[n++] = (Case){KOP_CAST, all[from], all[to]};
       cr_expect_eq(run_cases(t, n, cases, false), 0, "cast from %s on %s", dtype_info(all[from])->name, t->name);
     }
+  }
+}
+
+// Rows this machine can't run are at least compiled: every op must do without libm and without the compiler's library.
+Test(emit, foreign_rows_compile) {
+  for (uint32_t r = 0; r < target_count(); r++) {
+    const Target *t = target_at(r);
+    if (target_runs_here(t)) continue;
+    Arena *arena = arena_new("test");
+    Module *m = module_fresh(arena);
+    for (KOp op = KOP_NEG; op <= KOP_POPCNT; op++) {
+      for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        bool convert = op == KOP_CAST || op == KOP_VIEW;
+        Case c = {op, all[i], convert ? all[(i + 1) % (sizeof all / sizeof all[0])] : all[i]};
+        if (!convert && !accepts(op, all[i])) continue;
+        if (op == KOP_VIEW && dtype_info(c.to)->bits != dtype_info(c.type)->bits) continue;
+        add_kernel(m, &c, 16, false);
+        add_kernel(m, &c, 5, true);
+      }
+    }
+    add_kernel(m, &(Case){KOP_DOT4, DT_I8X4, DT_I32}, 16, false);
+    emit_case_steps(m);
+    ObjectBytes object;
+    EmitOptions opt = {.name = "unit", .info_json = "{}", .pic = true};
+    bool ok = backend_emit(m, t, &opt, EMIT_OBJECT, true, &object);
+    cr_expect(ok, "%s: %s", t->name, diag_text(m->diag));
+    if (ok) free(object.at);
+    arena_free(arena);
   }
 }
 
