@@ -1,6 +1,8 @@
 // See graph_util.h.
 #include "passes/graph_util.h"
 
+#include <string.h>
+
 #include "ir/base/bitset.h"
 #include "ir/elem.h"
 
@@ -58,4 +60,29 @@ Value *const_of_doubles(Module *m, const Type *t, const double *v, const char *n
   void *bytes = arena_alloc(m->arena, (size_t)type_bytes(t) + 8);
   for (int64_t i = 0; i < n; i++) elem_set_f(bytes, t->dtype, i, v[i]);
   return const_borrowed(m, t, bytes, name);
+}
+
+// Walks the result in order; the innermost axis is a strided copy.
+Value *const_permuted(Module *m, Const *c, const int64_t *perm) {
+  const Type *t = c->type;
+  int64_t dims[MAX_RANK], stride[MAX_RANK], at[MAX_RANK] = {0}, step = 1;
+  size_t size = dtype_info(t->dtype)->bits / 8;
+  for (uint32_t i = t->rank; i-- > 0; step *= t->dims[i]) stride[i] = step;
+  for (uint32_t i = 0; i < t->rank; i++) dims[i] = t->dims[perm[i]];
+  const Type *out = type_with_dims(m->types, t, t->rank, dims);
+  if (c->gen == CONST_SPLAT)
+    return dtype_is_float(t->dtype) ? const_splat(m, out, c->splat) : const_splat_int(m, out, c->splat_i);
+  const char *from = const_data(m, c);
+  char *first = arena_alloc(m->arena, (size_t)type_bytes(out) + 8), *to = first;
+  int64_t n = dims[t->rank - 1], rows = n ? type_count(t) / n : 0, inner = stride[perm[t->rank - 1]];
+  for (int64_t row = 0; row < rows; row++) {
+    int64_t offset = 0;
+    for (uint32_t i = 0; i + 1 < t->rank; i++) offset += at[i] * stride[perm[i]];
+    for (int64_t k = 0; k < n; k++, to += size) memcpy(to, from + (size_t)(offset + k * inner) * size, size);
+    for (uint32_t i = t->rank - 1; i-- > 0;) {
+      if (++at[i] < dims[i]) break;
+      at[i] = 0;
+    }
+  }
+  return const_borrowed(m, out, first, c->name);
 }

@@ -16,4 +16,7 @@ Value *graph_emit(Op *before, OpKind kind, uint32_t n, Value *const *in, const T
 // A new constant with elements computed by the caller in double (rounded to the type).
 Value *const_of_doubles(Module *m, const Type *t, const double *v, const char *name);
 
+// The constant with its axes permuted (result dim i is dim perm[i]); rank >= 1, elements of whole bytes.
+Value *const_permuted(Module *m, Const *c, const int64_t *perm);
+
 #endif

@@ -75,6 +75,7 @@ static Value *emit_transpose(Layout *l, Value *x, const Perm *q, const Loc *loc)
     perm[j] = q->at[j];
   }
   const Type *t = type_with_dims(l->m->types, x->type, q->rank, dims);
+  if (value_is_const(x) && dtype_info(t->dtype)->bits % 8 == 0) return const_permuted(l->m, x->constant, perm);
   Op *op = op_new(l->f, l->at, OP_TRANSPOSE, 1, &x, loc);
   op->out[0]->type = t;
   op_set_ints(op, A_TRANSPOSE_perm, q->rank, perm);
