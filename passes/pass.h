@@ -14,10 +14,11 @@ typedef enum PassLevel { LEVEL_GRAPH, LEVEL_GATE, LEVEL_KERNEL } PassLevel;
 
 // Options that reach passes. Command-line options set them; golden tests set them as pass arguments.
 typedef struct PassOptions {
-  bool strict_fp;      // --fp=strict: no contraction, no reassociation beyond what the text says
-  int64_t fold_bytes;  // folding budget: bytes a folded result may have
-  bool explain;        // plan keeps its price table
-  bool profile;        // lower inserts nothing extra, but keeps one step per op (bench, verify)
+  bool strict_fp;             // --fp=strict: no contraction, no reassociation beyond what the text says
+  int64_t fold_bytes;         // folding budget: bytes a folded result may have
+  bool explain;               // plan reports its price table
+  const char *explain_layer;  // ... of the layer of this name only; NULL or "": of all
+  bool profile;               // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;
 
 typedef struct PassCtx {

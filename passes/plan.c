@@ -2,6 +2,8 @@
 //
 // Ops that carry a plan already (written by hand in a test, or kept from before) are left alone: lowering obeys what is
 // written. With --explain every price is reported.
+#include <string.h>
+
 #include "passes/pass.h"
 #include "passes/price.h"
 
@@ -16,6 +18,19 @@ static const char *plan_text(Arena *arena, const Plan *p) {
   }
   if (p->n > 0) strbuf_putc(&text, ')');
   return strbuf_str(&text);
+}
+
+static bool is_named(const Loc *loc, const char *name) {
+  for (; loc != NULL; loc = loc->next) {
+    if (loc->node_name != NULL && strcmp(loc->node_name, name) == 0) return true;
+    if (loc->output != NULL && strcmp(loc->output, name) == 0) return true;
+  }
+  return false;
+}
+
+static bool is_explained(const PassOptions *opt, const Op *op) {
+  bool all = opt->explain_layer == NULL || *opt->explain_layer == 0;
+  return opt->explain && (all || is_named(op->loc, opt->explain_layer));
 }
 
 static void explain(PassCtx *ctx, const Op *op) {
@@ -39,7 +54,7 @@ PassResult pass_plan(PassCtx *ctx) {
   for (uint32_t f = 0; f < ctx->m->funcs.n; f++) {
     for (Op *op = ctx->m->funcs.at[f]->first; op != NULL; op = op->next) {
       if (!is_contraction(op->kind) || op_plan(op) != NULL) continue;
-      if (ctx->opt->explain) explain(ctx, op);
+      if (is_explained(ctx->opt, op)) explain(ctx, op);
       Plan p = plan_choose(op, ctx->target);
       op_set_plan(op, &p);
       result = PASS_CHANGED;

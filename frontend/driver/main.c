@@ -60,6 +60,7 @@ int main(int argc, char **argv) {
     const char *fp = option_text(&s.opt.fp, "fast");
     s.pass_opt.strict_fp = strcmp(fp, "strict") == 0;
     s.pass_opt.explain = option_flag(&s.opt.explain);
+    s.pass_opt.explain_layer = option_text(&s.opt.explain, "");
     if (information(&s)) {
       code = 0;
     } else if (!s.pass_opt.strict_fp && strcmp(fp, "fast") != 0) {

@@ -44,6 +44,8 @@ KBuf *lower_param(KBuild *b, const PBuf *buf, KSpace space);
 // The same, seen as one row of all elements or as the given dims (same number of elements). Space from the buffer.
 KBuf *lower_flat(KBuild *b, const PBuf *buf);
 KBuf *lower_shaped(KBuild *b, const PBuf *buf, uint32_t rank, const int64_t *dims);
+// a * b + c of a contraction: one rounding, or two under --fp=strict.
+KExpr *lower_mul_add(const LowerCtx *ctx, KBuild *b, KExpr *x, KExpr *y, KExpr *acc);
 // Load widened to the compute type; store rounded from it.
 KExpr *lower_load(KBuild *b, KBuf *buf, const Affine *idx);
 void lower_store(KBuild *b, KBuf *buf, const Affine *idx, KExpr *value);

@@ -62,7 +62,7 @@ static void emit_tap(Dw *d, const DwTile *t, KVar **xv, Affine x_at, int64_t out
   Affine acc[2] = {aff(out), l};
   if (*xv == NULL) *xv = kb_let(b, "xv", lower_load(b, d->x, &x_at));
   KExpr *w = tap_weight(d, t, tap, l);
-  kb_store(b, t->acc, acc, kx_op3(b, KOP_FMA, kx_var(b, *xv), w, kx_load(b, t->acc, acc)));
+  kb_store(b, t->acc, acc, lower_mul_add(d->ctx, b, kx_var(b, *xv), w, kx_load(b, t->acc, acc)));
 }
 
 // Every kernel column that the x vector at window column `ix` serves in output row `y` under kernel row `ky`.

@@ -65,6 +65,11 @@ void lower_store(KBuild *b, KBuf *buf, const Affine *idx, KExpr *value) {
 
 void lower_store1(KBuild *b, KBuf *buf, Affine i, KExpr *value) { lower_store(b, buf, &i, value); }
 
+KExpr *lower_mul_add(const LowerCtx *ctx, KBuild *b, KExpr *x, KExpr *y, KExpr *acc) {
+  bool strict = ctx->opt != NULL && ctx->opt->strict_fp && dtype_is_float(acc->type);
+  return strict ? kx_op2(b, KOP_ADD, kx_op2(b, KOP_MUL, x, y), acc) : kx_op3(b, KOP_FMA, x, y, acc);
+}
+
 KExpr *lower_number(KBuild *b, DType t, double v) { return dtype_is_float(t) ? kx_f(b, t, v) : kx_i(b, t, (int64_t)v); }
 
 void lower_broadcast_idx(const Type *t, uint32_t rank, const Affine *out, Affine *idx) {

@@ -131,7 +131,7 @@ static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s) {
   v = open_loop(e, "v", t->nvec, FOR_UNROLL);
   l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
   Affine at[4] = {s, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
-  kb_store(b, t->acc, at, kx_op3(b, KOP_FMA, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
+  kb_store(b, t->acc, at, lower_mul_add(e->ctx, b, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
   kb_end(b);
   close_loops(e, depth);
 }
