@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#define SHORT_ROW 8     // longest row that gets a lane instead of lanes
 #define ACCUMULATORS 4  // independent chains, enough to hide the latency of an add
 
 KExpr *lanes_neutral(KBuild *b, DType t, KOp op) {
@@ -227,7 +228,7 @@ void columns_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t count, bool par, T
 
 AxisView lower_axis_view(const Type *t, int64_t axis) {
   if (axis < 0) axis += t->rank;
-  AxisView v = {.outer = 1, .n = t->dims[axis], .inner = 1};
+  AxisView v = {.outer = 1, .n = t->dims[axis], .inner = 1, .step = 1};
   for (int64_t i = 0; i < axis; i++) v.outer *= t->dims[i];
   for (int64_t i = axis + 1; i < (int64_t)t->rank; i++) v.inner *= t->dims[i];
   return v;
@@ -237,16 +238,23 @@ typedef struct Shifted {
   TileFn *tile;
   void *ctx;
   Affine by;
+  int64_t step;
 } Shifted;
 
 static void shifted_tile(void *ctx, KBuild *b, const Columns *c, Affine first) {
   Shifted *s = ctx;
-  s->tile(s->ctx, b, c, aff_add(s->by, first));
+  s->tile(s->ctx, b, c, aff_add(s->by, aff_mul(first, s->step)));
 }
 
-void axis_rows(LowerCtx *ctx, KBuild *b, DType t, const AxisView *v, RowFn *row, TileFn *tile, void *fn_ctx) {
+void axis_rows(LowerCtx *ctx, KBuild *b, DType t, AxisView *v, RowFn *row, TileFn *tile, void *fn_ctx) {
   bool par = v->outer * v->n * v->inner >= LANES_PAR_MIN, loop = v->outer > 1;
-  Shifted s = {tile, fn_ctx, aff(0)};
+  if (v->inner == 1 && v->n <= SHORT_ROW && v->outer >= lanes_of(ctx, t)) {
+    v->step = v->n;
+    Shifted s = {tile, fn_ctx, aff(0), v->n};
+    columns_tiles(ctx, b, t, v->outer, par, shifted_tile, &s);
+    return;
+  }
+  Shifted s = {tile, fn_ctx, aff(0), 1};
   if (loop) s.by = aff_term(kb_for(b, "o", 0, v->outer, 1, par ? FOR_PAR : FOR_SEQ), v->n * v->inner);
   if (v->inner == 1) {
     row(fn_ctx, b, s.by);

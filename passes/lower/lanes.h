@@ -43,6 +43,7 @@ void columns_over(KBuild *b, const Columns *c, uint32_t rank, const int64_t *dim
 // A tensor as [outer, n, inner] around one axis, which may be counted from the end.
 typedef struct AxisView {
   int64_t outer, n, inner;
+  int64_t step;  // between neighbouring rows of a tile (axis_rows)
 } AxisView;
 AxisView lower_axis_view(const Type *t, int64_t axis);
 
@@ -53,8 +54,8 @@ void columns_tiles(LowerCtx *ctx, KBuild *b, DType t, int64_t count, bool par, T
 
 // Visits every row of an axis view: `row` once per outer index when the axis is innermost, else `tile` for tiles of
 // neighbouring rows. x0 is the first element (of the row; of the tile's first row); elements of a row are `inner`
-// apart.
+// apart, the rows of a tile v->step. Many short innermost rows are tiles too, with step n.
 typedef void RowFn(void *ctx, KBuild *b, Affine x0);
-void axis_rows(LowerCtx *ctx, KBuild *b, DType t, const AxisView *v, RowFn *row, TileFn *tile, void *fn_ctx);
+void axis_rows(LowerCtx *ctx, KBuild *b, DType t, AxisView *v, RowFn *row, TileFn *tile, void *fn_ctx);
 
 #endif

@@ -5,23 +5,6 @@
 #include "passes/lower/index.h"
 #include "passes/lower/walk.h"
 
-KExpr *index_wrapped(KBuild *b, KExpr *raw, int64_t n) {
-  KVar *i = kb_let(b, "raw", kx_cast(b, DT_I64, raw));
-  KExpr *negative = kx_op2(b, KOP_LT, kx_var(b, i), kx_i(b, DT_I64, 0));
-  KExpr *from_end = kx_op2(b, KOP_ADD, kx_var(b, i), kx_i(b, DT_I64, n));
-  return kx_op3(b, KOP_SELECT, negative, from_end, kx_var(b, i));
-}
-
-Affine index_clamped(KBuild *b, KExpr *raw, int64_t n) {
-  KExpr *low = kx_op2(b, KOP_MAX, index_wrapped(b, raw, n), kx_i(b, DT_I64, 0));
-  return aff_var(kb_let(b, "at", kx_op2(b, KOP_MIN, low, kx_i(b, DT_I64, n - 1))));
-}
-
-bool index_axis_check(LowerCtx *ctx, const Op *op, int64_t n) {
-  if (n > 0) return true;
-  return diag_error(ctx->m->diag, DIAG_REFUSED, op->loc, "%s reads from an axis of extent 0", op_info(op->kind)->name);
-}
-
 static KForKind par_if(bool yes) { return yes ? FOR_PAR : FOR_SEQ; }
 
 static Affine open_loop(KBuild *b, const char *name, int64_t n, KForKind kind) {
@@ -38,6 +21,26 @@ static void copy_run(KBuild *b, KBuf *y, Affine to, KBuf *x, Affine from, int64_
   kb_end(b);
 }
 
+// Constant indices in regular order are loops: a copy with strides.
+static bool gather_regular(LowerCtx *ctx, const Op *op, const AxisView *v, bool *done) {
+  int64_t n = type_count(op_in(op, 1)->type), *at = index_constants(ctx, op_in(op, 1), v->n);
+  Pattern p;
+  *done = at && n > 0 && pattern_of(at, n, &p);
+  if (!*done) return true;
+  int64_t dims[PATTERN_LOOPS + 2] = {v->outer}, strides[PATTERN_LOOPS + 2] = {v->n * v->inner};
+  uint32_t rank = 1;
+  for (uint32_t i = 0; i < p.n; i++) {
+    dims[rank] = p.count[i];
+    strides[rank++] = p.stride[i] * v->inner;
+  }
+  dims[rank] = v->inner;
+  strides[rank++] = 1;
+  Walk walk;
+  walk_init(&walk, rank, dims);
+  walk_operand(&walk, p.first * v->inner, strides);
+  return walk_copy(ctx, op, &walk, lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 0)));
+}
+
 // y[outer, index.., inner] = x[outer, indices[index..], inner]
 bool lower_gather(LowerCtx *ctx, const Op *op) {
   AxisView v = lower_axis_view(op_in(op, 0)->type, op_int(op, A_GATHER_axis));
@@ -45,7 +48,10 @@ bool lower_gather(LowerCtx *ctx, const Op *op) {
   int64_t n = type_count(op_in(op, 1)->type);
   bool par = type_count(op_out(op, 0)->type) >= LANES_PAR_MIN;
   KBuild b;
+  bool done;
   if (!index_axis_check(ctx, op, v.n)) return false;
+  if (!gather_regular(ctx, op, &v, &done)) return false;
+  if (done) return true;
   lower_begin(ctx, &b, op);
   KBuf *y = lower_flat(&b, bufs[0]), *x = lower_flat(&b, bufs[1]), *idx = lower_flat(&b, bufs[2]);
   Affine o = v.outer > 1 ? open_loop(&b, "o", v.outer, par_if(par)) : aff(0);
@@ -96,38 +102,7 @@ bool lower_gather_elements(LowerCtx *ctx, const Op *op) {
   return true;
 }
 
-// ---- gather_nd: x [batch.., dims.., inner], indices [batch.., rows.., depth]
-
-NdView nd_view(const Type *x, const Type *indices, int64_t batch_dims) {
-  NdView v = {.batch = 1, .rows = 1, .inner = 1, .depth = (uint32_t)indices->dims[indices->rank - 1]};
-  uint32_t first = (uint32_t)batch_dims;
-  for (uint32_t i = 0; i < first; i++) v.batch *= x->dims[i];
-  for (uint32_t i = first; i + 1 < indices->rank; i++) v.rows *= indices->dims[i];
-  for (uint32_t i = first + v.depth; i < x->rank; i++) v.inner *= x->dims[i];
-  int64_t stride = v.inner;
-  for (uint32_t i = v.depth; i-- > 0; stride *= v.dims[i]) {
-    v.dims[i] = x->dims[first + i];
-    v.strides[i] = stride;
-  }
-  v.image = stride;
-  return v;
-}
-
-Affine nd_index(KBuild *b, const NdView *v, KBuf *indices, Affine row) {
-  Affine at = aff(0);
-  for (uint32_t d = 0; d < v->depth; d++) {
-    Affine i = aff_plus(aff_mul(row, v->depth), d);
-    at = aff_add(at, aff_mul(index_clamped(b, kx_load1(b, indices, i), v->dims[d]), v->strides[d]));
-  }
-  return at;
-}
-
-bool nd_check(LowerCtx *ctx, const Op *op, const NdView *v) {
-  for (uint32_t d = 0; d < v->depth; d++) {
-    if (!index_axis_check(ctx, op, v->dims[d])) return false;
-  }
-  return true;
-}
+// ---- gather_nd
 
 bool lower_gather_nd(LowerCtx *ctx, const Op *op) {
   NdView v = nd_view(op_in(op, 0)->type, op_in(op, 1)->type, op_int(op, A_GATHER_ND_batch_dims));

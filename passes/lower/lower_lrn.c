@@ -31,14 +31,14 @@ static KExpr *square(const Lrn *l, KBuild *b, Affine at) {
 
 static void add_square(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   Lrn *l = ctx;
-  KExpr *sq = square(l, b, aff_add(aff_add(l->x0, aff_mul(k[0], l->v.inner)), col));
+  KExpr *sq = square(l, b, aff_add(aff_add(l->x0, aff_mul(k[0], l->v.inner)), aff_mul(col, l->v.step)));
   kb_store(b, l->acc, acc, kx_op2(b, KOP_ADD, kx_load(b, l->acc, acc), sq));
 }
 
 static void result(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Lrn *l = ctx;
-  Affine at = aff_add(aff_add(l->x0, aff_mul(l->c, l->v.inner)), col);
+  Affine at = aff_add(aff_add(l->x0, aff_mul(l->c, l->v.inner)), aff_mul(col, l->v.step));
   KExpr *sum = kx_op2(b, KOP_MUL, kx_load(b, l->acc, acc), kx_f(b, l->t, l->alpha / (double)l->size));
   KVar *base = kb_let(b, "base", kx_op2(b, KOP_ADD, sum, kx_f(b, l->t, l->bias)));
   lower_store1(b, l->y, at, kx_op2(b, KOP_DIV, lower_load1(b, l->x, at), powered(l, b, kx_var(b, base))));

@@ -167,7 +167,7 @@ typedef struct Cumsum {
 static void cumsum_step(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   Cumsum *c = ctx;
   Affine place = c->reverse ? aff_sub(aff(c->v.n - 1), k[0]) : k[0];
-  Affine at = aff_add(aff_add(c->x0, aff_mul(place, c->v.inner)), col);
+  Affine at = aff_add(aff_add(c->x0, aff_mul(place, c->v.inner)), aff_mul(col, c->v.step));
   KVar *before = kb_let(b, "before", kx_load(b, c->sum, acc));
   KVar *now = kb_let(b, "now", kx_op2(b, KOP_ADD, kx_var(b, before), lower_load1(b, c->x, at)));
   lower_store1(b, c->y, at, kx_var(b, c->exclusive ? before : now));

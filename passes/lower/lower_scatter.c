@@ -70,6 +70,54 @@ bool lower_scatter_elements(LowerCtx *ctx, const Op *op) {
 
 // ---- scatter_nd
 
+typedef struct Regular {
+  EnumValue reduction;
+  KBuf *y, *updates;
+} Regular;
+
+static void regular_element(void *ctx, KBuild *b, const Affine *at) {
+  Regular *r = ctx;
+  apply(b, r->reduction, r->y, at[0], r->updates, at[1]);
+}
+
+static bool all_different(LowerCtx *ctx, const int64_t *at, int64_t n, const NdView *v) {
+  bool *seen = NEW_ARRAY(ctx->m->arena, bool, v->image + 1);
+  for (int64_t i = 0; i < n; i++) {
+    if (seen[at[i]]) return false;
+    seen[at[i]] = true;
+  }
+  return true;
+}
+
+// Constant rows in regular order, none twice: loops with strides, in any order.
+static bool scatter_regular(LowerCtx *ctx, const Op *op, const NdView *v, EnumValue reduction) {
+  int64_t *at = nd_constants(ctx, op_in(op, 1), v);
+  Pattern p;
+  if (!at || !all_different(ctx, at, v->rows, v) || !pattern_of(at, v->rows, &p)) return false;
+  int64_t dims[PATTERN_LOOPS + 1], strides[PATTERN_LOOPS + 1], dense[PATTERN_LOOPS + 1];
+  for (uint32_t i = 0; i < p.n; i++) {
+    dims[i] = p.count[i];
+    strides[i] = p.stride[i];
+  }
+  dims[p.n] = v->inner;
+  strides[p.n] = 1;
+  dense_strides(p.n + 1, dims, dense);
+  PBuf *bufs[2] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 2))};
+  Regular r = {.reduction = reduction};
+  Walk walk;
+  KBuild b;
+  lower_begin(ctx, &b, op);
+  r.y = lower_flat(&b, bufs[0]);
+  r.updates = lower_flat(&b, bufs[1]);
+  walk_init(&walk, p.n + 1, dims);
+  walk_result(&walk, p.first, strides);
+  walk_operand(&walk, 0, dense);
+  walk_collapse(&walk);
+  walk_emit(&b, &walk, true, NULL, regular_element, &r);
+  lower_step(ctx, &b, op, NULL, 2, bufs);
+  return true;
+}
+
 bool lower_scatter_nd(LowerCtx *ctx, const Op *op) {
   NdView v = nd_view(op_in(op, 0)->type, op_in(op, 1)->type, 0);
   EnumValue reduction = op_enum(op, A_SCATTER_ND_reduction);
@@ -78,6 +126,7 @@ bool lower_scatter_nd(LowerCtx *ctx, const Op *op) {
   if (!lower_copy(ctx, op, lower_buf(ctx, op_in(op, 0)), bufs[0])) return false;
   if (!type_count(op_in(op, 2)->type)) return true;
   if (!nd_check(ctx, op, &v)) return false;
+  if (scatter_regular(ctx, op, &v, reduction)) return true;
   lower_begin(ctx, &b, op);
   KBuf *y = lower_flat(&b, bufs[0]), *idx = lower_flat(&b, bufs[1]), *updates = lower_flat(&b, bufs[2]);
   Affine row = aff_var(kb_for(&b, "j", 0, v.rows, 1, FOR_SEQ)), at = nd_index(&b, &v, idx, row);

@@ -84,7 +84,7 @@ static void emit_row(void *ctx, KBuild *b, Affine x0) {
 // ---- columns
 
 static Affine column_at(const Softmax *s, const Affine *k, Affine col) {
-  return aff_add(aff_add(s->x0, aff_mul(k[0], s->v.inner)), col);
+  return aff_add(aff_add(s->x0, aff_mul(k[0], s->v.inner)), aff_mul(col, s->v.step));
 }
 
 static void column_max(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {

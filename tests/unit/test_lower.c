@@ -231,6 +231,10 @@ Test(lower, softmax) {
       lower_case(near64, "%x: f16[3,5,20]", "f16[3,5,20]",
                  fmt("%%r0 = %s %%x {axis = %d} : f16[3,5,20]", kinds[k], axis));
     }
+    for (int n = 1; n < 10; n++) {
+      lower_case(near64, fmt("%%x: f32[70,%d]", n), fmt("f32[70,%d]", n),
+                 fmt("%%r0 = %s %%x : f32[70,%d]", kinds[k], n));
+    }
     lower_case(near64, "%x: f32[2,1000]", "f32[2,1000]", fmt("%%r0 = %s %%x : f32[2,1000]", kinds[k]));
     lower_case(near64, "%x: f64[2,3,100]", "f64[2,3,100]", fmt("%%r0 = %s %%x {axis = 1} : f64[2,3,100]", kinds[k]));
   }

@@ -147,6 +147,19 @@ Test(lower, scatter) {
   }
 }
 
+Test(lower, constant_indices) {
+  static const char *const lists[] = {"0, 1, 2, 3, 4, 5",       "5, 3, 1, 4, 2, 0", "0, 2, 4, 1, 3, 5",
+                                      "-1, -2, -3, -4, -5, -6", "0, 0, 1, 1, 2, 2", "3, 3, 3, 3, 3, 3"};
+  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+    Check c = exact;
+    c.extra = fmt("const @i: i64[6] = [%s]\nconst @t: i64[6,1] = [%s]\n", lists[i], lists[i]);
+    lower_case(c, "%x: f32[2,6,5]", "f32[2,6,5]", "%r0 = gather %x, @i {axis = 1} : f32[2,6,5]");
+    lower_case(c, "%x: f32[5,6]", "f32[5,6]", "%r0 = gather %x, @i {axis = 1} : f32[5,6]");
+    lower_case(c, "%x: f32[7,5], %u: f32[6,5]", "f32[7,5]", "%r0 = scatter_nd %x, @t, %u : f32[7,5]");
+    lower_case(c, "%x: f32[7], %u: f32[6]", "f32[7]", "%r0 = scatter_nd %x, @t, %u {reduction = max} : f32[7]");
+  }
+}
+
 Test(lower, topk) {
   static const int ks[] = {1, 3, 16, 17, 40};
   for (size_t k = 0; k < sizeof ks / sizeof *ks; k++) {
