@@ -132,14 +132,18 @@ static int64_t body_cost(const Func *f) {
   return cost;
 }
 
+bool lower_operand_may_alias(const Op *op) {
+  for (uint32_t i = op_info(op->kind)->max_in; i < op->n_in; i++) {
+    if (type_bytes(op_in(op, i)->type) == type_bytes(op_out(op, 0)->type)) return true;
+  }
+  return false;
+}
+
 bool lower_post_again(const Op *op, DType type) {
   const Func *post = op_post(op);
   const Type *y = op_out(op, 0)->type;
   if (post == NULL || body_cost(post) <= 10 || y->dtype != type) return false;
-  for (uint32_t i = op_info(op->kind)->max_in; i < op->n_in; i++) {
-    if (type_bytes(op_in(op, i)->type) == type_bytes(y)) return false;  // may live in the same place as the result
-  }
-  return true;
+  return !lower_operand_may_alias(op);
 }
 
 // Widening a scalar at every broadcast costs more than a copy once each element is used by a few vectors.

@@ -15,6 +15,8 @@ DType lower_arithmetic_type(const Op *op);
 // Reports an op whose geometry could not be read; true when it could.
 bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom);
 
+// A post operand has the size of the result, so memplan may put both in one place.
+bool lower_operand_may_alias(const Op *op);
 // The post function is long code (exp, erf, division ...) that should not be copied for every vector of a tile: store
 // the raw tile, then walk it once more while it is in L1. False where that would round or overwrite an operand.
 bool lower_post_again(const Op *op, DType type);

@@ -17,6 +17,7 @@ typedef struct Dw {
   int64_t x_row;  // elements
   int64_t lanes, mr, my;
   bool weights_in_regs, post_again;
+  bool overlaps;  // no operand can live where the result does, so results may be written twice
 } Dw;
 
 typedef struct DwTile {
@@ -175,9 +176,24 @@ static void emit_channels(Dw *d, DwTile t) {
   emit_tile(d, t);
 }
 
+// Every channel in full vectors, the last of which overlaps the one before: those results are written twice.
+static void emit_overlapping_channels(Dw *d, DwTile t) {
+  KBuild *b = &d->b;
+  KVar *c = kb_for(b, "c", 0, d->g->c, d->lanes, FOR_SEQ);
+  KExpr *last = kx_i(b, DT_I64, d->g->c - d->lanes);
+  t.channel = aff_var(kb_let(b, "ch", kx_op2(b, KOP_MIN, kx_index(b, aff_var(c)), last)));
+  t.lanes = d->lanes;
+  emit_channels(d, t);
+  kb_end(b);
+}
+
 // Neighbouring channels are neighbours in memory, so they are the inner loop.
 static void emit_all_channels(Dw *d, DwTile t) {
   int64_t whole = d->g->c / d->lanes * d->lanes;
+  if (whole > 0 && whole < d->g->c && d->overlaps) {
+    emit_overlapping_channels(d, t);
+    return;
+  }
   if (whole > 0) {
     bool loop = whole > d->lanes;
     t.channel = loop ? aff_var(kb_for(&d->b, "c", 0, whole, d->lanes, FOR_SEQ)) : aff(0);
@@ -296,6 +312,7 @@ bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const 
   d.mr = between(plan_param(plan, "mr", 4), 1, between(g->out[2], 1, 16));
   d.my = between(plan_param(plan, "my", 1), 1, between(g->out[1], 1, 4));
   d.weights_in_regs = d.mr * d.my + taps + 2 <= (int64_t)ctx->target->n_vregs;
+  d.overlaps = !lower_operand_may_alias(op);
   d.post_again = lower_post_again(op, d.type);
   kbuild_init(&d.b, ctx->m, arena_printf(ctx->m->arena, "conv_%u", op->id), op->loc);
   d.x = dw_param(&d, "x", x);
