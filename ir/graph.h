@@ -108,6 +108,7 @@ struct Func {
 
 struct Module {
   Arena *arena;
+  Arena *build_arena;  // where lowering builds kernels before they are known to be new; NULL: arena
   Interner *names;
   TypeTable *types;
   Diag *diag;

@@ -7,8 +7,8 @@
 #include "ir/kcopy.h"
 
 void kbuild_init(KBuild *b, Module *m, const char *name, const Loc *loc) {
-  *b = (KBuild){.m = m, .arena = m->arena};
-  b->k = NEW(m->arena, Kernel);
+  *b = (KBuild){.m = m, .arena = m->build_arena ? m->build_arena : m->arena};
+  b->k = NEW(b->arena, Kernel);
   b->k->name = intern(m->names, name);
   b->k->loc = loc;
   b->block[0] = &b->k->body;

@@ -16,7 +16,7 @@
 
 typedef struct KBuild {
   Module *m;
-  Arena *arena;  // module arena
+  Arena *arena;  // module arena, or the module's build arena
   Kernel *k;
   KBlock *block[KBUILD_DEPTH];
   uint32_t depth;

@@ -196,6 +196,7 @@ Kernel *program_kernel(Program *p, Kernel *k) {
     old->noalias = old->noalias && k->noalias;
     return old;
   }
+  if (p->module->build_arena) k = kernel_clone(p->module, k);
   k->id = p->kernels.n;
   k->name = intern(p->module->names, unique_name(ip, k->name));
   vec_push(p->module->arena, &p->kernels, k);

@@ -165,7 +165,8 @@ struct Program {
 Program *program_new(Module *m);
 PBuf *program_buf(Program *p, PBufKind kind, const char *name, const Type *t);
 PBuf *pbuf_root(PBuf *b, int64_t *offset);  // follows alias_of, adds up the offsets
-// Adds the kernel unless an equal one (same text but for its name) is there; returns the one to call.
+// Adds the kernel (a copy when it was built in the module's build arena) unless an equal one (same text but for its
+// name) is there; returns the one to call.
 Kernel *program_kernel(Program *p, Kernel *k);
 // Adds a kernel under its own name, which no other has, without looking for an equal one (the text parser).
 void program_add_kernel(Program *p, Kernel *k);

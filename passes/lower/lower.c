@@ -209,7 +209,10 @@ static bool lower_func(LowerCtx *ctx, const Func *f) {
   for (const Op *op = f->first; op; op = op->next) ok = check_op(ctx, op) && ok;
   if (!ok) return false;
   place_concats(ctx, f);
-  for (const Op *op = f->first; op; op = op->next) ok = lower_op(ctx, op) && ok;
+  for (const Op *op = f->first; op; op = op->next) {
+    ok = lower_op(ctx, op) && ok;
+    arena_clear(ctx->m->build_arena);
+  }
   return ok && copy_pending(ctx, f, pending);
 }
 
@@ -217,7 +220,11 @@ PassResult pass_lower(PassCtx *pc) {
   Module *m = pc->m;
   LowerCtx ctx = {.m = m, .p = program_new(m), .target = pc->target, .opt = pc->opt, .n_buf_of = m->n_values};
   ctx.buf_of = NEW_ARRAY(m->arena, PBuf *, m->n_values + 1);
-  if (!lower_func(&ctx, m->funcs.at[0])) return PASS_FAILED;
+  m->build_arena = arena_new("lower");
+  bool ok = lower_func(&ctx, m->funcs.at[0]);
+  arena_free(m->build_arena);
+  m->build_arena = NULL;
+  if (!ok) return PASS_FAILED;
   m->program = ctx.p;
   return PASS_CHANGED;
 }
