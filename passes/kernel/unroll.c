@@ -1,9 +1,14 @@
 // Pass `unroll`: replaces `unroll` loops by copies of their bodies, innermost loops first.
 //
 // Bounds must be constant; a loop whose bounds are not stays as a plain one. Lets and allocs of a body become new in
-// each copy, so afterwards every index into a `reg` buffer is constant but for the lane.
-#include "ir/kcopy.h"
+// each copy, so afterwards every index into a `reg` buffer is constant but for the lane. A kernel that would grow past
+// MAX_OPS operations is refused: no later pass could cut it in reasonable time.
+//
+//   for %u in 0..2 unroll { store %acc[%u], 0.0 }   =>   store %acc[0], 0.0  store %acc[1], 0.0
+#include "passes/kernel/kutil.h"
 #include "passes/pass.h"
+
+#define MAX_OPS 200000
 
 typedef struct Unroll {
   Arena *arena, *scratch;
@@ -13,24 +18,14 @@ typedef struct Unroll {
 
 static void unroll_block(Unroll *u, KBlock *b);
 
-// The body at var = `at`, moved before the loop.
-static void unroll_copy(Unroll *u, KBlock *b, KStmt *loop, int64_t at) {
-  ArenaMark mark = arena_mark(u->scratch);
-  KCopy c = kcopy_new(u->arena, u->scratch, u->k, u->k);
-  Affine place = aff(at);
-  c.subst[loop->for_.var->id] = &place;
-  KBlock copy = kcopy_block(&c, &loop->for_.body);
-  kblock_splice(b, loop, &copy);
-  arena_reset(u->scratch, mark);
-}
-
 static void unroll_loop(Unroll *u, KBlock *b, KStmt *loop) {
   if (!aff_is_const(&loop->for_.lo) || !aff_is_const(&loop->for_.hi)) {
     loop->for_.loop = FOR_SEQ;
     return;
   }
   int64_t hi = loop->for_.hi.base;
-  for (int64_t at = loop->for_.lo.base; at < hi; at += loop->for_.step) unroll_copy(u, b, loop, at);
+  for (int64_t at = loop->for_.lo.base; at < hi; at += loop->for_.step)
+    loop_copy_body(u->arena, u->scratch, u->k, b, loop, aff(at));
   kblock_remove(b, loop);
   u->changed = true;
 }
@@ -52,6 +47,12 @@ PassResult pass_unroll(PassCtx *ctx) {
   Unroll u = {.arena = ctx->m->arena, .scratch = ctx->arena};
   for (uint32_t i = 0; i < ctx->m->program->kernels.n; i++) {
     u.k = ctx->m->program->kernels.at[i];
+    int64_t ops = kernel_ops(u.k);
+    if (ops > MAX_OPS) {
+      diag_error(ctx->diag, DIAG_LIMIT, u.k->loc, "kernel %s would have %lld operations when unrolled, at most %d",
+                 u.k->name, (long long)ops, MAX_OPS);
+      return PASS_FAILED;
+    }
     unroll_block(&u, &u.k->body);
   }
   return u.changed ? PASS_CHANGED : PASS_SAME;
