@@ -70,10 +70,17 @@ static KBlock *find_block(Split *sp, Kernel *k, Outline *o) {
   }
 }
 
+// Lets that every part can repeat, calls, and par loops, which only the kernel itself can hand to threads.
+static bool stays(const Outline *o, const KStmt *s) {
+  if (s->kind == KS_LET) return outline_repeats(o, s);
+  return s->kind == KS_CALL || (s->kind == KS_FOR && s->for_.loop == FOR_PAR);
+}
+
 // The last statement of a part that starts at `first`: small enough and nothing torn; NULL when there is no such place.
 static KStmt *find_end(Split *sp, const Outline *o, KStmt *first) {
   KStmt *end = NULL;
   int64_t ops = 0;
+  for (uint32_t i = 0; i < o->visible.n; i++) ops += stmt_ops(o->visible.at[i]);  // repeated in the callee
   for (KStmt *s = first; s; s = s->next) {
     ops += stmt_ops(s);
     if (ops > sp->limit || (s->kind != KS_LET && stays(o, s))) break;
@@ -86,12 +93,6 @@ static bool too_large(const Split *sp, const Kernel *k) {
   return diag_error(sp->m->diag, DIAG_LIMIT, k->loc,
                     "kernel %s has %lld operations, at most %lld fit one function, and it can't be cut", k->name,
                     (long long)kernel_ops(k), (long long)sp->limit);
-}
-
-// Lets that every part can repeat, calls, and par loops, which only the kernel itself can hand to threads.
-static bool stays(const Outline *o, const KStmt *s) {
-  if (s->kind == KS_LET) return outline_repeats(o, s);
-  return s->kind == KS_CALL || (s->kind == KS_FOR && s->for_.loop == FOR_PAR);
 }
 
 // Replaces the statements of one block by calls.
