@@ -137,6 +137,10 @@ bool type_is_static(const Type *t) {
   return true;
 }
 
+bool type_same_shape(const Type *a, const Type *b) {
+  return a->rank == b->rank && memcmp(a->dims, b->dims, sizeof a->dims) == 0;
+}
+
 int64_t type_count(const Type *t) {
   int64_t n = 0;
   QCC_CHECK(dims_count(t->rank, t->dims, &n), "size of a tensor with symbolic dims");

@@ -56,8 +56,9 @@ bool type_is_static(const Type *t);  // no symbolic dim
 // The only places that multiply sizes. Return false on overflow, on a negative factor or past MAX_ELEMS.
 bool size_mul(int64_t a, int64_t b, int64_t *out);
 bool dims_count(uint32_t rank, const int64_t *dims, int64_t *out);
-int64_t type_count(const Type *t);  // elements; static types only (checked when the type was made)
-int64_t type_bytes(const Type *t);  // packed: ceil(count * bits / 8)
+bool type_same_shape(const Type *a, const Type *b);  // equal dims, whatever the element types
+int64_t type_count(const Type *t);                   // elements; static types only (checked when the type was made)
+int64_t type_bytes(const Type *t);                   // packed: ceil(count * bits / 8)
 // NumPy broadcasting. False when the shapes do not broadcast. Symbols equal only themselves (or 1).
 bool dims_broadcast(uint32_t ra, const int64_t *a, uint32_t rb, const int64_t *b, uint32_t *r, int64_t *out);
 // "f32[1,N,28]" in a scratch arena.

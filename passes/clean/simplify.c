@@ -143,8 +143,7 @@ static Value *rule_expand_operand(Ctx *c, Op *op) {
     Op *e = def_of(op_in(op, i), OP_EXPAND);
     bool kept = false;
     for (uint32_t j = 0; e && j < op->n_in; j++) {
-      const Type *t = op_in(op, j)->type;
-      kept |= j != i && t->rank == result->rank && memcmp(t->dims, result->dims, sizeof t->dims) == 0;
+      kept |= j != i && type_same_shape(op_in(op, j)->type, result);
     }
     if (!kept) continue;
     Value **in = NEW_ARRAY(c->m->arena, Value *, op->n_in);

@@ -20,10 +20,6 @@
 
 static bool is_postable(const Op *op) { return (op_info(op->kind)->traits & TRAIT_POST) != 0; }
 
-bool shape_equal(const Type *a, const Type *b) {
-  return a->rank == b->rank && memcmp(a->dims, b->dims, sizeof a->dims) == 0;
-}
-
 // ---- (1) batchnorm
 
 // y = x * scale[c] + shift[c], in double. Valid when the four operands are constants.

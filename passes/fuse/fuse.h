@@ -4,7 +4,6 @@
 
 #include "passes/pass.h"
 
-bool shape_equal(const Type *a, const Type *b);
 bool fuse_maps(PassCtx *ctx, Func *f);   // step 3: groups of element-wise ops -> map
 bool fuse_posts(PassCtx *ctx, Func *f);  // step 4: map or element-wise op after a contraction -> post
 

@@ -57,7 +57,7 @@ static bool group_params(Module *m, Group *g) {
 }
 
 static bool joins(Module *m, Group *g, Op *op, const Type *shape) {
-  if (!is_eltwise(op) || g->n == MAX_OPS || !shape_equal(op->out[0]->type, shape)) return false;
+  if (!is_eltwise(op) || g->n == MAX_OPS || !type_same_shape(op->out[0]->type, shape)) return false;
   if (!used_only_inside(g, op->out[0])) return false;
   g->ops[g->n++] = op;
   if (group_params(m, g)) return true;
@@ -227,7 +227,7 @@ static Op *single_user(const Value *v) {
 static Op *fuse_post(PassCtx *ctx, Op *op) {
   Op *user = single_user(op->out[0]);
   if (!user || (!is_eltwise(user) && user->kind != OP_MAP) || user->func != op->func) return NULL;
-  if (!shape_equal(user->out[0]->type, op->out[0]->type)) return NULL;
+  if (!type_same_shape(user->out[0]->type, op->out[0]->type)) return NULL;
   PostBuild b;
   if (!post_operands(ctx->m, op, user, &b)) return NULL;
   const OpInfo *info = op_info(op->kind);
@@ -255,7 +255,7 @@ static bool later_contraction_feeds(const Op *op) {
     const Value *v = op_in(user, i);
     if (!v || v->kind != VALUE_RESULT || v->op == op || v->op->func != op->func) continue;
     if (!(op_info(v->op->kind)->traits & TRAIT_POST) || single_user(v) != user) continue;
-    if (!shape_equal(v->type, user->out[0]->type)) continue;
+    if (!type_same_shape(v->type, user->out[0]->type)) continue;
     for (const Op *o = op->next; o && o != user; o = o->next)
       if (o == v->op) return true;
   }
