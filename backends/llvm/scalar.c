@@ -41,6 +41,25 @@ static bool const_float(LV v, double *k) {
   return !isnan(*k);
 }
 
+// AVX-512: vrange orders -0 below +0 but prefers a number to NaN; where one of the two is NaN their sum is the result.
+// NULL where the row or the shape has no such instruction.
+static LV minmax_range(Emit *e, bool is_max, LV x, LV y) {
+  static const char *const names[2][3] = {
+      {"llvm.x86.avx512.mask.range.ps.128", "llvm.x86.avx512.mask.range.ps.256", "llvm.x86.avx512.mask.range.ps.512"},
+      {"llvm.x86.avx512.mask.range.pd.128", "llvm.x86.avx512.mask.range.pd.256", "llvm.x86.avx512.mask.range.pd.512"}};
+  LLVMTypeRef t = LLVMTypeOf(x);
+  uint32_t lanes = is_varying(x) ? lanes_of(x) : 1;
+  if (lanes < 2 || !target_has(e->row, FEATURE_AVX512DQ) || !target_has(e->row, FEATURE_AVX512VL)) return NULL;
+  bool wide = LLVMGetTypeKind(LLVMGetElementType(t)) == LLVMDoubleTypeKind;
+  uint32_t bits = lanes * (wide ? 64 : 32), mask_bits = lanes < 8 ? 8 : lanes;
+  if (bits != 128 && bits != 256 && bits != 512) return NULL;
+  LLVMTypeRef i32 = LLVMInt32TypeInContext(e->ctx), mask = LLVMIntTypeInContext(e->ctx, mask_bits);
+  LV args[6] = {x, y, LLVMConstInt(i32, is_max ? 5 : 4, false), x, LLVMConstAllOnes(mask), LLVMConstInt(i32, 4, false)};
+  const char *name = names[wide][bits == 128 ? 0 : bits == 256 ? 1 : 2];
+  LV r = call_intrinsic(e, name, 0, NULL, bits == 512 ? 6 : 5, args);
+  return select3(e, fcmp(e, LLVMRealUNO, x, y), LLVMBuildFAdd(e->b, x, y, ""), r);
+}
+
 static LV emit_minmax(Emit *e, bool is_max, LV x, LV y) {
   double k;
   if (const_float(x, &k)) {
@@ -52,6 +71,7 @@ static LV emit_minmax(Emit *e, bool is_max, LV x, LV y) {
   LV v[2] = {x, y};
   same_shape(e, 2, v);
   LV r = constant && e->row->t.arch[0] == 'x' ? minmax_const(e, is_max, v[0], v[1], k) : NULL;
+  if (!r) r = minmax_range(e, is_max, v[0], v[1]);
   return r ? r : binary_intrinsic(e, is_max ? "llvm.maximum" : "llvm.minimum", v[0], v[1]);
 }
 
