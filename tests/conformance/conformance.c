@@ -1,6 +1,6 @@
 // The ONNX 1.22 backend cases with a three-way result: pass, refused with a reason, wrong (or crash).
 //
-//   conformance CASES.tsv DATA_DIR GOLDEN.tsv [--bless] [--jobs N] [--only SUBSTRING]
+//   conformance CASES.tsv DATA_DIR GOLDEN.tsv [--bless] [--jobs N] [--only SUBSTRING] [--target CPU]
 //
 // GOLDEN.tsv has one row per case of the numeric classes: suite, name, outcome. A case that is wrong or crashes always
 // fails; one whose outcome differs from its row fails; --bless rewrites the rows (wrong and crashed cases are never
@@ -43,16 +43,19 @@ static const char *reason(Arena *arena, const char *root, const char *text) {
 
 int main(int argc, char **argv) {
   if (argc < 4) {
-    fprintf(stderr, "usage: conformance CASES.tsv DATA_DIR GOLDEN.tsv [--bless] [--jobs N] [--only SUBSTRING]\n");
+    fprintf(
+        stderr,
+        "usage: conformance CASES.tsv DATA_DIR GOLDEN.tsv [--bless] [--jobs N] [--only SUBSTRING] [--target CPU]\n");
     return 2;
   }
   bool bless = false;
   uint32_t jobs = 2;
-  const char *only = "";
+  const char *only = "", *target = NULL;
   for (int i = 4; i < argc; i++) {
     if (strcmp(argv[i], "--bless") == 0) bless = true;
     if (strcmp(argv[i], "--jobs") == 0 && i + 1 < argc) jobs = (uint32_t)strtoul(argv[++i], NULL, 10);
     if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
+    if (strcmp(argv[i], "--target") == 0 && i + 1 < argc) target = argv[++i];
   }
   Arena *arena = arena_new("conformance");
   FILE *f = fopen(argv[1], "re");
@@ -75,6 +78,7 @@ int main(int argc, char **argv) {
     CaseSpec spec = {.name = r->name,
                      .dir = arena_printf(arena, "%s/%s/%s", argv[2], r->suite, r->name),
                      .bind = r->bind,
+                     .target = target,
                      .gate = exact ? (Gate){.abs = 1e-7, .rel = 1e-6} : (Gate){.abs = 1e-7, .rel = 1e-3},
                      .seconds = 60};
     if (strcmp(r->suite, "light") == 0) {

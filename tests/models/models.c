@@ -1,6 +1,6 @@
 // Folders of models with recorded inputs and outputs: real models, trained networks, generated graphs.
 //
-//   models LIST.tsv ROOT [--jobs N] [--only SUBSTRING] [--strict-list]
+//   models LIST.tsv ROOT [--jobs N] [--only SUBSTRING] [--target CPU] [--strict-list]
 //
 // LIST.tsv: name, expected outcome (pass or refused), absolute gate, gate relative to 1 + |x|, names to bind. A row
 // with the name
@@ -58,14 +58,15 @@ static bool expand_star(Arena *arena, Rows *rows, const char *root) {
 
 int main(int argc, char **argv) {
   if (argc < 3) {
-    fprintf(stderr, "usage: models LIST.tsv ROOT [--jobs N] [--only SUBSTRING]\n");
+    fprintf(stderr, "usage: models LIST.tsv ROOT [--jobs N] [--only SUBSTRING] [--target CPU]\n");
     return 2;
   }
   uint32_t jobs = 2;
-  const char *only = "";
+  const char *only = "", *target = NULL;
   for (int i = 3; i < argc; i++) {
     if (strcmp(argv[i], "--jobs") == 0 && i + 1 < argc) jobs = (uint32_t)strtoul(argv[++i], NULL, 10);
     if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
+    if (strcmp(argv[i], "--target") == 0 && i + 1 < argc) target = argv[++i];
   }
   Arena *arena = arena_new("models");
   Rows rows = {0};
@@ -90,6 +91,7 @@ int main(int argc, char **argv) {
     CaseSpec spec = {.name = r->name,
                      .dir = arena_printf(arena, "%s/%s", argv[2], r->name),
                      .bind = r->bind,
+                     .target = target,
                      .gate = {.abs = strtod(r->abs, NULL), .rel_plus_one = strtod(r->rel, NULL)},
                      .seconds = 120};
     if (strstr(r->name, only)) vec_push(arena, &specs, spec);

@@ -166,7 +166,7 @@ static void case_run(Child *c) {
   *s = (Session){.arena = arena_new("module"), .start = session_now(), .name = "qcc_case", .in_process = true};
   s->diag = diag_new(s->arena, NULL);
   s->pass_opt = pass_options_default();
-  s->target = target_native();
+  s->target = target_by_name(c->spec->target ? c->spec->target : "native");
   s->opt.file = c->spec->light ? arena_printf(s->arena, "%s.onnx", c->spec->light)
                                : arena_printf(s->arena, "%s/model.onnx", c->spec->dir);
   if (!c->spec->light) case_options(c);

@@ -19,6 +19,7 @@ typedef struct CaseSpec {
   const char *name, *dir;  // dir holds model.onnx and test_data_set_*
   const char *light;       // or: path without .onnx of a light net; input arange(n)/n, output in PATH_output_0.pb
   const char *bind;        // comma separated names of graph inputs made constant ("" none), values of the first set
+  const char *target;      // CPU row; NULL: native
   Gate gate;
   uint32_t seconds;  // limit
 } CaseSpec;
