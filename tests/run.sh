@@ -86,6 +86,10 @@ if [ -d "$shared/suites" ]; then
   step conformance "$bin/conformance" "$shared/suites/onnx-1.22-cases.tsv" "$data/onnx/backend/test/data" \
     tests/conformance/expected.tsv --jobs "$jobs"
   step generated-100 "$bin/models" tests/models/generated.tsv "$data/generated-100" --jobs "$jobs"
+  # The same graphs as older CPUs would run them.
+  for row in x86-64-v2 x86-64-v3; do
+    step "generated-$row" "$bin/models" tests/models/generated.tsv "$data/generated-100" --jobs "$jobs" --target $row
+  done
   step generated-nnsmith "$bin/models" tests/models/generated.tsv "$data/nnsmith-40" --jobs "$jobs"
   step real-models "$bin/models" tests/models/real.tsv "$shared/suites/real-models" --jobs "$jobs"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
