@@ -30,6 +30,11 @@ static inline void row_add(const Nums *acc, int64_t at, const Nums *x, int64_t x
   }
 }
 
+// The operand minus its zero point.
+static void zero_subtract(const Nums *x, int64_t zero) {
+  for (int64_t k = 0; x->i && zero != 0 && k < x->n; k++) x->i[k] -= zero;
+}
+
 // acc[k] += bias[offset of k]; `strides` place the bias in the shape of acc.
 static void bias_add(const Nums *acc, const Tensor *bias, const Type *shape, const int64_t *strides, Arena *arena) {
   Nums b = nums_as(arena, bias, acc->f != NULL);
@@ -168,6 +173,7 @@ Nums conv_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena) {
   c.go = c.co / c.group;
   c.x = nhwc ? nums_as(arena, &in[0], is_float) : to_channels_last(arena, &in[0], is_float);
   c.w = nhwc ? nums_as(arena, &in[1], is_float) : weights_spatial_first(arena, &in[1], is_float, true);
+  zero_subtract(&c.x, op_int(op, A_CONV_x_zero));
   Nums acc = nums_new(arena, type_count(out), is_float);
   for (int64_t n = 0; n < c.n; n++)
     for (int64_t od = 0; od < c.win.out[0]; od++)
@@ -267,6 +273,7 @@ Nums matmul_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena) 
   bool is_float = any_float(op, in, 3);
   Matrices a = matrices_of(arena, &in[0], is_float, op_bool(op, A_MATMUL_trans_a), true);
   Matrices b = matrices_of(arena, &in[1], is_float, op_bool(op, A_MATMUL_trans_b), false);
+  zero_subtract(&a.v, op_int(op, A_MATMUL_x_zero));
   int64_t dims[MAX_RANK] = {0}, sa[MAX_RANK] = {0}, sb[MAX_RANK] = {0}, batches = 1;
   uint32_t rank = 0;
   QCC_CHECK(dims_broadcast(a.batch.rank, a.batch.dims, b.batch.rank, b.batch.dims, &rank, dims), "matmul: batch dims");

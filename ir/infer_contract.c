@@ -11,11 +11,22 @@ static DType product_type(DType t) {
   return DT_I32;
 }
 
+// Operands have one type, or are 8-bit integers of either sign; a zero point is a value of the first one's type.
+static bool product_operands(const Op *op, int zero_slot) {
+  DType a = infer_in(op, 0)->dtype, b = infer_in(op, 1)->dtype;
+  bool bytes = (a == DT_U8 || a == DT_I8) && (b == DT_U8 || b == DT_I8);
+  if (!bytes && !infer_same_dtype(op, 0, 1)) return false;
+  int64_t zero = op_int(op, zero_slot);
+  if (zero == 0 || (dtype_is_int(a) && zero >= dtype_min(a) && zero <= dtype_max(a))) return true;
+  return infer_fail(op, "x_zero is %lld, which is no value of %s", (long long)zero, dtype_info(a)->name);
+}
+
 // ---- matmul
 
 bool infer_matmul(Op *op) {
   const Type *a = infer_in(op, 0), *b = infer_in(op, 1);
-  if (!infer_rank(op, 0, "a", 1, MAX_RANK) || !infer_rank(op, 1, "b", 1, MAX_RANK) || !infer_same_dtype(op, 0, 1))
+  if (!infer_rank(op, 0, "a", 1, MAX_RANK) || !infer_rank(op, 1, "b", 1, MAX_RANK) ||
+      !product_operands(op, A_MATMUL_x_zero))
     return false;
   bool ta = op_bool(op, A_MATMUL_trans_a), tb = op_bool(op, A_MATMUL_trans_b);
   if ((ta && a->rank < 2) || (tb && b->rank < 2)) return infer_fail(op, "a vector cannot be transposed");
@@ -112,7 +123,8 @@ static bool check_channels(const Op *op, const ConvDims *d, int64_t group, bool 
 static bool check_conv_operands(const Op *op) {
   if (!infer_rank(op, 0, "the input", 3, 5)) return false;
   uint32_t rank = infer_in(op, 0)->rank;
-  return infer_rank(op, 1, "the weights", rank, rank) && infer_same_dtype(op, 0, 1);
+  if (!infer_rank(op, 1, "the weights", rank, rank)) return false;
+  return op->kind == OP_CONV ? product_operands(op, A_CONV_x_zero) : infer_same_dtype(op, 0, 1);
 }
 
 bool infer_conv(Op *op) {

@@ -11,17 +11,24 @@ static int64_t product(uint32_t n, const int64_t *dims) {
   return p;
 }
 
-int64_t pack_k(const PackSpec *s) { return product(s->n_red, s->red); }
+static int64_t group_size(const PackSpec *s) { return s->by > 1 ? s->by : 1; }
+
+static int64_t inner_groups(const PackSpec *s) {
+  return s->n_red == 0 ? 1 : (s->red[s->n_red - 1] + group_size(s) - 1) / group_size(s);
+}
+
+int64_t pack_k(const PackSpec *s) { return s->n_red == 0 ? 1 : product(s->n_red - 1, s->red) * inner_groups(s); }
+
 int64_t pack_copies(const PackSpec *s) { return product(s->n_copies, s->copy); }
 
 int64_t pack_copy_elems(const PackSpec *s) {
   int64_t columns = (s->n + s->lanes - 1) / s->lanes * s->lanes;
-  return columns * pack_k(s);
+  return columns * pack_k(s) * group_size(s);
 }
 
 const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc) {
   int64_t columns = (s->n + s->lanes - 1) / s->lanes * s->lanes, count;
-  if (!dims_count(3, (int64_t[]){pack_copies(s), pack_k(s), columns}, &count)) {
+  if (!dims_count(4, (int64_t[]){pack_copies(s), pack_k(s), columns, group_size(s)}, &count)) {
     diag_error(m->diag, DIAG_LIMIT, loc, "packed weights of %lld x %lld x %lld elements are past the size limit",
                (long long)pack_copies(s), (long long)pack_k(s), (long long)columns);
     return NULL;
@@ -68,6 +75,30 @@ static void pack_row(const Columns *c, int64_t from, int64_t column, int64_t wid
   }
 }
 
+// A row of groups: `width` columns of `by` elements of the innermost reduction each, group number `group` of it.
+static void pack_group_row(const Columns *c, int64_t from, int64_t group, int64_t column, int64_t width, int64_t at) {
+  const PackSpec *s = c->s;
+  uint32_t last = s->n_red - 1;
+  for (int64_t j = 0; j < width && column + j < s->n; j++) {
+    for (int64_t k = group * s->by; k < (group + 1) * s->by && k < s->red[last]; k++) {
+      int64_t i = from + (column + j) * s->n_stride + k * s->red_stride[last];
+      elem_set_i(c->to, s->type, at + j * s->by + k % s->by, elem_get_i(c->from, c->from_type, i));
+    }
+  }
+}
+
+static void pack_groups(const Columns *c, int64_t from, int64_t at) {
+  const PackSpec *s = c->s;
+  int64_t panel = s->nv * s->lanes, k = pack_k(s), inner = inner_groups(s);
+  for (int64_t column = 0; column < s->n; column += panel) {
+    int64_t left = (s->n - column + s->lanes - 1) / s->lanes * s->lanes, width = left < panel ? left : panel;
+    for (int64_t row = 0; row < k; row++, at += width * s->by) {
+      int64_t outer = walk_offset(s->n_red - 1, s->red, s->red_stride, row / inner);
+      pack_group_row(c, from + outer, row % inner, column, width, at);
+    }
+  }
+}
+
 static void pack_copy(const Columns *c, int64_t from, int64_t at) {
   const PackSpec *s = c->s;
   int64_t panel = s->nv * s->lanes, k = pack_k(s);
@@ -86,7 +117,11 @@ Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
   Columns columns = {s, const_data(m, c), c->type->dtype, bytes};
   for (int64_t i = 0; i < pack_copies(s); i++) {
     int64_t from = s->first + walk_offset(s->n_copies, s->copy, s->copy_stride, i);
-    pack_copy(&columns, from, i * pack_copy_elems(s));
+    if (s->by > 1) {
+      pack_groups(&columns, from, i * pack_copy_elems(s));
+    } else {
+      pack_copy(&columns, from, i * pack_copy_elems(s));
+    }
   }
   return const_borrowed(m, t, bytes, c->name);
 }

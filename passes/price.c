@@ -260,6 +260,11 @@ static int64_t column_block(const Work *w, const Target *t, const Tiling *g) {
 static void price_depthwise(const Op *op, const Target *t, const Work *w, Price *p) {
   int64_t lanes = target_lanes(t, dtype_info(w->type)->bits), mr = 4, my = 2;
   if (t->n_vregs < 32 || w->k > 25) my = 1;
+  // Bytes are widened into registers of their own: a large window of them would not fit.
+  if (elem_bytes(op_in(op, 0)) == 1 && w->k > 9) {
+    my = 1;
+    mr = 2;
+  }
   if (mr > w->m) mr = w->m;
   if (my > w->row_run) my = w->row_run;
   double vectors = (double)((w->copies + lanes - 1) / lanes);
@@ -270,14 +275,9 @@ static void price_depthwise(const Op *op, const Target *t, const Work *w, Price 
   plan_add(op, &p->plan, "my", my);
 }
 
-static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
-  Work w;
-  *p = (Price){.plan = {.strategy = intern(op->func->module->names, "fma")}, .fixed = t->call_cycles};
-  if (!work_of(op, &w)) return;
-  if (w.depthwise) {
-    price_depthwise(op, t, &w, p);
-    return;
-  }
+// The register tile and the order of loops.
+static void price_tiles(const Op *op, const Target *t, const Work *work, Price *p) {
+  Work w = *work;
   int64_t fold;
   Tiling g = tiling_fold(&w, t, &fold, &p->compute);
   if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1};
@@ -297,6 +297,53 @@ static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
   if (g.ks > 1) plan_add(op, &p->plan, "ks", g.ks);
   if (mb < w.m) plan_add(op, &p->plan, "mb", mb);
   if (outer) plan_add(op, &p->plan, "panels_outer", 1);
+}
+
+static void strategy_fma_price(const Op *op, const Target *t, Price *p) {
+  Work w;
+  *p = (Price){.plan = {.strategy = intern(op->func->module->names, "fma")}, .fixed = t->call_cycles};
+  if (!work_of(op, &w)) return;
+  if (w.depthwise) {
+    price_depthwise(op, t, &w, p);
+  } else {
+    price_tiles(op, t, &w, p);
+  }
+}
+
+// ---- dot8
+
+static bool is_byte(const Value *v) { return v->type->dtype == DT_U8 || v->type->dtype == DT_I8; }
+
+static bool strategy_dot8_applies(const Op *op, const Target *t) {
+  Work w;
+  const Value *b = op_in(op, 1), *bias = op_in(op, 2);
+  if (op->kind == OP_CONV_TRANSPOSE || !is_byte(op_in(op, 0)) || b->type->dtype != DT_I8) return false;
+  if (!value_is_const(b) || (bias != NULL && !value_is_const(bias)) || t->vector_bits < 128) return false;
+  if (!work_of(op, &w)) return false;
+  if (op->kind == OP_CONV) return true;
+  MatmulGeom g;
+  if (!matmul_geom(op, &g) || g.a_k != 1 || g.b_vector || type_count(b->type) != g.k * g.n) return false;
+  int64_t n = bias == NULL ? 1 : type_count(bias->type);
+  return n == 1 || (n == g.n && bias->type->dims[bias->type->rank - 1] == n);
+}
+
+// The tiles of fma with lanes of four bytes: a quarter of the steps, at the rate of dot4.
+static void strategy_dot8_price(const Op *op, const Target *t, Price *p) {
+  Work w;
+  Target bytes = *t;
+  bytes.fma_per_cycle = t->dot4_per_cycle;
+  *p = (Price){.plan = {.strategy = intern(op->func->module->names, "dot8")}, .fixed = t->call_cycles};
+  if (!work_of(op, &w)) return;
+  if (w.depthwise) {
+    w.type = DT_F32;
+    price_depthwise(op, t, &w, p);
+    return;
+  }
+  w.type = DT_I32;
+  w.folds = false;
+  w.k = w.k / w.k_inner * ((w.k_inner + 3) / 4);
+  w.k_inner = (w.k_inner + 3) / 4;
+  price_tiles(op, &bytes, &w, p);
 }
 
 // ---- the table

@@ -232,11 +232,12 @@ static Value *rule_nothing(Ctx *c, Op *op) {
   return n == 0 && keeps ? x : NULL;
 }
 
-// conv(pad(x, constant 0)) -> conv with larger pads (spatial, non-negative pads only)
+// conv(pad(x, constant 0 or the zero point)) -> conv with larger pads (spatial, non-negative pads only)
 static Value *rule_conv_pad(Ctx *c, Op *op) {
   (void)c;
   Op *pad = def_of(op_in(op, 0), OP_PAD);
-  if (!pad || op->n_in > 3 || op_enum(pad, A_PAD_mode) != PAD_CONSTANT || op_float(pad, A_PAD_value) != 0) return NULL;
+  if (!pad || op->n_in > 3 || op_enum(pad, A_PAD_mode) != PAD_CONSTANT) return NULL;
+  if (op_float(pad, A_PAD_value) != (double)op_int(op, A_CONV_x_zero)) return NULL;
   uint32_t rank = op_in(op, 0)->type->rank, sp = rank - 2;
   uint32_t first = op_enum(op, A_CONV_layout) == LAYOUT_NCHW ? 2 : 1;
   int64_t pads[2 * MAX_RANK];

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "passes/lower/dot8.h"
 #include "passes/price.h"
 
 Plan lower_plan(LowerCtx *ctx, const Op *op) {
@@ -26,7 +27,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   NestTile t = {.lanes = 1, .mr = 1, .my = 1, .nv = 1, .ku = 1, .ks = 1};
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
   t.mb = m;
-  if (!plan_is(p, "fma")) return t;
+  if (!plan_is(p, "fma") && !plan_is(p, "dot8")) return t;
   t.lanes = clamp_param(p, "lanes", target_lanes(ctx->target, dtype_info(type)->bits), 64);
   t.mr = clamp_param(p, "mr", 4, m < 32 ? m : 32);
   t.my = clamp_param(p, "my", 1, rows < 8 ? rows : 8);
@@ -63,6 +64,15 @@ static PackSpec conv_weights(const ConvGeom *g, const NestTile *t, DType type) {
     s.copy[0] = g->group;
     s.copy_stride[0] = og;
   }
+  return s;
+}
+
+static PackSpec dot_weights(const Nest *n, const ConvGeom *g) {
+  PackSpec s = dot8_weights(n, g->o, 1);
+  if (g->group == 1) return s;
+  s.n_copies = 1;
+  s.copy[0] = g->group;
+  s.copy_stride[0] = g->o / g->group;
   return s;
 }
 
@@ -169,7 +179,7 @@ bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom) {
 // Only the loop over groups walks the channel axis.
 static void set_group_weights(Nest *n, const PackSpec *s) {
   for (uint32_t i = 0; i < n->n_rows; i++) {
-    if (n->row[i].axis == n->rank - 1) n->row[i].w = pack_copy_elems(s);
+    if (n->row[i].axis == n->rank - 1) n->row[i].w = pack_copy_elems(s) / (s->by > 1 ? s->by : 1);
   }
 }
 
@@ -188,28 +198,36 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
   if (type_count(op_out(op, 0)->type) == 0) return true;
   Plan plan = lower_plan(ctx, op);
-  if (plan_is(&plan, "fma") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
+  if (!plan_is(&plan, "loop") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
     return lower_conv_depthwise(ctx, op, &g, &plan);
   }
   uint32_t rank = op_out(op, 0)->type->rank;
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
   Value *weights = fold_columns(ctx, op, &plan, &g, &n.bias);
+  n.x_zero = op_int(op, A_CONV_x_zero);
+  DType staged = dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype;
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
     int64_t extent[CONV_AXES];
-    n.x = conv_stage(ctx, op, &w, n.type, extent, &n.x0);
+    n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
     if (n.x == NULL) return false;
     pointwise_nest(&n, &g, rank);
   } else {
     Window w = conv_window(&g);
+    w.fill = n.x_zero;
     int64_t extent[CONV_AXES];
-    n.x = conv_stage(ctx, op, &w, n.type, extent, &n.x0);
+    n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
     if (n.x == NULL) return false;
     window_nest(&n, &g, rank, extent);
   }
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   PackSpec s = conv_weights(&g, &n.tile, n.type);
+  if (plan_is(&plan, "dot8")) {
+    dot8_reduction(&n);
+    s = dot_weights(&n, &g);
+    n.bias = dot8_bias(ctx, op, n.x_zero, type_count(op_in(op, 1)->type) / g.o, g.o, g.o, 1);
+  }
   set_group_weights(&n, &s);
   n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;

@@ -13,7 +13,8 @@ typedef struct Dw {
   const ConvGeom *g;
   KBuf *x, *w, *y, *bias;
   PostParams pp;
-  DType type;
+  DType type, raw;  // of the arithmetic; of the sum
+  int64_t x_zero;
   int64_t x_row;  // elements
   int64_t lanes, mr, my;
   bool weights_in_regs, post_again;
@@ -57,11 +58,19 @@ static KExpr *tap_weight(Dw *d, const DwTile *t, Affine tap, Affine l) {
   return kx_load(b, d->w, &mem);
 }
 
+static KExpr *load_x(Dw *d, Affine at) {
+  KBuild *b = &d->b;
+  KExpr *x = lower_load(b, d->x, &at);
+  if (dtype_is_float(d->raw)) return x;
+  x = kx_cast(b, d->type, kx_cast(b, DT_I32, x));
+  return d->x_zero ? kx_op2(b, KOP_SUB, x, lower_number(b, d->type, (double)d->x_zero)) : x;
+}
+
 // acc[out] += x * w[tap], naming x on its first use.
 static void emit_tap(Dw *d, const DwTile *t, KVar **xv, Affine x_at, int64_t out, Affine tap, Affine l) {
   KBuild *b = &d->b;
   Affine acc[2] = {aff(out), l};
-  if (*xv == NULL) *xv = kb_let(b, "xv", lower_load(b, d->x, &x_at));
+  if (*xv == NULL) *xv = kb_let(b, "xv", load_x(d, x_at));
   KExpr *w = tap_weight(d, t, tap, l);
   kb_store(b, t->acc, acc, lower_mul_add(d->ctx, b, kx_var(b, *xv), w, kx_load(b, t->acc, acc)));
 }
@@ -129,7 +138,7 @@ static void emit_out(Dw *d, const DwTile *t, Affine iy, Affine ix, Affine l, boo
     return;
   }
   Affine acc[2] = {plus(aff_mul(iy, t->mi), ix), l};
-  KExpr *value = kx_load(b, t->acc, acc);
+  KExpr *value = kx_cast(b, d->raw, kx_load(b, t->acc, acc));
   if (d->bias != NULL) value = kx_op2(b, KOP_ADD, value, lower_load(b, d->bias, &channel));
   lower_store(b, d->y, idx, d->post_again ? value : lower_post(b, &d->pp, value, idx));
 }
@@ -148,7 +157,7 @@ static void emit_tile(Dw *d, DwTile t) {
   t.acc = kb_alloc(b, "acc", d->type, 2, (int64_t[]){t.mi * t.yi, t.lanes}, SPACE_REG);
   KVar *i = kb_for(b, "i", 0, t.mi * t.yi, 1, FOR_UNROLL);
   Affine zero[2] = {aff_var(i), aff_var(kb_for(b, "l", 0, t.lanes, 1, FOR_VEC))};
-  kb_store(b, t.acc, zero, kx_f(b, d->type, 0.0));
+  kb_store(b, t.acc, zero, lower_number(b, d->type, 0.0));
   kb_end(b);
   kb_end(b);
   if (t.one_row) {
@@ -299,9 +308,19 @@ static KBuf *dw_param(Dw *d, const char *name, const PBuf *buf) {
 
 static int64_t between(int64_t v, int64_t lo, int64_t hi) { return v > hi ? hi : v < lo ? lo : v; }
 
+// Integers are multiplied as floats where every partial sum is exact.
+static DType arithmetic_of(const Op *op, int64_t taps, DType raw) {
+  if (dtype_is_float(raw)) return raw;
+  return dtype_info(op_in(op, 0)->type->dtype)->bits <= 8 && dtype_info(op_in(op, 1)->type->dtype)->bits <= 8 &&
+                 taps < (1 << 24) / (256 * 256)
+             ? DT_F32
+             : raw;
+}
+
 bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan) {
-  Dw d = {.ctx = ctx, .op = op, .g = g, .type = lower_arithmetic_type(op)};
+  Dw d = {.ctx = ctx, .op = op, .g = g, .raw = lower_arithmetic_type(op), .x_zero = op_int(op, A_CONV_x_zero)};
   int64_t taps = g->kernel[1] * g->kernel[2];
+  d.type = arithmetic_of(op, taps, d.raw);
   PackSpec s = {.n_red = 1, .red = {taps}, .red_stride = {g->c}, .n = g->c, .n_stride = 1, .nv = g->c, .lanes = 1};
   s.type = d.type;
   PBuf *x = lower_buf(ctx, op_in(op, 0)), *w = stage_weights(ctx, op, op_in(op, 1), &s);

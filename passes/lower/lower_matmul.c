@@ -1,6 +1,7 @@
 // Matrix products: B packed (at compile time when it is constant, else by a step before), then the contraction nest.
 //
 // Batches and rows of A become one axis where nothing distinguishes them. 1-D operands are vectors of unit extent.
+#include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
@@ -67,7 +68,13 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.red[0] = g.k;
   n.x_red[0] = g.a_k;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
+  n.x_zero = op_int(op, A_MATMUL_x_zero);
   PackSpec s = matmul_weights(&g, &n.tile, n.type);
+  if (plan_is(&plan, "dot8")) {
+    dot8_reduction(&n);
+    s = dot8_weights(&n, g.b_k, g.b_n);
+    n.bias = dot8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);
+  }
   if (!merged) matmul_weight_steps(&n, &g, &s);
   n.w = stage_weights(ctx, op, op_in(op, 1), &s);
   if (n.w == NULL) return false;

@@ -16,6 +16,7 @@ typedef struct Emit {
   int64_t k;        // length of the whole reduction
   int64_t vectors;  // vectors of one group
   uint32_t depth;   // loops opened by open_loop and not closed
+  bool words;       // dot: x is read in units of four bytes
 } Emit;
 
 // A place in the iteration space: element offsets in x and w, and result indices.
@@ -25,7 +26,7 @@ typedef struct Pos {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-void nest_settle(Nest *n) {
+void nest_merge(Nest *n) {
   uint32_t out = 0;
   for (uint32_t i = 0; i < n->n_red; i++) {
     if (n->red[i] == 1) continue;
@@ -44,17 +45,27 @@ void nest_settle(Nest *n) {
     out = 1;
   }
   n->n_red = out;
+}
+
+void nest_settle(Nest *n) {
+  if (!n->dot) nest_merge(n);
   if (n->n_rows == 0 || n->row[n->n_rows - 1].w != 0) n->tile.my = 1;
+}
+
+// Steps of a reduction loop: the innermost one goes by four with dot.
+static int64_t red_steps(const Nest *n, uint32_t i) {
+  return n->dot && i + 1 == n->n_red ? ceil_div(n->red[i], 4) : n->red[i];
 }
 
 static int64_t nest_k(const Nest *n) {
   int64_t k = 1;
-  for (uint32_t i = 0; i < n->n_red; i++) k *= n->red[i];
+  for (uint32_t i = 0; i < n->n_red; i++) k *= red_steps(n, i);
   return k;
 }
 
 double nest_macs(const Nest *n) {
-  double macs = (double)nest_k(n) * (double)n->m.extent * (double)n->n;
+  double macs = (double)n->m.extent * (double)n->n;
+  for (uint32_t i = 0; i < n->n_red; i++) macs *= (double)n->red[i];
   for (uint32_t i = 0; i < n->n_rows; i++) macs *= (double)n->row[i].extent;
   return macs;
 }
@@ -112,8 +123,40 @@ typedef struct Tile {
   KBuf *acc, *row;
 } Tile;
 
-// acc[s, i, v] += x[i] * w[v] at one step of the reduction.
-static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s) {
+// Four bytes of x as one lane, signed ones shifted into the range of unsigned ones; missing ones are zero.
+static KExpr *load_four(Emit *e, Affine at, int64_t have) {
+  KBuild *b = &e->b;
+  bool is_signed = e->n->x->type->dtype == DT_I8;
+  if (e->words && !is_signed) return kx_load(b, e->x, &at);
+  KExpr *four = NULL;
+  if (e->words) {
+    four = kx_load(b, e->x, &at);
+  } else {
+    for (int64_t i = 0; i < have; i++) {
+      Affine byte = aff_plus(at, i);
+      KExpr *x = kx_cast(b, DT_U32, kx_load(b, e->x, &byte));
+      if (i > 0) x = kx_op2(b, KOP_SHL, x, kx_i(b, DT_U32, 8 * i));
+      four = i > 0 ? kx_op2(b, KOP_OR, four, x) : x;
+    }
+  }
+  if (is_signed) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, 0x80808080));
+  return kx_view(b, DT_U8X4, four);
+}
+
+static KExpr *load_x(Emit *e, Affine at, int64_t have) {
+  if (e->n->dot) return load_four(e, at, have);
+  KExpr *x = lower_load(&e->b, e->x, &at);
+  if (dtype_is_float(e->n->type)) return x;
+  x = kx_cast(&e->b, e->n->type, x);
+  return e->n->x_zero ? kx_op2(&e->b, KOP_SUB, x, kx_i(&e->b, e->n->type, e->n->x_zero)) : x;
+}
+
+static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
+  return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
+}
+
+// acc[s, i, v] += x[i] * w[v] at one step of the reduction; `have` bytes of x exist with dot.
+static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t have) {
   const Nest *n = e->n;
   KBuild *b = &e->b;
   int64_t lanes = n->tile.lanes;
@@ -127,20 +170,21 @@ static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s) {
   Affine iy = open_loop(e, "iy", t->yi, FOR_UNROLL), ix = open_loop(e, "i", t->mi, FOR_UNROLL);
   Affine x_at = aff_add(p->x, aff_mul(ix, n->m.x));
   if (t->yi > 1) x_at = aff_add(x_at, aff_mul(iy, n->row[n->n_rows - 1].x));
-  KVar *xv = kb_let(b, "a", lower_load(b, e->x, &x_at));
+  KVar *xv = kb_let(b, "a", load_x(e, x_at, have));
   v = open_loop(e, "v", t->nvec, FOR_UNROLL);
   l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
   Affine at[4] = {s, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
-  kb_store(b, t->acc, at, lower_mul_add(e->ctx, b, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
+  kb_store(b, t->acc, at, multiply_add(e, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
   kb_end(b);
   close_loops(e, depth);
 }
 
 static Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by) {
   int64_t inner = 1;
-  for (uint32_t i = red + 1; i < e->n->n_red; i++) inner *= e->n->red[i];
+  for (uint32_t i = red + 1; i < e->n->n_red; i++) inner *= red_steps(e->n, i);
+  bool by_four = e->n->dot && !e->words && red + 1 == e->n->n_red;
   Pos q = *p;
-  q.x = aff_add(q.x, aff_mul(by, e->n->x_red[red]));
+  q.x = aff_add(q.x, aff_mul(by, by_four ? 4 : e->n->x_red[red]));
   q.w = aff_add(q.w, aff_mul(by, inner));  // in rows of the panel; scaled by emit_reduction
   return q;
 }
@@ -149,7 +193,8 @@ static Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by) {
 static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_base) {
   const Nest *n = e->n;
   uint32_t last = n->n_red - 1, depth = e->depth;
-  int64_t brow = t->nvec * n->tile.lanes, k = n->red[last], unroll = n->tile.ku * n->tile.ks;
+  int64_t brow = t->nvec * n->tile.lanes, unroll = n->tile.ku * n->tile.ks, tail = n->dot ? n->red[last] % 4 : 0;
+  int64_t k = n->dot ? n->red[last] / 4 : n->red[last];
   if (unroll > k) unroll = k < n->tile.ks ? 1 : n->tile.ks;
   int64_t ks = unroll % n->tile.ks == 0 ? n->tile.ks : 1, whole = k - k % unroll;
   if (whole > 0) {
@@ -161,7 +206,7 @@ static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_bas
     Affine j = open_loop(e, "j", unroll / ks, FOR_UNROLL), s = open_loop(e, "s", ks, FOR_UNROLL);
     Pos q = pos_step(e, p, last, aff_add(kv, aff_add(aff_mul(j, ks), s)));
     q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, s);
+    emit_step(e, t, &q, s, 4);
     close_loops(e, depth);
   }
   if (whole < k) {
@@ -172,8 +217,13 @@ static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_bas
     }
     Pos q = pos_step(e, p, last, kv);
     q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, aff(0));
+    emit_step(e, t, &q, aff(0), 4);
     close_loops(e, depth);
+  }
+  if (tail > 0) {
+    Pos q = pos_step(e, p, last, aff(k));
+    q.w = aff_add(*w_base, aff_mul(q.w, brow));
+    emit_step(e, t, &q, aff(0), tail);
   }
 }
 
@@ -274,7 +324,7 @@ static void emit_results(Emit *e, const Tile *t, const Pos *p, bool again) {
 static void emit_tile(Emit *e, Tile t, const Pos *p) {
   const Nest *n = e->n;
   t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
-  t.row = kb_alloc(&e->b, "wv", n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
+  t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
   Pos q = *p;
   if (q.x.n > 1) q.x = let_index(e, "xo", q.x);
   if (q.w.n > 1) q.w = let_index(e, "wo", q.w);
@@ -448,10 +498,24 @@ static void add_extra(Emit *e, KBuf *buf, const Type *t) {
   operand_strides(e->n, t, e->stride[e->n_extra++]);
 }
 
+// Weights by four; x by four where every offset allows it, else as unsigned bytes.
+static void view_bytes(Emit *e) {
+  int64_t w_count = e->w->dims[0] / 4, x_count = e->x->dims[0];
+  e->w = kb_view(&e->b, e->w, "w4", DT_I8X4, 1, &w_count);
+  if (e->words) x_count /= 4;
+  bool is_signed = e->n->x->type->dtype == DT_I8;
+  if (e->words) {
+    e->x = kb_view(&e->b, e->x, "x4", is_signed ? DT_U32 : DT_U8X4, 1, &x_count);
+  } else if (is_signed) {
+    e->x = kb_view(&e->b, e->x, "xu", DT_U8, 1, &x_count);
+  }
+}
+
 static void emit_params(Emit *e) {
   const Nest *n = e->n;
   e->x = flat_param(e, "x", n->x, SPACE_ARG);
   e->w = flat_param(e, "w", n->w, n->w->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);
+  if (n->dot) view_bytes(e);
   e->y = flat_param(e, "y", n->y, SPACE_ARG);
   if (n->bias != NULL) {
     const PBuf *bias = lower_buf(e->ctx, n->bias);
@@ -464,8 +528,24 @@ static void emit_params(Emit *e) {
   for (uint32_t i = 0; i < e->pp.n; i++) add_extra(e, e->pp.buf[i], op_in(n->op, first + i)->type);
 }
 
-bool nest_lower(LowerCtx *ctx, const Nest *n, const char *strategy) {
-  Emit e = {.ctx = ctx, .n = n, .k = nest_k(n), .vectors = ceil_div(n->n, n->tile.lanes)};
+// With every offset of x a multiple of four, x counts in units of four bytes.
+static bool words_of_x(Nest *n) {
+  int64_t count = type_count(n->x->type);
+  bool fits = n->x0 % 4 == 0 && n->m.x % 4 == 0 && n->red[n->n_red - 1] % 4 == 0 && count % 4 == 0;
+  for (uint32_t i = 0; i < n->n_rows; i++) fits = fits && n->row[i].x % 4 == 0;
+  for (uint32_t i = 0; i + 1 < n->n_red; i++) fits = fits && n->x_red[i] % 4 == 0;
+  if (!fits) return false;
+  n->x0 /= 4;
+  n->m.x /= 4;
+  for (uint32_t i = 0; i < n->n_rows; i++) n->row[i].x /= 4;
+  for (uint32_t i = 0; i + 1 < n->n_red; i++) n->x_red[i] /= 4;
+  return true;
+}
+
+bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
+  Nest copy = *nest, *n = &copy;
+  bool words = n->dot && words_of_x(n);
+  Emit e = {.ctx = ctx, .n = n, .k = nest_k(n), .vectors = ceil_div(n->n, n->tile.lanes), .words = words};
   kbuild_init(&e.b, ctx->m, n->name, n->op->loc);
   emit_params(&e);
   Where where = {aff(0), aff(0), aff(0), n->tile.panels_outer};

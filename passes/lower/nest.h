@@ -34,6 +34,8 @@ typedef struct Nest {
   PBuf *x, *w, *y;
   Value *bias;      // broadcast to the result, or NULL
   DType type;       // of the arithmetic
+  bool dot;         // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
+  int64_t x_zero;   // integers, not dot: subtracted from every x
   int64_t x0;       // first element of x used
   bool post_again;  // the post function in a second walk over the tile (lower_post_again)
   // The result as the nest sees it: axes of the op's result may be merged or unit axes added.
@@ -52,6 +54,8 @@ typedef struct Nest {
 // Last touches before nest_lower: merges adjacent reduction loops that walk x contiguously (kw and ci of a convolution
 // without dilation); rows that have weights of their own are not tiled.
 void nest_settle(Nest *n);
+// The merging alone: for packing weights in the order of the merged loops.
+void nest_merge(Nest *n);
 // Emits the kernel and its step.
 bool nest_lower(LowerCtx *ctx, const Nest *n, const char *strategy);
 // Multiply-adds of the whole nest.

@@ -112,13 +112,11 @@ static Valid valid_range(const Window *w, int axis) {
   return v;
 }
 
-static KExpr *zero_of(KBuild *b, DType t) { return dtype_is_float(t) ? kx_f(b, t, 0.0) : kx_i(b, t, 0); }
-
-static void emit_zeros(KBuild *b, KBuf *to, Affine at, int64_t count) {
+static void emit_fill(KBuild *b, KBuf *to, Affine at, int64_t count, int64_t fill) {
   if (count <= 0) return;
   KVar *e = kb_for(b, "e", 0, count, 1, FOR_VEC);
   Affine i = aff_add(at, aff_var(e));
-  kb_store(b, to, &i, zero_of(b, to->type));
+  kb_store(b, to, &i, dtype_is_float(to->type) ? kx_f(b, to->type, (double)fill) : kx_i(b, to->type, fill));
   kb_end(b);
 }
 
@@ -155,18 +153,18 @@ PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w, DType 
     int64_t first = ((w->from[0] * w->in[1] + w->from[1]) * w->in[2] + w->from[2] + c.lo) * w->c;
     Affine src = aff_term(in, w->in[0] * w->in[1] * in_row);
     src = aff_plus(aff_add(src, aff_add(aff_term(id, w->in[1] * in_row), aff_term(ih, in_row))), first);
-    emit_zeros(&b, dst, at, c.lo * w->c);
+    emit_fill(&b, dst, at, c.lo * w->c, w->fill);
     KVar *e = kb_for(&b, "e", 0, (c.hi - c.lo) * w->c, 1, FOR_VEC);
     Affine s = aff_add(src, aff_var(e)), t = aff_add(aff_plus(at, c.lo * w->c), aff_var(e));
     lower_store(&b, dst, &t, kx_cast(&b, type, kx_load(&b, from, &s)));
     kb_end(&b);
-    emit_zeros(&b, dst, aff_plus(at, c.hi * w->c), (w->extent[2] - c.hi) * w->c);
+    emit_fill(&b, dst, aff_plus(at, c.hi * w->c), (w->extent[2] - c.hi) * w->c, w->fill);
   } else {
-    emit_zeros(&b, dst, at, row);
+    emit_fill(&b, dst, at, row, w->fill);
   }
   if (valid != NULL) {
     kb_else(&b);
-    emit_zeros(&b, dst, at, row);
+    emit_fill(&b, dst, at, row, w->fill);
     kb_end(&b);
   }
   kb_end(&b);

@@ -1,0 +1,17 @@
+// What the strategy dot8 adds to a contraction nest: bytes times bytes by four, zero points moved into the bias.
+#ifndef QCC_PASSES_LOWER_DOT8_H
+#define QCC_PASSES_LOWER_DOT8_H
+
+#include "passes/lower/nest.h"
+#include "passes/pack.h"
+
+// Turns the reduction loops of a nest into those of dot4: the innermost one walks contiguous bytes of x.
+void dot8_reduction(Nest *n);
+// Weights [reduction of the nest][columns], column number c of row r at first + r * row + c * column, packed by four.
+PackSpec dot8_weights(const Nest *n, int64_t row, int64_t column);
+// The bias [columns] that makes the sum of products of stored bytes (signed ones shifted by 128) the sum the op means:
+// bias - zero * sum of the column's weights. NULL when it is zero everywhere and the op has none.
+Value *dot8_bias(LowerCtx *ctx, const Op *op, int64_t x_zero, int64_t rows, int64_t columns, int64_t row,
+                 int64_t column);
+
+#endif
