@@ -17,10 +17,10 @@ check() {
     passed=$((passed + 1))
   fi
 }
-check runtime 'runtime/' none
+check runtime 'runtime/|status.def"' none
 check ir 'ir/' none
 check passes '(ir|passes)/' none
-check backends '(ir|backends|runtime)/' none
+check backends '(ir|backends|runtime)/|qcc_rt_text.h"' none
 check frontend '(ir|frontend)/|onnx.pb-c.h' frontend/driver/
 hits=$(grep -rlE 'llvm-c/|protobuf-c|pb-c.h' ir passes runtime || true)
 if [ -n "$hits" ]; then

@@ -396,6 +396,6 @@ int main(int argc, char **argv) {
   snprintf(command, sizeof command, "rm -rf '%s'", work);
   if (system(command) != 0) perror("rm");
   if (status) return status;
-  printf("hostile %s: %u passed, %u failed\n", suite, passed, failed);
+  printf("%u passed, %u failed\n", passed, failed);
   return failed ? 1 : 0;
 }
