@@ -4,6 +4,7 @@
 
 #include "frontend/onnx_node.h"
 #include "frontend/onnx_node_conv.h"
+#include "frontend/onnx_node_qlinear.h"
 
 static DType attr_dtype(NodeCtx *c, const char *name) {
   int64_t t = attr_int(c, name, 0);
@@ -57,24 +58,30 @@ static Value *reduce_all(NodeCtx *c, Value *x, EnumValue kind) {
 }
 
 // scale = (max(x, 0) - min(x, 0)) / 255, zero = clip(round(-min / scale)).
-bool import_dynamic_quantize(NodeCtx *c) {
-  Value *x = c->in[0], *none = node_scalar(c, DT_F32, 0), *full = node_scalar(c, DT_F32, 255);
+bool q_dynamic(NodeCtx *c, Value *x, Value *all[3]) {
+  Value *none = node_scalar(c, DT_F32, 0), *full = node_scalar(c, DT_F32, 255);
   Value *hi = node_emit2(c, OP_MAX, reduce_all(c, x, REDUCE_MAX), none);
   Value *lo = node_emit2(c, OP_MIN, reduce_all(c, x, REDUCE_MIN), none);
   Value *scale = node_emit2(c, OP_DIV, node_emit2(c, OP_SUB, hi, lo), full);
   Value *raw = node_emit2(c, OP_DIV, node_emit2(c, OP_SUB, none, lo), scale);
   Value *zero = node_cast(c, node_emit1(c, OP_ROUND, node_emit3(c, OP_CLIP, raw, none, full)), DT_U8);
   if (!zero) return false;
-  Value *y = node_given(c, quant_op(c, OP_QUANTIZE, x, scale, zero), DT_U8, x->type->rank, x->type->dims);
-  Value *all[3] = {y, scale, zero};
+  all[0] = node_given(c, quant_op(c, OP_QUANTIZE, x, scale, zero), DT_U8, x->type->rank, x->type->dims);
+  all[1] = scale;
+  all[2] = zero;
+  return all[0] != NULL;
+}
+
+bool import_dynamic_quantize(NodeCtx *c) {
+  Value *all[3];
+  if (!q_dynamic(c, c->in[0], all)) return false;
   for (uint32_t i = 0; i < c->n_out; i++) c->out[i] = all[i];
-  return y != NULL;
+  return true;
 }
 
 // ---- integer contractions
 
-// x - zero in 32 bits. A 1-D zero point runs along `axis` (the last but `from_end` axes).
-static Value *centred(NodeCtx *c, Value *x, Value *zero, uint32_t from_end) {
+Value *q_centred(NodeCtx *c, Value *x, Value *zero, uint32_t from_end) {
   x = node_cast(c, x, DT_I32);
   if (!x || !zero) return x;
   zero = node_cast(c, zero, DT_I32);
@@ -89,34 +96,32 @@ static Value *centred(NodeCtx *c, Value *x, Value *zero, uint32_t from_end) {
 }
 
 bool import_matmul_integer(NodeCtx *c) {
-  Value *a = centred(c, c->in[0], node_in(c, 2), 1), *b = centred(c, c->in[1], node_in(c, 3), 0);
+  Value *a = q_centred(c, c->in[0], node_in(c, 2), 1), *b = q_centred(c, c->in[1], node_in(c, 3), 0);
   return node_result(c, node_matmul(c, a, b, NULL, false, false));
 }
 
 bool import_conv_integer(NodeCtx *c) {
   uint32_t rank = c->in[0]->type->rank;
-  Value *x = centred(c, c->in[0], node_in(c, 2), 0);
-  Value *w = centred(c, c->in[1], node_in(c, 3), rank ? rank - 1 : 0);
+  Value *x = q_centred(c, c->in[0], node_in(c, 2), 0);
+  Value *w = q_centred(c, c->in[1], node_in(c, 3), rank ? rank - 1 : 0);
   return node_result(c, node_conv(c, x, w, NULL));
 }
 
-// A 1-D parameter along the axis that has `after` axes behind it.
-static Value *along(NodeCtx *c, Value *v, uint32_t after) {
+Value *q_along(NodeCtx *c, Value *v, uint32_t after) {
   if (!v || v->type->rank != 1) return v;
   if (v->type->dims[0] == 1) return node_reshape(c, v, 0, NULL);
   int64_t dims[MAX_RANK] = {v->type->dims[0], 1, 1, 1, 1, 1, 1, 1};
   return node_reshape(c, v, after + 1, dims);
 }
 
-// quantize(acc * (sa * sb) / sy): the product of scales is rounded to its type first, as the references do.
-static bool requantised(NodeCtx *c, Value *acc, Value *sa, Value *sb, Value *sy, Value *zy) {
+bool q_requantised(NodeCtx *c, Value *acc, Value *sa, Value *sb, Value *sy, Value *zy) {
   if (!acc) return false;
   DType t = sy->type->dtype;
   Value *scale =
       node_emit2(c, OP_DIV, node_emit2(c, OP_MUL, sa, sb), sy->type->rank ? node_reshape(c, sy, 0, NULL) : sy);
   Value *y = node_emit2(c, OP_MUL, node_cast(c, acc, t), scale);
   if (!y || !zy) return false;
-  zy = along(c, zy, 0);
+  zy = q_along(c, zy, 0);
   if (!zy) return false;
   Op *op = quant_op(c, OP_QUANTIZE, y, node_scalar(c, t, 1), zy);
   return node_result(c, node_given(c, op, zy->type->dtype, y->type->rank, y->type->dims));
@@ -127,9 +132,9 @@ bool import_qlinear_matmul(NodeCtx *c) {
   for (uint32_t i = 6; i < 8; i++)
     if (!type_is_static(c->in[i]->type) || type_count(c->in[i]->type) != 1)
       return node_unsupported(c, "a result scale or zero point that is not one number");
-  Value *a = centred(c, c->in[0], c->in[2], 1), *b = centred(c, c->in[3], c->in[5], 0);
+  Value *a = q_centred(c, c->in[0], c->in[2], 1), *b = q_centred(c, c->in[3], c->in[5], 0);
   Value *acc = node_matmul(c, a, b, NULL, false, false);
-  return requantised(c, acc, along(c, c->in[1], 1), along(c, c->in[4], 0), c->in[6], c->in[7]);
+  return q_requantised(c, acc, q_along(c, c->in[1], 1), q_along(c, c->in[4], 0), c->in[6], c->in[7]);
 }
 
 // x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias
@@ -139,7 +144,7 @@ bool import_qlinear_conv(NodeCtx *c) {
   for (uint32_t i = 6; i < 8; i++)
     if (!type_is_static(c->in[i]->type) || type_count(c->in[i]->type) != 1)
       return node_unsupported(c, "a result scale or zero point that is not one number");
-  Value *x = centred(c, c->in[0], c->in[2], 0), *w = centred(c, c->in[3], c->in[5], rank - 1);
+  Value *x = q_centred(c, c->in[0], c->in[2], 0), *w = q_centred(c, c->in[3], c->in[5], rank - 1);
   Value *acc = node_conv(c, x, w, node_in(c, 8));
-  return requantised(c, acc, along(c, c->in[1], 0), along(c, c->in[4], rank - 2), c->in[6], c->in[7]);
+  return q_requantised(c, acc, q_along(c, c->in[1], 0), q_along(c, c->in[4], rank - 2), c->in[6], c->in[7]);
 }
