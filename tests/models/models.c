@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backends/target.h"
 #include "tests/support/case.h"
 
 typedef struct Row {
@@ -67,6 +68,11 @@ int main(int argc, char **argv) {
     if (strcmp(argv[i], "--jobs") == 0 && i + 1 < argc) jobs = (uint32_t)strtoul(argv[++i], NULL, 10);
     if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
     if (strcmp(argv[i], "--target") == 0 && i + 1 < argc) target = argv[++i];
+  }
+  const Target *row = target ? target_by_name(target) : NULL;
+  if (target && (!row || !target_runs_here(row))) {
+    printf("skipped: needs a CPU like %s\n0 passed, %d failed\n", target, row ? 0 : 1);
+    return row ? 0 : 1;
   }
   Arena *arena = arena_new("models");
   Rows rows = {0};
