@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backends/target.h"
 #include "tests/support/case.h"
 
 typedef struct Row {
