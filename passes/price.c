@@ -42,6 +42,7 @@ static bool work_conv(const Op *op, Work *w) {
   w->m = g.out[2];
   w->k_inner = g.dilation[2] == 1 && g.group == 1 ? g.kernel[2] * cg : cg;
   w->x_step = g.c * g.stride[2] * elem_bytes(op_in(op, 0));
+  w->k_lanes = !transposed;
   w->depthwise = !transposed && conv_is_depthwise(&g);
   if (transposed) {
     for (int i = 0; i < CONV_AXES; i++) w->k = (w->k + g.stride[i] - 1) / g.stride[i];
@@ -65,6 +66,7 @@ static bool work_matmul(const Op *op, Work *w) {
   MatmulGeom g;
   if (!matmul_geom(op, &g)) return false;
   *w = (Work){.copies = 1, .rows = 1, .m = g.m, .n = g.n, .k = g.k, .k_inner = g.k};
+  w->k_lanes = g.a_k == 1;
   w->row_run = 1;
   for (uint32_t i = 0; i < g.n_batch; i++) {
     *(g.b_batch[i] == 0 ? &w->rows : &w->copies) *= g.batch[i];
@@ -118,6 +120,7 @@ static void strategy_loop_price(const Op *op, const Target *t, Price *p) {
 
 typedef struct Tiling {
   int64_t lanes, mr, my, nv, ks;
+  int64_t k_lanes;  // lanes along the reduction, or 0
 } Tiling;
 
 static bool strategy_fma_applies(const Op *op, const Target *t) {
@@ -192,7 +195,7 @@ static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
     for (int64_t mr = 1; mr <= w->m && mr * nv + nv + 1 <= regs; mr++) {
       int64_t rows = mr == w->m && w->rows > 1 ? w->row_run : 1;
       for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv + 1 <= regs; my++) {
-        Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv)};
+        Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv), 0};
         double c = tiling_cycles(w, t, &g);
         if (best.mr == 0 || c < *cycles * 0.995) {
           best = g;
@@ -202,6 +205,32 @@ static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
     }
   }
   return best;
+}
+
+// Cycles of a tile whose lanes run along the reduction: x is a vector load per pixel, every sum ends in a lane sum.
+static double k_lanes_cycles(const Work *w, const Target *t, double pixels, double lanes, double ks) {
+  double n = (double)w->n, fma = pixels * n, loads = pixels + n;
+  double outer = (double)w->k / (double)w->k_inner, steps = outer * ((double)w->k_inner / lanes + 0.5);
+  double step = max2(max2(fma / t->fma_per_cycle, loads / t->load_per_cycle), FMA_LATENCY / ks);
+  return steps * step + outer * 3 + TILE_CYCLES + fma * 8;
+}
+
+// The best tile of that kind when it beats `cycles`.
+static bool tiling_k_lanes(const Work *w, const Target *t, Tiling *g, double *cycles) {
+  int64_t lanes = target_lanes(t, dtype_info(w->type)->bits), most = w->m < 8 ? w->m : 8;
+  bool better = false;
+  if (!w->k_lanes || w->n > 4 || w->n < 1 || w->k_inner < lanes) return false;
+  for (int64_t mr = 1; mr <= most && (mr + 1) * w->n + 1 <= t->n_vregs; mr++) {
+    int64_t ks = mr * w->n >= 4 || w->k_inner < 4 * lanes ? 1 : 4, rest = w->m % mr;
+    double c = k_lanes_cycles(w, t, (double)mr, (double)lanes, (double)ks) * (double)(w->m / mr);
+    if (rest > 0) c += k_lanes_cycles(w, t, (double)rest, (double)lanes, (double)ks);
+    c *= (double)w->rows * (double)w->copies;
+    if (c >= *cycles) continue;
+    *cycles = c;
+    *g = (Tiling){lanes, mr, 1, w->n, ks, lanes};
+    better = true;
+  }
+  return better;
 }
 
 // The work after folding `fold` neighbouring columns into one with `fold` times the channels (conv_fold).
@@ -231,6 +260,10 @@ static Tiling tiling_fold(Work *w, const Target *t, int64_t *fold, double *cycle
     *w = other;
     *fold = f;
     *cycles = c;
+  }
+  if (tiling_k_lanes(&plain, t, &best, cycles)) {
+    *w = plain;
+    *fold = 1;
   }
   return best;
 }
@@ -280,9 +313,9 @@ static void price_tiles(const Op *op, const Target *t, const Work *work, Price *
   Work w = *work;
   int64_t fold;
   Tiling g = tiling_fold(&w, t, &fold, &p->compute);
-  if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1};
+  if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1, 0};
   int64_t mb = column_block(&w, t, &g);
-  bool outer = panels_outer(&w, t, &g, mb, &p->memory);
+  bool outer = panels_outer(&w, t, &g, mb, &p->memory) && g.k_lanes == 0;
   if (outer && w.rows == 1) mb = (w.m + g.mr - 1) / g.mr * g.mr;
   if (w.packs_at_run) p->fixed += w.w_bytes / 8;
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
@@ -292,8 +325,9 @@ static void price_tiles(const Op *op, const Target *t, const Work *work, Price *
   plan_add(op, &p->plan, "mr", g.mr);
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
   plan_add(op, &p->plan, "nv", g.nv);
+  if (g.k_lanes > 0) plan_add(op, &p->plan, "k_lanes", g.k_lanes);
   if (g.lanes < target_lanes(t, dtype_info(w.type)->bits)) plan_add(op, &p->plan, "lanes", g.lanes);
-  if (ku > 1) plan_add(op, &p->plan, "ku", ku);
+  if (ku > 1 && g.k_lanes == 0) plan_add(op, &p->plan, "ku", ku);
   if (g.ks > 1) plan_add(op, &p->plan, "ks", g.ks);
   if (mb < w.m) plan_add(op, &p->plan, "mb", mb);
   if (outer) plan_add(op, &p->plan, "panels_outer", 1);
@@ -340,7 +374,7 @@ static void strategy_dot8_price(const Op *op, const Target *t, Price *p) {
     return;
   }
   w.type = DT_I32;
-  w.folds = false;
+  w.folds = w.k_lanes = false;
   w.k = w.k / w.k_inner * ((w.k_inner + 3) / 4);
   w.k_inner = (w.k_inner + 3) / 4;
   price_tiles(op, &bytes, &w, p);

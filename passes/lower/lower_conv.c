@@ -36,8 +36,17 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   t.ks = clamp_param(p, "ks", 1, 8);
   t.mb = (clamp_param(p, "mb", m, m) + t.mr - 1) / t.mr * t.mr;
   t.panels_outer = plan_param(p, "panels_outer", 0) != 0;
+  bool contiguous = n->n_red > 0 && n->x_red[n->n_red - 1] == 1;
+  if (plan_param(p, "k_lanes", 0) > 0 && contiguous && n->n <= 8 && dtype_is_float(type)) {
+    t.k_lanes = clamp_param(p, "k_lanes", 1, 64);
+    t.lanes = 1;
+    t.nv = n->n;
+    t.panels_outer = false;
+  }
   return t;
 }
+
+int64_t nest_panel(const NestTile *t) { return t->k_lanes > 0 ? 1 : t->nv; }
 
 DType lower_arithmetic_type(const Op *op) {
   const Func *post = op_post(op);
@@ -52,7 +61,7 @@ static const char *kernel_name(LowerCtx *ctx, const char *what, const Op *op) {
 // [K][O] view of channels-last weights: taps and input channels of a group are the reduction.
 static PackSpec conv_weights(const ConvGeom *g, const NestTile *t, DType type) {
   int64_t cg = g->c / g->group, og = g->o / g->group;
-  PackSpec s = {.n_red = 4, .n = og, .n_stride = 1, .nv = t->nv, .lanes = t->lanes, .type = type};
+  PackSpec s = {.n_red = 4, .n = og, .n_stride = 1, .nv = nest_panel(t), .lanes = t->lanes, .type = type};
   int64_t dims[4] = {g->kernel[0], g->kernel[1], g->kernel[2], cg}, stride = g->o;
   for (uint32_t i = 4; i-- > 0;) {
     s.red[i] = dims[i];

@@ -10,6 +10,8 @@ Plan lower_plan(LowerCtx *ctx, const Op *op);
 bool plan_is(const Plan *p, const char *strategy);
 // The register tile a plan asks for, cut to the extents of the nest (strategy `loop`: one element).
 NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n);
+// Vectors of a panel of the packed weights such a tile reads.
+int64_t nest_panel(const NestTile *t);
 // The type a contraction multiplies and adds in: the compute type of its raw result.
 DType lower_arithmetic_type(const Op *op);
 // Reports an op whose geometry could not be read; true when it could.

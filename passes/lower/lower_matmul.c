@@ -6,7 +6,7 @@
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
   PackSpec s = {.n_red = 1, .red = {g->k}, .red_stride = {g->b_k}, .n = g->n, .n_stride = g->b_n};
-  s.nv = t->nv;
+  s.nv = nest_panel(t);
   s.lanes = t->lanes;
   s.type = type;
   for (uint32_t i = 0; i < g->n_batch; i++) {

@@ -2,27 +2,7 @@
 //
 // Shape of the code: one par loop over (panels x) rows x blocks of columns; inside it panels and tiles; inside a tile
 // the reduction loops around an unrolled outer product of nv weight vectors and mr * my broadcast elements.
-#include "passes/lower/nest.h"
-
-typedef struct Emit {
-  LowerCtx *ctx;
-  KBuild b;
-  const Nest *n;
-  KBuf *x, *w, *y;
-  uint32_t n_extra;  // operands broadcast to the result: the bias (if any) first, then post operands
-  KBuf *extra[17];
-  int64_t stride[17][MAX_RANK];
-  PostParams pp;
-  int64_t k;        // length of the whole reduction
-  int64_t vectors;  // vectors of one group
-  uint32_t depth;   // loops opened by open_loop and not closed
-  bool words;       // dot: x is read in units of four bytes
-} Emit;
-
-// A place in the iteration space: element offsets in x and w, and result indices.
-typedef struct Pos {
-  Affine x, w, axis[MAX_RANK];
-} Pos;
+#include "passes/lower/nest_emit.h"
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -53,13 +33,13 @@ void nest_settle(Nest *n) {
 }
 
 // Steps of a reduction loop: the innermost one goes by four with dot.
-static int64_t red_steps(const Nest *n, uint32_t i) {
+int64_t nest_red_steps(const Nest *n, uint32_t i) {
   return n->dot && i + 1 == n->n_red ? ceil_div(n->red[i], 4) : n->red[i];
 }
 
 static int64_t nest_k(const Nest *n) {
   int64_t k = 1;
-  for (uint32_t i = 0; i < n->n_red; i++) k *= red_steps(n, i);
+  for (uint32_t i = 0; i < n->n_red; i++) k *= nest_red_steps(n, i);
   return k;
 }
 
@@ -68,30 +48,6 @@ double nest_macs(const Nest *n) {
   for (uint32_t i = 0; i < n->n_red; i++) macs *= (double)n->red[i];
   for (uint32_t i = 0; i < n->n_rows; i++) macs *= (double)n->row[i].extent;
   return macs;
-}
-
-// ---- small builders
-
-static Affine open_loop(Emit *e, const char *name, int64_t extent, KForKind kind) {
-  if (extent == 1) return aff(0);
-  e->depth++;
-  return aff_var(kb_for(&e->b, name, 0, extent, 1, kind));
-}
-
-static void close_loops(Emit *e, uint32_t depth) {
-  for (; e->depth > depth; e->depth--) kb_end(&e->b);
-}
-
-static Pos pos_move(const Pos *p, const NestLoop *l, Affine by) {
-  Pos q = *p;
-  q.x = aff_add(q.x, aff_mul(by, l->x));
-  q.w = aff_add(q.w, aff_mul(by, l->w));
-  q.axis[l->axis] = aff_add(q.axis[l->axis], aff_mul(by, l->scale));
-  return q;
-}
-
-static Affine let_index(Emit *e, const char *name, Affine a) {
-  return aff_var(kb_let(&e->b, name, kx_index(&e->b, a)));
 }
 
 // Element strides of an operand over the axes of the nest, 0 where it is stretched.
@@ -106,236 +62,15 @@ static void operand_strides(const Nest *n, const Type *t, int64_t *stride) {
   }
 }
 
-static Affine result_index(const Emit *e, const Pos *p) {
-  Affine at = aff(0);
-  int64_t run = 1;
-  for (uint32_t i = e->n->rank; i-- > 0;) {
-    at = aff_add(at, aff_mul(p->axis[i], run));
-    run *= e->n->dims[i];
-  }
-  return at;
-}
-
-// ---- one register tile
-
-typedef struct Tile {
-  int64_t mi, yi, nvec, tail;  // columns, rows, vectors, lanes of the last vector that are stored
-  KBuf *acc, *row;
-} Tile;
-
-// Four bytes of x as one lane, signed ones shifted into the range of unsigned ones; missing ones are zero.
-static KExpr *load_four(Emit *e, Affine at, int64_t have) {
-  KBuild *b = &e->b;
-  bool is_signed = e->n->x->type->dtype == DT_I8;
-  if (e->words && !is_signed) return kx_load(b, e->x, &at);
-  KExpr *four = NULL;
-  if (e->words) {
-    four = kx_load(b, e->x, &at);
-  } else {
-    for (int64_t i = 0; i < have; i++) {
-      Affine byte = aff_plus(at, i);
-      KExpr *x = kx_cast(b, DT_U32, kx_load(b, e->x, &byte));
-      if (i > 0) x = kx_op2(b, KOP_SHL, x, kx_i(b, DT_U32, 8 * i));
-      four = i > 0 ? kx_op2(b, KOP_OR, four, x) : x;
-    }
-  }
-  if (is_signed) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, 0x80808080));
-  return kx_view(b, DT_U8X4, four);
-}
-
-static KExpr *load_x(Emit *e, Affine at, int64_t have) {
-  if (e->n->dot) return load_four(e, at, have);
-  KExpr *x = lower_load(&e->b, e->x, &at);
-  if (dtype_is_float(e->n->type)) return x;
-  x = kx_cast(&e->b, e->n->type, x);
-  return e->n->x_zero ? kx_op2(&e->b, KOP_SUB, x, kx_i(&e->b, e->n->type, e->n->x_zero)) : x;
-}
-
-static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
-  return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
-}
-
-// acc[s, i, v] += x[i] * w[v] at one step of the reduction; `have` bytes of x exist with dot.
-static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t have) {
-  const Nest *n = e->n;
-  KBuild *b = &e->b;
-  int64_t lanes = n->tile.lanes;
-  uint32_t depth = e->depth;
-  Affine v = open_loop(e, "v", t->nvec, FOR_UNROLL);
-  Affine l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
-  Affine w_at = aff_add(p->w, aff_add(aff_mul(v, lanes), l)), row_at[2] = {v, l};
-  kb_store(b, t->row, row_at, kx_load(b, e->w, &w_at));
-  kb_end(b);
-  close_loops(e, depth);
-  Affine iy = open_loop(e, "iy", t->yi, FOR_UNROLL), ix = open_loop(e, "i", t->mi, FOR_UNROLL);
-  Affine x_at = aff_add(p->x, aff_mul(ix, n->m.x));
-  if (t->yi > 1) x_at = aff_add(x_at, aff_mul(iy, n->row[n->n_rows - 1].x));
-  KVar *xv = kb_let(b, "a", load_x(e, x_at, have));
-  v = open_loop(e, "v", t->nvec, FOR_UNROLL);
-  l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
-  Affine at[4] = {s, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
-  kb_store(b, t->acc, at, multiply_add(e, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
-  kb_end(b);
-  close_loops(e, depth);
-}
-
-static Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by) {
-  int64_t inner = 1;
-  for (uint32_t i = red + 1; i < e->n->n_red; i++) inner *= red_steps(e->n, i);
-  bool by_four = e->n->dot && !e->words && red + 1 == e->n->n_red;
-  Pos q = *p;
-  q.x = aff_add(q.x, aff_mul(by, by_four ? 4 : e->n->x_red[red]));
-  q.w = aff_add(q.w, aff_mul(by, inner));  // in rows of the panel; scaled by emit_reduction
-  return q;
-}
-
-// The innermost reduction loop: ku * ks steps unrolled, then the rest one by one.
-static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_base) {
-  const Nest *n = e->n;
-  uint32_t last = n->n_red - 1, depth = e->depth;
-  int64_t brow = t->nvec * n->tile.lanes, unroll = n->tile.ku * n->tile.ks, tail = n->dot ? n->red[last] % 4 : 0;
-  int64_t k = n->dot ? n->red[last] / 4 : n->red[last];
-  if (unroll > k) unroll = k < n->tile.ks ? 1 : n->tile.ks;
-  int64_t ks = unroll % n->tile.ks == 0 ? n->tile.ks : 1, whole = k - k % unroll;
-  if (whole > 0) {
-    Affine kv = aff(0);
-    if (whole > unroll) {
-      kv = aff_var(kb_for(&e->b, "k", 0, whole, unroll, FOR_SEQ));
-      e->depth++;
-    }
-    Affine j = open_loop(e, "j", unroll / ks, FOR_UNROLL), s = open_loop(e, "s", ks, FOR_UNROLL);
-    Pos q = pos_step(e, p, last, aff_add(kv, aff_add(aff_mul(j, ks), s)));
-    q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, s, 4);
-    close_loops(e, depth);
-  }
-  if (whole < k) {
-    Affine kv = aff(whole);
-    if (k - whole > 1) {
-      kv = aff_var(kb_for(&e->b, "k", whole, k, 1, FOR_SEQ));
-      e->depth++;
-    }
-    Pos q = pos_step(e, p, last, kv);
-    q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, aff(0), 4);
-    close_loops(e, depth);
-  }
-  if (tail > 0) {
-    Pos q = pos_step(e, p, last, aff(k));
-    q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, aff(0), tail);
-  }
-}
-
-static void emit_reduction(Emit *e, const Tile *t, const Pos *p) {
-  static const char *const names[NEST_REDS] = {"ka", "kb", "kc", "kd", "ke"};
-  if (e->k == 0) return;
-  uint32_t depth = e->depth;
-  Pos q = *p;
-  Affine w_base = p->w;
-  q.w = aff(0);
-  for (uint32_t i = 0; i + 1 < e->n->n_red; i++) {
-    Affine v = open_loop(e, names[i], e->n->red[i], FOR_SEQ);
-    q = pos_step(e, &q, i, v);
-  }
-  emit_inner(e, t, &q, &w_base);
-  close_loops(e, depth);
-}
-
-static void emit_zero(Emit *e, const Tile *t) {
-  uint32_t depth = e->depth;
-  Affine s = open_loop(e, "s", e->n->tile.ks, FOR_UNROLL), i = open_loop(e, "i", t->mi * t->yi, FOR_UNROLL);
-  Affine v = open_loop(e, "v", t->nvec, FOR_UNROLL);
-  Affine at[4] = {s, i, v, aff_var(kb_for(&e->b, "l", 0, e->n->tile.lanes, 1, FOR_VEC))};
-  DType type = e->n->type;
-  kb_store(&e->b, t->acc, at, dtype_is_float(type) ? kx_f(&e->b, type, 0.0) : kx_i(&e->b, type, 0));
-  kb_end(&e->b);
-  close_loops(e, depth);
-}
-
-static void emit_sum_parts(Emit *e, const Tile *t) {
-  for (int64_t part = 1; part < e->n->tile.ks; part++) {
-    uint32_t depth = e->depth;
-    Affine i = open_loop(e, "i", t->mi * t->yi, FOR_UNROLL), v = open_loop(e, "v", t->nvec, FOR_UNROLL);
-    Affine l = aff_var(kb_for(&e->b, "l", 0, e->n->tile.lanes, 1, FOR_VEC));
-    Affine at[4] = {aff(0), i, v, l}, from[4] = {aff(part), i, v, l};
-    kb_store(&e->b, t->acc, at, kx_op2(&e->b, KOP_ADD, kx_load(&e->b, t->acc, at), kx_load(&e->b, t->acc, from)));
-    kb_end(&e->b);
-    close_loops(e, depth);
-  }
-}
-
-static KExpr *load_extra(Emit *e, uint32_t which, const Pos *p) {
-  Affine at = aff(0);
-  for (uint32_t i = 0; i < e->n->rank; i++) at = aff_add(at, aff_mul(p->axis[i], e->stride[which][i]));
-  return lower_load(&e->b, e->extra[which], &at);
-}
-
-static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
-  if (op_post(e->n->op) == NULL) return value;
-  KExpr *args[17] = {value};
-  uint32_t next = e->n->bias != NULL ? 1 : 0;
-  for (uint32_t a = 0; a < e->pp.n; a++) args[1 + a] = load_extra(e, next++, p);
-  return lower_body(&e->b, op_post(e->n->op), args);
-}
-
-// Bias, post function and store of one vector of the result.
-static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
-  KBuild *b = &e->b;
-  Affine at[4] = {aff(0), i, v, l}, out = result_index(e, p);
-  KExpr *value = kx_load(b, t->acc, at);
-  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, load_extra(e, 0, p));
-  if (!e->n->post_again) value = post_value(e, p, value);
-  lower_store(b, e->y, &out, value);
-}
-
-static void emit_again(Emit *e, const Pos *p) {
-  Affine out = result_index(e, p);
-  lower_store(&e->b, e->y, &out, post_value(e, p, lower_load(&e->b, e->y, &out)));
-}
-
-// Vectors from .. to - 1 of the tile, the first `lanes` of each: out of registers, or once more in memory.
-static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int64_t to, int64_t lanes, bool again) {
-  const Nest *n = e->n;
-  uint32_t depth = e->depth;
-  KForKind kind = again ? FOR_SEQ : FOR_UNROLL;
-  NestLoop columns = {.axis = n->rank - 1, .scale = 1};
-  Affine iy = open_loop(e, "iy", t->yi, kind), ix = open_loop(e, "i", t->mi, kind);
-  Affine v = aff_plus(open_loop(e, "v", to - from, kind), from);
-  Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
-  Pos q = pos_move(p, &n->m, ix);
-  if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
-  q = pos_move(&q, &columns, aff_add(aff_mul(v, n->tile.lanes), l));
-  if (again) {
-    emit_again(e, &q);
-  } else {
-    emit_store(e, t, &q, aff_add(aff_mul(iy, t->mi), ix), v, l);
-  }
-  kb_end(&e->b);
-  close_loops(e, depth);
-}
-
-static void emit_results(Emit *e, const Tile *t, const Pos *p, bool again) {
-  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1;
-  if (full > 0) emit_stores(e, t, p, 0, full, lanes, again);
-  if (full < t->nvec) emit_stores(e, t, p, full, t->nvec, t->tail, again);
-}
-
-static void emit_tile(Emit *e, Tile t, const Pos *p) {
-  const Nest *n = e->n;
-  t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
-  t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
-  Pos q = *p;
-  if (q.x.n > 1) q.x = let_index(e, "xo", q.x);
-  if (q.w.n > 1) q.w = let_index(e, "wo", q.w);
-  emit_zero(e, &t);
-  emit_reduction(e, &t, &q);
-  if (e->k > 0) emit_sum_parts(e, &t);
-  emit_results(e, &t, &q, false);
-  if (n->post_again) emit_results(e, &t, &q, true);
-}
-
 // ---- loops around tiles
+
+static void emit_any_tile(Emit *e, Tile t, const Pos *p) {
+  if (e->n->tile.k_lanes > 0) {
+    nest_emit_k_lanes(e, t, p);
+  } else {
+    nest_emit_tile(e, t, p);
+  }
+}
 
 // Tiles of one panel over a block of columns; `block` is the number of the block.
 static void emit_columns(Emit *e, Tile t, const Pos *p, Affine block) {
@@ -355,14 +90,14 @@ static void emit_columns(Emit *e, Tile t, const Pos *p, Affine block) {
       at = aff_var(kb_for_aff(b, "m", lo, hi, n->tile.mr, FOR_SEQ));
     }
     Pos q = pos_move(p, &n->m, at);
-    emit_tile(e, t, &q);
+    emit_any_tile(e, t, &q);
     if (loop) kb_end(b);
   }
   if (rest > 0) {
     t.mi = rest;
     if (blocks > 1) kb_if(b, kx_op2(b, KOP_EQ, kx_index(b, block), kx_i(b, DT_I64, blocks - 1)));
     Pos q = pos_move(p, &n->m, aff(whole));
-    emit_tile(e, t, &q);
+    emit_any_tile(e, t, &q);
     if (blocks > 1) kb_end(b);
   }
 }

@@ -25,6 +25,7 @@ typedef struct NestTile {
   int64_t mr, my, nv;  // columns, rows and vectors of the register tile
   int64_t ku, ks;      // unrolled steps of the innermost reduction; independent partial sums
   int64_t mb;          // columns walked per panel before the next panel (a multiple of mr)
+  int64_t k_lanes;     // lanes along the reduction instead (few columns: lanes = 1, nv = n), or 0
   bool panels_outer;   // panels outside of rows
 } NestTile;
 

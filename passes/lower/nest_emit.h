@@ -1,0 +1,54 @@
+// Inside of the contraction nest: what the loops around tiles (nest.c) and the two kinds of register tile (nest_tile.c,
+// nest_k_lanes.c) share. Not for other lowerings.
+#ifndef QCC_PASSES_LOWER_NEST_EMIT_H
+#define QCC_PASSES_LOWER_NEST_EMIT_H
+
+#include "passes/lower/nest.h"
+
+typedef struct Emit {
+  LowerCtx *ctx;
+  KBuild b;
+  const Nest *n;
+  KBuf *x, *w, *y;
+  uint32_t n_extra;  // operands broadcast to the result: the bias (if any) first, then post operands
+  KBuf *extra[17];
+  int64_t stride[17][MAX_RANK];
+  PostParams pp;
+  int64_t k;        // length of the whole reduction
+  int64_t vectors;  // vectors of one group
+  uint32_t depth;   // loops opened by nest_open and not closed
+  bool words;       // dot: x is read in units of four bytes
+} Emit;
+
+// A place in the iteration space: element offsets in x and w, and result indices.
+typedef struct Pos {
+  Affine x, w, axis[MAX_RANK];
+} Pos;
+
+typedef struct Tile {
+  int64_t mi, yi, nvec, tail;  // columns, rows, vectors, lanes of the last vector that are stored
+  KBuf *acc, *row;
+} Tile;
+
+// A loop, or nothing and index 0 when it has one iteration.
+Affine nest_open(Emit *e, const char *name, int64_t extent, KForKind kind);
+void nest_close(Emit *e, uint32_t depth);  // closes loops down to `depth`
+Pos pos_move(const Pos *p, const NestLoop *l, Affine by);
+// Steps of a reduction loop: the innermost one goes by four with dot.
+int64_t nest_red_steps(const Nest *n, uint32_t i);
+// `by` steps of reduction loop `red`; the offset in w is counted in rows of the reduction.
+Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by);
+// Every reduction loop but the innermost; the caller closes them.
+Pos nest_outer_reductions(Emit *e, const Pos *p);
+// Element of the result at a place.
+Affine nest_result(const Emit *e, const Pos *p);
+// The place with its offsets in variables, for short addresses inside the tile.
+Pos nest_base(Emit *e, const Pos *p);
+// Bias, post function and stores of a tile whose sums are in t->acc[0, pixel, vector, lane].
+void nest_results(Emit *e, const Tile *t, const Pos *p);
+
+// One register tile at a place: its reduction and its stores.
+void nest_emit_tile(Emit *e, Tile t, const Pos *p);
+void nest_emit_k_lanes(Emit *e, Tile t, const Pos *p);
+
+#endif

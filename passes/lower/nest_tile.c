@@ -1,0 +1,254 @@
+// The register tile of a contraction nest: an outer product of nv weight vectors and mr * my broadcast elements of x,
+// summed over the reduction in registers. See nest_emit.h.
+#include "passes/lower/nest_emit.h"
+
+Affine nest_open(Emit *e, const char *name, int64_t extent, KForKind kind) {
+  if (extent == 1) return aff(0);
+  e->depth++;
+  return aff_var(kb_for(&e->b, name, 0, extent, 1, kind));
+}
+
+void nest_close(Emit *e, uint32_t depth) {
+  for (; e->depth > depth; e->depth--) kb_end(&e->b);
+}
+
+Pos pos_move(const Pos *p, const NestLoop *l, Affine by) {
+  Pos q = *p;
+  q.x = aff_add(q.x, aff_mul(by, l->x));
+  q.w = aff_add(q.w, aff_mul(by, l->w));
+  q.axis[l->axis] = aff_add(q.axis[l->axis], aff_mul(by, l->scale));
+  return q;
+}
+
+// Long index sums are computed once per tile.
+Pos nest_base(Emit *e, const Pos *p) {
+  Pos q = *p;
+  if (q.x.n > 1) q.x = aff_var(kb_let(&e->b, "xo", kx_index(&e->b, q.x)));
+  if (q.w.n > 1) q.w = aff_var(kb_let(&e->b, "wo", kx_index(&e->b, q.w)));
+  return q;
+}
+
+Affine nest_result(const Emit *e, const Pos *p) {
+  Affine at = aff(0);
+  int64_t run = 1;
+  for (uint32_t i = e->n->rank; i-- > 0;) {
+    at = aff_add(at, aff_mul(p->axis[i], run));
+    run *= e->n->dims[i];
+  }
+  return at;
+}
+
+// Four bytes of x as one lane, signed ones shifted into the range of unsigned ones; missing ones are zero.
+static KExpr *load_four(Emit *e, Affine at, int64_t have) {
+  KBuild *b = &e->b;
+  bool is_signed = e->n->x->type->dtype == DT_I8;
+  if (e->words && !is_signed) return kx_load(b, e->x, &at);
+  KExpr *four = NULL;
+  if (e->words) {
+    four = kx_load(b, e->x, &at);
+  } else {
+    for (int64_t i = 0; i < have; i++) {
+      Affine byte = aff_plus(at, i);
+      KExpr *x = kx_cast(b, DT_U32, kx_load(b, e->x, &byte));
+      if (i > 0) x = kx_op2(b, KOP_SHL, x, kx_i(b, DT_U32, 8 * i));
+      four = i > 0 ? kx_op2(b, KOP_OR, four, x) : x;
+    }
+  }
+  if (is_signed) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, 0x80808080));
+  return kx_view(b, DT_U8X4, four);
+}
+
+static KExpr *load_x(Emit *e, Affine at, int64_t have) {
+  if (e->n->dot) return load_four(e, at, have);
+  KExpr *x = lower_load(&e->b, e->x, &at);
+  if (dtype_is_float(e->n->type)) return x;
+  x = kx_cast(&e->b, e->n->type, x);
+  return e->n->x_zero ? kx_op2(&e->b, KOP_SUB, x, kx_i(&e->b, e->n->type, e->n->x_zero)) : x;
+}
+
+static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
+  return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
+}
+
+// acc[s, i, v] += x[i] * w[v] at one step of the reduction; `have` bytes of x exist with dot.
+static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t have) {
+  const Nest *n = e->n;
+  KBuild *b = &e->b;
+  int64_t lanes = n->tile.lanes;
+  uint32_t depth = e->depth;
+  Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL);
+  Affine l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
+  Affine w_at = aff_add(p->w, aff_add(aff_mul(v, lanes), l)), row_at[2] = {v, l};
+  kb_store(b, t->row, row_at, kx_load(b, e->w, &w_at));
+  kb_end(b);
+  nest_close(e, depth);
+  Affine iy = nest_open(e, "iy", t->yi, FOR_UNROLL), ix = nest_open(e, "i", t->mi, FOR_UNROLL);
+  Affine x_at = aff_add(p->x, aff_mul(ix, n->m.x));
+  if (t->yi > 1) x_at = aff_add(x_at, aff_mul(iy, n->row[n->n_rows - 1].x));
+  KVar *xv = kb_let(b, "a", load_x(e, x_at, have));
+  v = nest_open(e, "v", t->nvec, FOR_UNROLL);
+  l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
+  Affine at[4] = {s, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
+  kb_store(b, t->acc, at, multiply_add(e, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
+  kb_end(b);
+  nest_close(e, depth);
+}
+
+Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by) {
+  int64_t inner = 1;
+  for (uint32_t i = red + 1; i < e->n->n_red; i++) inner *= nest_red_steps(e->n, i);
+  bool by_four = e->n->dot && !e->words && red + 1 == e->n->n_red;
+  Pos q = *p;
+  q.x = aff_add(q.x, aff_mul(by, by_four ? 4 : e->n->x_red[red]));
+  q.w = aff_add(q.w, aff_mul(by, inner));  // in rows of the panel; scaled by the caller
+  return q;
+}
+
+// The innermost reduction loop: ku * ks steps unrolled, then the rest one by one.
+static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_base) {
+  const Nest *n = e->n;
+  uint32_t last = n->n_red - 1, depth = e->depth;
+  int64_t brow = t->nvec * n->tile.lanes, unroll = n->tile.ku * n->tile.ks, tail = n->dot ? n->red[last] % 4 : 0;
+  int64_t k = n->dot ? n->red[last] / 4 : n->red[last];
+  if (unroll > k) unroll = k < n->tile.ks ? 1 : n->tile.ks;
+  int64_t ks = unroll % n->tile.ks == 0 ? n->tile.ks : 1, whole = k - k % unroll;
+  if (whole > 0) {
+    Affine kv = aff(0);
+    if (whole > unroll) {
+      kv = aff_var(kb_for(&e->b, "k", 0, whole, unroll, FOR_SEQ));
+      e->depth++;
+    }
+    Affine j = nest_open(e, "j", unroll / ks, FOR_UNROLL), s = nest_open(e, "s", ks, FOR_UNROLL);
+    Pos q = pos_step(e, p, last, aff_add(kv, aff_add(aff_mul(j, ks), s)));
+    q.w = aff_add(*w_base, aff_mul(q.w, brow));
+    emit_step(e, t, &q, s, 4);
+    nest_close(e, depth);
+  }
+  if (whole < k) {
+    Affine kv = aff(whole);
+    if (k - whole > 1) {
+      kv = aff_var(kb_for(&e->b, "k", whole, k, 1, FOR_SEQ));
+      e->depth++;
+    }
+    Pos q = pos_step(e, p, last, kv);
+    q.w = aff_add(*w_base, aff_mul(q.w, brow));
+    emit_step(e, t, &q, aff(0), 4);
+    nest_close(e, depth);
+  }
+  if (tail > 0) {
+    Pos q = pos_step(e, p, last, aff(k));
+    q.w = aff_add(*w_base, aff_mul(q.w, brow));
+    emit_step(e, t, &q, aff(0), tail);
+  }
+}
+
+Pos nest_outer_reductions(Emit *e, const Pos *p) {
+  static const char *const names[NEST_REDS] = {"ka", "kb", "kc", "kd", "ke"};
+  Pos q = *p;
+  q.w = aff(0);
+  for (uint32_t i = 0; i + 1 < e->n->n_red; i++) {
+    Affine v = nest_open(e, names[i], e->n->red[i], FOR_SEQ);
+    q = pos_step(e, &q, i, v);
+  }
+  return q;
+}
+
+static void emit_reduction(Emit *e, const Tile *t, const Pos *p) {
+  if (e->k == 0) return;
+  uint32_t depth = e->depth;
+  Pos q = nest_outer_reductions(e, p);
+  emit_inner(e, t, &q, &p->w);
+  nest_close(e, depth);
+}
+
+static void emit_zero(Emit *e, const Tile *t) {
+  uint32_t depth = e->depth;
+  Affine s = nest_open(e, "s", e->n->tile.ks, FOR_UNROLL), i = nest_open(e, "i", t->mi * t->yi, FOR_UNROLL);
+  Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL);
+  Affine at[4] = {s, i, v, aff_var(kb_for(&e->b, "l", 0, e->n->tile.lanes, 1, FOR_VEC))};
+  DType type = e->n->type;
+  kb_store(&e->b, t->acc, at, dtype_is_float(type) ? kx_f(&e->b, type, 0.0) : kx_i(&e->b, type, 0));
+  kb_end(&e->b);
+  nest_close(e, depth);
+}
+
+static void emit_sum_parts(Emit *e, const Tile *t) {
+  for (int64_t part = 1; part < e->n->tile.ks; part++) {
+    uint32_t depth = e->depth;
+    Affine i = nest_open(e, "i", t->mi * t->yi, FOR_UNROLL), v = nest_open(e, "v", t->nvec, FOR_UNROLL);
+    Affine l = aff_var(kb_for(&e->b, "l", 0, e->n->tile.lanes, 1, FOR_VEC));
+    Affine at[4] = {aff(0), i, v, l}, from[4] = {aff(part), i, v, l};
+    kb_store(&e->b, t->acc, at, kx_op2(&e->b, KOP_ADD, kx_load(&e->b, t->acc, at), kx_load(&e->b, t->acc, from)));
+    kb_end(&e->b);
+    nest_close(e, depth);
+  }
+}
+
+static KExpr *load_extra(Emit *e, uint32_t which, const Pos *p) {
+  Affine at = aff(0);
+  for (uint32_t i = 0; i < e->n->rank; i++) at = aff_add(at, aff_mul(p->axis[i], e->stride[which][i]));
+  return lower_load(&e->b, e->extra[which], &at);
+}
+
+static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
+  if (op_post(e->n->op) == NULL) return value;
+  KExpr *args[17] = {value};
+  uint32_t next = e->n->bias != NULL ? 1 : 0;
+  for (uint32_t a = 0; a < e->pp.n; a++) args[1 + a] = load_extra(e, next++, p);
+  return lower_body(&e->b, op_post(e->n->op), args);
+}
+
+// Bias, post function and store of one vector of the result.
+static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
+  KBuild *b = &e->b;
+  Affine at[4] = {aff(0), i, v, l}, out = nest_result(e, p);
+  KExpr *value = kx_load(b, t->acc, at);
+  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, load_extra(e, 0, p));
+  if (!e->n->post_again) value = post_value(e, p, value);
+  lower_store(b, e->y, &out, value);
+}
+
+static void emit_again(Emit *e, const Pos *p) {
+  Affine out = nest_result(e, p);
+  lower_store(&e->b, e->y, &out, post_value(e, p, lower_load(&e->b, e->y, &out)));
+}
+
+// Vectors from .. to - 1 of the tile, the first `lanes` of each: out of registers, or once more in memory.
+static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int64_t to, int64_t lanes, bool again) {
+  const Nest *n = e->n;
+  uint32_t depth = e->depth;
+  KForKind kind = again ? FOR_SEQ : FOR_UNROLL;
+  NestLoop columns = {.axis = n->rank - 1, .scale = 1};
+  Affine iy = nest_open(e, "iy", t->yi, kind), ix = nest_open(e, "i", t->mi, kind);
+  Affine v = aff_plus(nest_open(e, "v", to - from, kind), from);
+  Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
+  Pos q = pos_move(p, &n->m, ix);
+  if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
+  q = pos_move(&q, &columns, aff_add(aff_mul(v, n->tile.lanes), l));
+  if (again) {
+    emit_again(e, &q);
+  } else {
+    emit_store(e, t, &q, aff_add(aff_mul(iy, t->mi), ix), v, l);
+  }
+  kb_end(&e->b);
+  nest_close(e, depth);
+}
+
+void nest_results(Emit *e, const Tile *t, const Pos *p) {
+  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1;
+  for (int again = 0; again <= e->n->post_again; again++) {
+    if (full > 0) emit_stores(e, t, p, 0, full, lanes, again != 0);
+    if (full < t->nvec) emit_stores(e, t, p, full, t->nvec, t->tail, again != 0);
+  }
+}
+
+void nest_emit_tile(Emit *e, Tile t, const Pos *p) {
+  const Nest *n = e->n;
+  t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
+  t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
+  Pos q = nest_base(e, p);
+  emit_zero(e, &t);
+  emit_reduction(e, &t, &q);
+  if (e->k > 0) emit_sum_parts(e, &t);
+  nest_results(e, &t, &q);
+}
