@@ -79,7 +79,7 @@ static LV step_pointer(Emit *e, const Segment *s, PBuf *b) {
 }
 
 static void call_kernel(Emit *e, const KernelFn *f, uint32_t n, LV *args, LV from, LV to) {
-  LV all[KERNEL_ARGS + 2];
+  LV *all = NEW_ARRAY(e->arena, LV, n + 2);
   for (uint32_t i = 0; i < n; i++) all[i] = args[i];
   if (f->par) all[n++] = from, all[n++] = to;
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(f->fn), f->fn, all, n, "");
@@ -104,8 +104,7 @@ static void parallel_step(Emit *e, Segment *s, KernelFn *f, uint32_t n, LV *args
 
 static void emit_step(Emit *e, Segment *s, const Step *st) {
   KernelFn *f = kernel_fn(e, st->kernel);
-  LV args[KERNEL_ARGS];
-  QCC_CHECK(st->n_args <= KERNEL_ARGS, "kernel %s has %u parameters", st->kernel->name, st->n_args);
+  LV *args = NEW_ARRAY(e->arena, LV, st->n_args + 1);
   for (uint32_t i = 0; i < st->n_args; i++) args[i] = step_pointer(e, s, st->args[i]);
   LV zero = k64(e, 0), extent = k64(e, (uint64_t)f->extent);
   if (!f->par || !worth_threads(e, st)) {
@@ -131,7 +130,7 @@ static void emit_task(Emit *e, const KernelFn *f) {
   LV from = LLVMBuildUDiv(e->b, LLVMBuildMul(e->b, extent, i, ""), chunks, "");
   LV next = LLVMBuildAdd(e->b, i, k64(e, 1), "");
   LV to = LLVMBuildUDiv(e->b, LLVMBuildMul(e->b, extent, next, ""), chunks, "");
-  LV args[KERNEL_ARGS];
+  LV *args = NEW_ARRAY(e->arena, LV, f->k->n_params + 1);
   for (uint32_t p = 0; p < f->k->n_params; p++) args[p] = load_at(e, e->ptr, arg, 8 * ((int64_t)p + 1));
   call_kernel(e, f, f->k->n_params, args, from, to);
   LLVMBuildRetVoid(e->b);

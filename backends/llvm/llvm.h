@@ -116,6 +116,5 @@ void emit_entry(Emit *e);
 void emit_tables(Emit *e, LV init, LV run, LV workspace_size);
 LV emit_cpu_check(Emit *e);  // function i32 (): 0 or QCC_E_CPU
 #define WORKSPACE_HEAD 64    // bytes before the first buffer: the mark of init
-#define KERNEL_ARGS 64       // parameters of one kernel
 
 #endif
