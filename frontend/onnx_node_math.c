@@ -32,6 +32,18 @@ bool import_same(NodeCtx *c) {
   return node_result(c, node_done(c, op));
 }
 
+// Integers are computed in float and cut back.
+bool import_shrink(NodeCtx *c) {
+  DType t = c->in[0]->type->dtype;
+  Value *x = dtype_is_float(t) ? c->in[0] : node_cast(c, c->in[0], dtype_info(t)->bits < 32 ? DT_F32 : DT_F64);
+  if (!x) return false;
+  Op *op = node_op(c, OP_SHRINK, 1, &x);
+  op_set_float(op, A_SHRINK_lambd, (float)attr_float(c, "lambd", 0.5));
+  op_set_float(op, A_SHRINK_bias, (float)attr_float(c, "bias", 0));
+  Value *y = node_done(c, op);
+  return node_result(c, y ? node_cast(c, y, t) : NULL);
+}
+
 bool import_selu(NodeCtx *c) {
   Op *op = node_op(c, OP_SELU, 1, c->in);
   op_set_float(op, A_SELU_alpha, attr_float(c, "alpha", c->opset < 6 ? 1.6732 : 1.67326319217681884765625));

@@ -101,6 +101,12 @@ static void plan_add(const Op *op, Plan *p, const char *name, int64_t value) {
 
 // ---- loop
 
+// A contraction without elements or without terms has no tiles to price.
+static bool is_empty(const Op *op) {
+  return type_count(op_out(op, 0)->type) == 0 || type_count(op_in(op, 0)->type) == 0 ||
+         type_count(op_in(op, 1)->type) == 0;
+}
+
 static bool strategy_loop_applies(const Op *op, const Target *t) {
   (void)op, (void)t;
   return true;
@@ -125,7 +131,7 @@ typedef struct Tiling {
 
 static bool strategy_fma_applies(const Op *op, const Target *t) {
   Work w;
-  return work_of(op, &w) && dtype_is_float(w.type) && t->vector_bits >= 128;
+  return work_of(op, &w) && !is_empty(op) && dtype_is_float(w.type) && t->vector_bits >= 128;
 }
 
 static double max2(double a, double b) { return a > b ? a : b; }
@@ -353,7 +359,7 @@ static bool strategy_dot8_applies(const Op *op, const Target *t) {
   const Value *b = op_in(op, 1), *bias = op_in(op, 2);
   if (op->kind == OP_CONV_TRANSPOSE || !is_byte(op_in(op, 0)) || b->type->dtype != DT_I8) return false;
   if (!value_is_const(b) || (bias != NULL && !value_is_const(bias)) || t->vector_bits < 128) return false;
-  if (!work_of(op, &w)) return false;
+  if (!work_of(op, &w) || is_empty(op)) return false;
   if (op->kind == OP_CONV) return true;
   MatmulGeom g;
   if (!matmul_geom(op, &g) || g.a_k != 1 || g.b_vector || type_count(b->type) != g.k * g.n) return false;

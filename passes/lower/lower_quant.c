@@ -27,15 +27,28 @@ static void parameter_strides(const Type *p, uint32_t rank, int64_t axis, int64_
   }
 }
 
-// The dims of x, the block axis as [blocks, block].
-static uint32_t split_block(const Type *t, int64_t axis, int64_t block, int64_t *dims) {
+// The dims of a part of x, the block axis as [blocks, block]. Part 0 has all whole blocks, part 1 what is left of the
+// last one.
+static uint32_t split_block(const Type *t, int64_t axis, int64_t block, uint32_t part, int64_t *dims) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < t->rank; i++) {
     bool split = block && (int64_t)i == axis;
-    dims[n++] = split ? t->dims[i] / block : t->dims[i];
-    if (split) dims[n++] = block;
+    if (!split) dims[n++] = t->dims[i];
+    if (!split) continue;
+    dims[n++] = part ? 1 : t->dims[i] / block;
+    dims[n++] = part ? t->dims[i] % block : block;
   }
   return n;
+}
+
+// Strides of x, which are those of the result, over the same loops.
+static void element_strides(const Type *t, int64_t axis, int64_t block, int64_t *strides) {
+  int64_t stride = 1;
+  for (uint32_t i = t->rank; i-- > 0; stride *= t->dims[i]) {
+    bool split = block && (int64_t)i == axis;
+    strides[block && (int64_t)i > axis ? i + 1 : i] = split ? stride * block : stride;
+    if (split) strides[i + 1] = stride;
+  }
 }
 
 static KExpr *rounded(KBuild *b, EnumValue mode, KExpr *x) {
@@ -108,29 +121,39 @@ static void requant_element(void *ctx, KBuild *b, const Affine *at) {
   kb_store1(b, q->buf[0], at[0], saturated(b, q->buf[0]->type, x));
 }
 
+static void emit_part(KBuild *b, Quant *q, int64_t axis, int64_t block, uint32_t part, WalkFn *fn) {
+  const Type *x = op_in(q->op, 0)->type;
+  int64_t dims[MAX_RANK + 1], strides[MAX_RANK + 1], skip = part ? x->dims[axis] / block : 0;
+  Walk walk;
+  walk_init(&walk, split_block(x, axis, block, part, dims), dims);
+  if (walk_count(&walk) == 0) return;
+  element_strides(x, axis, block, strides);
+  walk_result(&walk, part ? skip * strides[axis] : 0, strides);
+  walk_operand(&walk, part ? skip * strides[axis] : 0, strides);
+  for (uint32_t i = 1; i <= q->n_par; i++) {
+    parameter_strides(op_in(q->op, i)->type, x->rank, axis, block, strides);
+    walk_operand(&walk, part ? skip * strides[axis] : 0, strides);
+  }
+  walk_collapse(&walk);
+  walk_emit(b, &walk, true, NULL, fn, q);
+}
+
 static bool emit(LowerCtx *ctx, const Op *op, DType t, int64_t axis, int64_t block, WalkFn *fn) {
   const Type *x = op_in(op, 0)->type;
   Quant q = {.op = op, .t = t};
   PBuf *bufs[4] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 0))};
-  int64_t dims[MAX_RANK + 1], strides[MAX_RANK + 1];
-  Walk walk;
   KBuild b;
   if (axis < 0) axis += x->rank;
-  walk_init(&walk, split_block(x, axis, block, dims), dims);
-  dense_strides(walk.rank, dims, strides);
-  walk_operand(&walk, 0, strides);
   lower_begin(ctx, &b, op);
   q.buf[0] = lower_flat(&b, bufs[0]);
   q.buf[1] = lower_flat(&b, bufs[1]);
   for (uint32_t i = 1; i < 3 && op_in(op, i); i++) {
     bufs[1 + i] = lower_buf(ctx, op_in(op, i));
     q.buf[1 + i] = lower_flat(&b, bufs[1 + i]);
-    parameter_strides(op_in(op, i)->type, x->rank, axis, block, strides);
-    walk_operand(&walk, 0, strides);
     q.n_par++;
   }
-  walk_collapse(&walk);
-  walk_emit(&b, &walk, true, NULL, fn, &q);
+  emit_part(&b, &q, axis, block, 0, fn);
+  if (block && x->dims[axis] % block != 0) emit_part(&b, &q, axis, block, 1, fn);
   lower_step(ctx, &b, op, NULL, 2 + q.n_par, bufs);
   return true;
 }
@@ -177,7 +200,10 @@ bool lower_threshold(LowerCtx *ctx, const Op *op) {
   KExpr *more = kx_op2(&b, KOP_ADD, kx_load1(&b, level, aff(0)), kx_cast(&b, DT_I32, hit));
   kb_store1(&b, level, aff(0), more);
   kb_end(&b);
-  kb_store1(&b, buf[0], at, kx_cast(&b, buf[0]->type, kx_load1(&b, level, aff(0))));
+  KExpr *value = kx_load1(&b, level, aff(0));
+  if (dtype_info(buf[0]->type)->cls == DC_INT)  // level 0 is the smallest value of the type
+    value = kx_op2(&b, KOP_ADD, value, kx_i(&b, DT_I32, dtype_min(buf[0]->type)));
+  kb_store1(&b, buf[0], at, kx_cast(&b, buf[0]->type, value));
   kb_end(&b);
   kb_end(&b);
   lower_step(ctx, &b, op, NULL, has_dir ? 4 : 3, bufs);

@@ -242,7 +242,7 @@ static bool make_batchnorm(Gen *g) {
   Value *in[5] = {x, channel_leaf(g, p, c), channel_leaf(g, p, c), channel_leaf(g, p, c), variance(g, p, c)};
   Op *op = gen_op(g, OP_BATCHNORM, 5, in);
   op_set_int(op, A_BATCHNORM_axis, axis);
-  if (rnd_p(g, 30)) op_set_float(op, A_BATCHNORM_epsilon, 0.01);
+  op_set_float(op, A_BATCHNORM_epsilon, 0x1p-7);
   return gen_done(g, op);
 }
 
@@ -253,7 +253,7 @@ static bool make_instance_norm(Gen *g) {
   Value *in[3] = {x, channel_leaf(g, x->type->dtype, c), channel_leaf(g, x->type->dtype, c)};
   Op *op = gen_op(g, OP_INSTANCE_NORM, 3, in);
   op_set_int(op, A_INSTANCE_NORM_axis, axis);
-  op_set_float(op, A_INSTANCE_NORM_epsilon, rnd_p(g, 50) ? 0.01 : 1e-5);
+  op_set_float(op, A_INSTANCE_NORM_epsilon, rnd_p(g, 50) ? 0x1p-7 : 0x1p-17);
   return gen_done(g, op);
 }
 
@@ -266,7 +266,7 @@ static bool make_group_norm(Gen *g) {
   Op *op = gen_op(g, OP_GROUP_NORM, 3, in);
   op_set_int(op, A_GROUP_NORM_axis, axis);
   op_set_int(op, A_GROUP_NORM_groups, groups);
-  op_set_float(op, A_GROUP_NORM_epsilon, rnd_p(g, 50) ? 0.01 : 1e-5);
+  op_set_float(op, A_GROUP_NORM_epsilon, rnd_p(g, 50) ? 0x1p-7 : 0x1p-17);
   return gen_done(g, op);
 }
 
@@ -279,7 +279,7 @@ static bool make_layer_norm(Gen *g) {
   Op *op = gen_op(g, rms ? OP_RMS_NORM : OP_LAYER_NORM, n, in);
   int64_t a = rnd_p(g, 50) ? (int64_t)axis - r : axis;
   op_set_int(op, rms ? (int)A_RMS_NORM_axis : (int)A_LAYER_NORM_axis, a);
-  op_set_float(op, rms ? (int)A_RMS_NORM_epsilon : (int)A_LAYER_NORM_epsilon, rnd_p(g, 50) ? 0.01 : 1e-5);
+  op_set_float(op, rms ? (int)A_RMS_NORM_epsilon : (int)A_LAYER_NORM_epsilon, rnd_p(g, 50) ? 0x1p-7 : 0x1p-17);
   return gen_done(g, op);
 }
 
@@ -296,7 +296,7 @@ static bool make_lrn(Gen *g) {
   Op *op = gen_op(g, OP_LRN, 1, &x);
   op_set_int(op, A_LRN_axis, rnd_p(g, 85) ? 1 : x->type->rank - 1);
   op_set_int(op, A_LRN_size, rnd_in(g, 1, 6));
-  if (rnd_p(g, 50)) op_set_float(op, A_LRN_alpha, 0.5);
+  op_set_float(op, A_LRN_alpha, rnd_p(g, 50) ? 0.5 : 0x1p-13);
   if (rnd_p(g, 50)) op_set_float(op, A_LRN_beta, rnd_p(g, 50) ? 0.5 : 1.25);
   return gen_done(g, op);
 }
