@@ -95,6 +95,10 @@ int cmd_compile(Session *s) {
     diag_error(s->diag, DIAG_USAGE, NULL, "the output file is the model itself");
     return 2;
   }
+  if (path && strcmp(kind, "obj") == 0 && strcmp(path, with_extension(s, path, ".h")) == 0) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "the object can't be named as its header: use -o FILE.o");
+    return 2;
+  }
   if (!session_load(s)) return diag_exit_code(s->diag);
   set_name(s);
   s->m->name = s->name;

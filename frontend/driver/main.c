@@ -1,9 +1,11 @@
 // qcc: options, command, exit code. No logic of its own.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "frontend/driver/session.h"
+#include "frontend/onnx_node.h"
 
 static int command_run(Session *s) {
   switch (s->opt.command) {
@@ -26,6 +28,25 @@ static void list_targets(void) {
   }
 }
 
+static void list_ops(void) {
+  static const struct {
+    const char *name, *domain;
+    int since, until;
+  } ops[] = {
+#define ONNX(name, domain, since, until, min_in, max_in, max_out, op, import) {name, domain, since, until},
+#include "frontend/onnx_ops.def"
+#undef ONNX
+  };
+  for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+    printf("%s%s%s, opset %d", ops[i].domain, ops[i].domain[0] ? ":" : "", ops[i].name, ops[i].since);
+    if (ops[i].until == ONNX_LATEST) {
+      printf(" on\n");
+    } else {
+      printf(" to %d\n", ops[i].until);
+    }
+  }
+}
+
 // Options that print something and end. True when one was there.
 static bool information(const Session *s) {
   const Options *o = &s->opt;
@@ -37,6 +58,8 @@ static bool information(const Session *s) {
     options_man(stdout);
   } else if (option_flag(&o->list_targets)) {
     list_targets();
+  } else if (option_flag(&o->list_ops)) {
+    list_ops();
   } else if (option_flag(&o->print_pipeline)) {
     printf("%s\n", pipeline_default);
   } else {
@@ -70,7 +93,10 @@ int main(int argc, char **argv) {
     }
     if (option_flag(&s.opt.time_passes)) print_timings(&s);
   }
-  if (fflush(stdout) != 0 && code == 0) code = 4;
+  if (fflush(stdout) != 0 && code == 0) {
+    diag_error(s.diag, DIAG_IO, NULL, "can't write to standard output: %s", strerror(errno));
+    code = 4;
+  }
   arena_free(s.arena);
   return code;
 }

@@ -2,7 +2,6 @@
 #include "frontend/driver/session.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -204,59 +203,6 @@ bool session_compile(Session *s, ObjectBytes *out) {
   if (!s->m->program)
     return diag_error(s->diag, DIAG_USAGE, NULL, "the pipeline does not contain 'lower': there is nothing to emit");
   return session_emit(s, EMIT_OBJECT, out);
-}
-
-// ---- files
-
-static bool file_fail(Session *s, const char *what, const char *path) {
-  return diag_error(s->diag, DIAG_IO, NULL, "can't %s '%.200s': %s", what, path, strerror(errno));
-}
-
-static bool write_all(int fd, const char *at, size_t n) {
-  while (n) {
-    ssize_t k = write(fd, at, n);
-    if (k < 0 && errno == EINTR) continue;
-    if (k <= 0) return false;
-    at += k;
-    n -= (size_t)k;
-  }
-  return true;
-}
-
-static bool temp_write(Session *s, const OutFile *f, char **temp) {
-  *temp = arena_printf(s->arena, "%s.XXXXXX", f->path);
-  int fd = mkstemp(*temp);
-  if (fd < 0) {
-    *temp = NULL;
-    return file_fail(s, "create a file beside", f->path);
-  }
-  mode_t mask = umask(0);
-  umask(mask);
-  bool ok = write_all(fd, f->bytes, f->n) && fchmod(fd, 0666 & ~mask) == 0 && fsync(fd) == 0;
-  int error = errno;
-  ok &= close(fd) == 0;
-  if (!error) error = errno;
-  errno = error;
-  return ok || file_fail(s, "write", f->path);
-}
-
-bool write_files(Session *s, const OutFile *files, uint32_t n) {
-  char **temps = NEW_ARRAY(s->arena, char *, n);
-  bool ok = true;
-  for (uint32_t i = 0; i < n && ok; i++) {
-    struct stat st;
-    if (stat(files[i].path, &st) == 0 && !S_ISREG(st.st_mode))
-      ok = diag_error(s->diag, DIAG_IO, NULL, "'%.200s' is not a regular file", files[i].path);
-    else
-      ok = temp_write(s, &files[i], &temps[i]);
-  }
-  for (uint32_t i = 0; i < n && ok; i++) {
-    ok = rename(temps[i], files[i].path) == 0 || file_fail(s, "rename to", files[i].path);
-    if (ok) temps[i] = NULL;
-  }
-  for (uint32_t i = 0; i < n; i++)
-    if (temps[i]) unlink(temps[i]);
-  return ok;
 }
 
 // ---- a model in this process
