@@ -88,6 +88,7 @@ static bool loads_stay(const Simplify *s, const KExpr *x, bool *loads) {
 }
 
 static void hoist(Simplify *s, KBlock *b, KStmt *loop) {
+  ArenaMark mark = arena_mark(s->scratch);
   s->inside = bitset_new(s->scratch, s->k->n_vars + 1);
   s->stored = bitset_new(s->scratch, s->k->n_bufs + 1);
   s->calls = false;
@@ -104,6 +105,7 @@ static void hoist(Simplify *s, KBlock *b, KStmt *loop) {
     kblock_insert(b, loop, st);
     s->changed = true;
   }
+  arena_reset(s->scratch, mark);
 }
 
 // ---- statements
@@ -126,6 +128,7 @@ static KStmt *simplify_for(Simplify *s, KBlock *b, KStmt *st) {
   int64_t trips = loop_trips(st);
   if (trips == 1) {
     KStmt *before = st->prev;
+    if (st->for_.loop == FOR_VEC) block_reduce_scalar(s->arena, &st->for_.body);
     loop_copy_body(s->arena, s->scratch, s->k, b, st, st->for_.lo);
     kblock_remove(b, st);
     s->changed = true;

@@ -41,6 +41,32 @@ bool expr_uses(const KExpr *x, const Bitset *vars) {
   return false;
 }
 
+static void reduce_scalar(Arena *arena, KStmt *s) {
+  KExpr *load = NEW(arena, KExpr), *x = NEW(arena, KExpr);
+  load->kind = KX_LOAD;
+  load->type = x->type = s->store.buf->type;
+  load->buf = s->store.buf;
+  load->idx = NEW_ARRAY(arena, Affine, s->store.buf->rank + 1);
+  for (uint32_t i = 0; i < s->store.buf->rank; i++) load->idx[i] = s->store.idx[i];
+  x->kind = KX_OP;
+  x->op = s->store.op;
+  x->arg[0] = load;
+  x->arg[1] = s->store.value;
+  s->kind = KS_STORE;
+  s->store.op = KOP_NONE;
+  s->store.value = x;
+}
+
+void block_reduce_scalar(Arena *arena, KBlock *b) {
+  for (KStmt *s = b->first; s; s = s->next) {
+    if (s->kind == KS_REDUCE && !s->store.bits) reduce_scalar(arena, s);
+    if (s->kind == KS_FOR && s->for_.loop != FOR_VEC) block_reduce_scalar(arena, &s->for_.body);
+    if (s->kind != KS_IF) continue;
+    block_reduce_scalar(arena, &s->if_.then);
+    block_reduce_scalar(arena, &s->if_.other);
+  }
+}
+
 void loop_copy_body(Arena *arena, Arena *scratch, Kernel *k, KBlock *b, KStmt *loop, Affine at) {
   ArenaMark mark = arena_mark(scratch);
   KCopy c = kcopy_new(arena, scratch, k, k);

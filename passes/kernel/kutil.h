@@ -10,6 +10,9 @@ Affine access_linear(const KBuf *b, const Affine *idx);  // element number of an
 const KBuf *buf_root(const KBuf *b);                     // through views
 bool affine_uses(const Affine *a, const Bitset *vars);   // names one of the variables
 bool expr_uses(const KExpr *x, const Bitset *vars);      // anywhere in it
+// Reductions of the block become stores of op(load, value): for the body of a vec loop that becomes another kind of
+// loop.
+void block_reduce_scalar(Arena *arena, KBlock *b);
 // The loop's body with its variable replaced by `at`, moved before the loop. The loop stays as it is.
 void loop_copy_body(Arena *arena, Arena *scratch, Kernel *k, KBlock *b, KStmt *loop, Affine at);
 

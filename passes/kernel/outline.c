@@ -366,10 +366,11 @@ bool outline_call(Outline *o, KBlock *b, KStmt *first, KStmt *last) {
   walk_block(&c, &c.k->body, true);
   restore_allocs(&c.k->body);
   KStmt *call = make_call(&c, program_kernel(o->m->program, c.k));
-  for (KStmt *s = first, *next, *end = last->next; s != end; s = next) {
+  KStmt *end = last->next;
+  kblock_insert(b, end, call);
+  for (KStmt *s = first, *next; s != call; s = next) {
     next = s->next;
-    kblock_remove(b, s);
-    if (next == end) kblock_insert(b, end, call);
+    if (s->kind != KS_LET || !outline_repeats(o, s)) kblock_remove(b, s);
   }
   return true;
 }

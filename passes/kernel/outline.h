@@ -18,9 +18,9 @@ void outline_see(Outline *o, const KBlock *b, const KStmt *until);  // the lets 
 bool outline_repeats(const Outline *o, const KStmt *let);
 bool stmt_uses(const KStmt *s, const Bitset *vars, const Bitset *bufs);  // a variable or a buffer (by root) of the sets
 
-// Puts [first, last] of block b into a kernel of the program and a call in their place. False when the statements need
-// something a callee cannot get: a loop variable outside buffer indices, a register buffer, a let that can't be
-// repeated. Nothing is changed then.
+// Puts [first, last] of block b into a kernel of the program and a call in their place; repeatable lets also stay.
+// False when the statements need something a callee cannot get: a loop variable outside buffer indices, a register
+// buffer, a let that can't be repeated. Nothing is changed then.
 bool outline_call(Outline *o, KBlock *b, KStmt *first, KStmt *last);
 
 #endif

@@ -22,7 +22,9 @@
 typedef struct Split {
   Module *m;
   Arena *scratch;
+  Diag *diag;
   int64_t limit;
+  int64_t ops;  // of the kernel at hand, before cutting
   bool changed;
 } Split;
 
@@ -90,13 +92,14 @@ static KStmt *find_end(Split *sp, const Outline *o, KStmt *first) {
 }
 
 static bool too_large(const Split *sp, const Kernel *k) {
-  return diag_error(sp->m->diag, DIAG_LIMIT, k->loc,
+  return diag_error(sp->diag, DIAG_LIMIT, k->loc,
                     "kernel %s has %lld operations, at most %lld fit one function, and it can't be cut", k->name,
-                    (long long)kernel_ops(k), (long long)sp->limit);
+                    (long long)sp->ops, (long long)sp->limit);
 }
 
 // Replaces the statements of one block by calls.
 static bool cut(Split *sp, Kernel *k) {
+  sp->ops = kernel_ops(k);
   Outline o = outline_new(sp->m, sp->scratch, k);
   KBlock *b = find_block(sp, k, &o);
   if (!b) return too_large(sp, k);
@@ -116,7 +119,7 @@ static bool cut(Split *sp, Kernel *k) {
 }
 
 PassResult pass_split(PassCtx *ctx) {
-  Split sp = {.m = ctx->m, .scratch = ctx->arena, .limit = MAX_OPS};
+  Split sp = {.m = ctx->m, .scratch = ctx->arena, .diag = ctx->diag, .limit = MAX_OPS};
   if (strncmp(ctx->args, "ops=", 4) == 0) sp.limit = strtoll(ctx->args + 4, NULL, 10);
   Program *p = ctx->m->program;
   for (uint32_t i = 0; i < p->kernels.n; i++)

@@ -5,6 +5,8 @@
 // MAX_OPS operations is refused: no later pass could cut it in reasonable time.
 //
 //   for %u in 0..2 unroll { store %acc[%u], 0.0 }   =>   store %acc[0], 0.0  store %acc[1], 0.0
+#include <string.h>
+
 #include "passes/kernel/kutil.h"
 #include "passes/pass.h"
 
@@ -23,9 +25,18 @@ static void unroll_loop(Unroll *u, KBlock *b, KStmt *loop) {
     loop->for_.loop = FOR_SEQ;
     return;
   }
+  ArenaMark mark = arena_mark(u->scratch);
+  uint32_t n_bufs = u->k->n_bufs;
+  KCopy c = kcopy_new(u->arena, u->scratch, u->k, u->k);  // each copy sets every entry for what the body declares
   int64_t hi = loop->for_.hi.base;
-  for (int64_t at = loop->for_.lo.base; at < hi; at += loop->for_.step)
-    loop_copy_body(u->arena, u->scratch, u->k, b, loop, aff(at));
+  for (int64_t at = loop->for_.lo.base; at < hi; at += loop->for_.step) {
+    Affine place = aff(at);
+    c.subst[loop->for_.var->id] = &place;
+    memset(c.bufs, 0, n_bufs * sizeof *c.bufs);  // but views, which are copied on demand
+    KBlock copy = kcopy_block(&c, &loop->for_.body);
+    kblock_splice(b, loop, &copy);
+  }
+  arena_reset(u->scratch, mark);
   kblock_remove(b, loop);
   u->changed = true;
 }

@@ -250,13 +250,15 @@ static Body body_of(Vectorize *v, const KStmt *loop, int64_t trips) {
 }
 
 static void vectorize_loop(Vectorize *v, KBlock *b, KStmt *loop) {
+  ArenaMark mark = arena_mark(v->scratch);
   int64_t trips = loop_trips(loop);
   Body body = body_of(v, loop, trips);
-  if (body.bits) return;
-  bool legal = body.fits && independent(&body);
-  if (legal && body.registers) return;
-  if (!legal || !pays(&body)) {
+  bool legal = body.fits && independent(&body), alone = body.bits || (legal && body.registers), pay = pays(&body);
+  arena_reset(v->scratch, mark);
+  if (alone) return;
+  if (!legal || !pay) {
     loop->for_.loop = body.registers ? FOR_UNROLL : FOR_SEQ;
+    block_reduce_scalar(v->arena, &loop->for_.body);
     v->changed = true;
   } else if (trips > 0) {
     cut(v, b, loop, &body);
@@ -266,6 +268,7 @@ static void vectorize_loop(Vectorize *v, KBlock *b, KStmt *loop) {
 // Puts the body of a loop of one iteration in its place; returns its first statement or what follows the loop.
 static KStmt *inline_loop(Vectorize *v, KBlock *b, KStmt *loop) {
   KStmt *before = loop->prev, *after = loop->next;
+  block_reduce_scalar(v->arena, &loop->for_.body);
   loop_copy_body(v->arena, v->scratch, v->k, b, loop, loop->for_.lo);
   kblock_remove(b, loop);
   v->changed = true;

@@ -7,8 +7,14 @@
 #include "ir/text.h"
 #include "ir/verify.h"
 
+static Arena *arena;  // of the test at hand
+
+static void drop(void) { arena_free(arena); }
+
+TestSuite(kernel, .fini = drop);
+
 static Module *new_module(void) {
-  Arena *arena = arena_new("test");
+  arena = arena_new("test");
   Module *m = module_new(arena, diag_new(arena, stderr));
   m->program = program_new(m);
   return m;

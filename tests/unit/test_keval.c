@@ -9,15 +9,21 @@
 #include "ir/keval.h"
 #include "ir/text.h"
 
+static Arena *arena;  // of the test at hand
+
+static void drop(void) { arena_free(arena); }
+
+TestSuite(keval, .fini = drop);
+
 static Module *new_module(void) {
-  Arena *arena = arena_new("test");
+  if (!arena) arena = arena_new("test");
   Module *m = module_new(arena, diag_new(arena, NULL));
   m->program = program_new(m);
   return m;
 }
 
 static Module *parse(const char *text) {
-  Arena *arena = arena_new("test");
+  if (!arena) arena = arena_new("test");
   Diag *diag = diag_new(arena, stderr);
   Module *m = parse_module(arena, diag, "test", text, strlen(text));
   cr_assert(m && m->program && m->program->kernels.n, "%s", diag_text(diag));
