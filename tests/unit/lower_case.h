@@ -117,10 +117,35 @@ static inline bool lower_keval(Module *m, const Target *t, const void *const *in
   return keval_program(m->program, in, out);
 }
 
+// An executor that runs the tasks last first.
+static inline void lower_backwards(void *ctx, void (*task)(void *arg, uint32_t i), void *arg, uint32_t n) {
+  (void)ctx;
+  while (n-- > 0) task(arg, n);
+}
+
+static inline size_t lower_result_bytes(const Module *m, uint32_t i) {
+  return (size_t)type_bytes(m->funcs.at[0]->results[i]->type);
+}
+
+// The same call on an executor gives the same bits.
+static inline void lower_same_bits(Module *m, const qcc_model *model, qcc_call call) {
+  const qcc_exec exec = {.threads = 3, .parallel_for = lower_backwards};
+  uint32_t n = m->funcs.at[0]->n_results;
+  void **out = NEW_ARRAY(m->arena, void *, n + 1);
+  void *const *first = call.outputs;
+  for (uint32_t i = 0; i < n; i++) out[i] = arena_alloc(m->arena, lower_result_bytes(m, i) + 64);
+  call.exec = &exec;
+  call.outputs = out;
+  cr_assert(model->run(&call) == 0);
+  for (uint32_t i = 0; i < n; i++) {
+    cr_assert(memcmp(out[i], first[i], lower_result_bytes(m, i)) == 0, "other bits on an executor");
+  }
+}
+
 // Compiles for this machine and runs the object in this process, in a workspace full of NaN.
 static inline bool lower_jit(Module *m, const Target *t, const void *const *in, void *const *out) {
   ObjectBytes object;
-  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true};
+  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true, .par_cycles = 1};
   m->name = "net";
   if (!backend_emit(m, t, &opt, EMIT_OBJECT, true, &object)) return false;
   Jit *jit = jit_load(&object, "net", m->diag);
@@ -131,6 +156,7 @@ static inline bool lower_jit(Module *m, const Target *t, const void *const *in, 
   memset(workspace, 0xff, bytes);
   qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
   bool ok = model->init(workspace) == 0 && model->run(&call) == 0;
+  if (ok) lower_same_bits(m, model, call);
   free(workspace);
   jit_free(jit);
   free(object.at);
@@ -193,7 +219,7 @@ static inline void lower_case(Check c, const char *args, const char *results, co
     lower_run(text, &c, &lower_narrow, pipelines[p], lower_keval);
   }
   lower_state = 12345;
-  lower_run(text, &c, target_native(), "lower,expand,unroll,memplan", lower_jit);
+  lower_run(text, &c, target_native(), "lower,memplan,expand,ksimplify,vectorize,unroll,ksimplify", lower_jit);
 }
 
 static inline const char *fmt(const char *f, ...) __attribute__((format(printf, 1, 2)));

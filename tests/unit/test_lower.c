@@ -239,3 +239,17 @@ Test(lower, softmax) {
     lower_case(near64, "%x: f64[2,3,100]", "f64[2,3,100]", fmt("%%r0 = %s %%x {axis = 1} : f64[2,3,100]", kinds[k]));
   }
 }
+
+// Large enough that the outermost loop is shared by threads, with extents that leave rests.
+Test(lower, shared_loops) {
+  lower_case(near4, "%x: f32[20011]", "f32[20011]", "%r0 = sigmoid %x : f32[20011]");
+  lower_case(near4, "%x: f32[131,128]", "f32[131,128]", "%r0 = exp %x : f32[131,128]");
+  lower_case(near64, "%x: f32[70,333]", "f32[1,333]", "%r0 = reduce %x {axes = [0]} : f32[1,333]");
+  lower_case(near64, "%x: f32[333,70]", "f32[333,1]", "%r0 = reduce %x {axes = [1]} : f32[333,1]");
+  lower_case(exact, "%x: f32[131,90]", "f32[90,131]", "%r0 = transpose %x {perm = [1,0]} : f32[90,131]");
+  lower_case(near64, "%x: f32[67,211]", "f32[67,211]", "%r0 = softmax %x {axis = 0} : f32[67,211]");
+  lower_case(near64, "%x: f32[2111,5]", "f32[2111,5]", "%r0 = softmax %x : f32[2111,5]");
+  lower_case(
+      exact, "%x: f32[1,33,33,17]", "f32[1,16,16,17]",
+      "%r0, %i = maxpool %x {layout = nhwc, kernel = [3,3], strides = [2,2]} : f32[1,16,16,17], i64[1,16,16,17]");
+}
