@@ -4,6 +4,8 @@
 // channels innermost, lanes run along the channels: the interior has a whole window, the borders go one by one.
 #include "passes/lower/lanes.h"
 
+#define BORDER_MAX 8  // border channels that get code of their own
+
 typedef struct Lrn {
   LowerCtx *ctx;
   DType t;
@@ -59,20 +61,32 @@ static Affine let_clamped(KBuild *b, Affine v, int64_t lo, int64_t hi) {
   return aff_var(kb_let(b, "edge", kx_op2(b, KOP_MIN, x, kx_i(b, DT_I64, hi))));
 }
 
+// The window of channel l->c, clipped at run time.
+static void clipped(Lrn *l, KBuild *b, const Columns *c) {
+  Affine lo = let_clamped(b, aff_plus(l->c, -l->before), 0, l->v.n);
+  Affine hi = let_clamped(b, aff_plus(l->c, l->size - l->before), 0, l->v.n);
+  window(l, b, c, lo, hi);
+}
+
 static void lrn_tile(void *ctx, KBuild *b, const Columns *c, Affine x0) {
   Lrn *l = ctx;
   l->x0 = x0;
   l->c = aff_var(kb_for(b, "ch", 0, l->v.n, 1, FOR_SEQ));
-  Affine lo = let_clamped(b, aff_plus(l->c, -l->before), 0, l->v.n);
-  Affine hi = let_clamped(b, aff_plus(l->c, l->size - l->before), 0, l->v.n);
-  window(l, b, c, lo, hi);
+  clipped(l, b, c);
   kb_end(b);
 }
 
 // ---- channels innermost
 
+// Channels [from, to): few one by one, many in a loop that computes the windows.
 static void border(Lrn *l, KBuild *b, int64_t from, int64_t to) {
   Columns one = columns_new(l->ctx, l->t, 1);
+  if (to - from > BORDER_MAX) {
+    l->c = aff_var(kb_for(b, "ch", from, to, 1, FOR_SEQ));
+    clipped(l, b, &one);
+    kb_end(b);
+    return;
+  }
   for (int64_t c = from; c < to; c++) {
     int64_t lo = c - l->before, hi = lo + l->size;
     l->c = aff(c);
@@ -110,8 +124,6 @@ bool lower_lrn(LowerCtx *ctx, const Op *op) {
   l.alpha = op_float(op, A_LRN_alpha);
   l.beta = op_float(op, A_LRN_beta);
   l.bias = op_float(op, A_LRN_bias);
-  if (l.size > 4096)
-    return diag_error(ctx->m->diag, DIAG_LIMIT, op->loc, "lrn over %lld channels, at most 4096", (long long)l.size);
   PBuf *x = lower_buf(ctx, op_in(op, 0)), *y = lower_buf(ctx, op_out(op, 0));
   KBuild b;
   lower_begin(ctx, &b, op);

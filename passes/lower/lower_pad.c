@@ -5,6 +5,8 @@
 // the source position of every outer axis and of the borders comes from a table made at compile time.
 #include "passes/lower/walk.h"
 
+#define TABLE_MAX (INT64_C(1) << 26)  // most entries of a table of source positions
+
 typedef struct PadAxis {
   int64_t in, out, begin;  // result position o holds source position o - begin
   int64_t xs, ys;
@@ -68,10 +70,15 @@ static int64_t source_of(EnumValue mode, int64_t at, int64_t n) {
   return r < n ? r : 2 * (n - 1) - r;
 }
 
-static void make_tables(Pad *p, KBuild *b) {
+static bool make_tables(Pad *p, const Op *op, KBuild *b) {
   Module *m = p->ctx->m;
   for (uint32_t i = 0; i < p->n; i++) {
     const PadAxis *a = &p->axis[i];
+    if (a->out > TABLE_MAX) {
+      return diag_error(m->diag, DIAG_LIMIT, op->loc,
+                        "pad to an extent of %lld in a mode that repeats elements, at most %lld", (long long)a->out,
+                        (long long)TABLE_MAX);
+    }
     int64_t *at = NEW_ARRAY(m->arena, int64_t, a->out + 1);
     for (int64_t o = 0; o < a->out; o++) at[o] = source_of(p->mode, o - a->begin, a->in);
     Value *v = const_bytes(m, type_tensor(m->types, DT_I64, 1, &a->out), at, "source");
@@ -79,6 +86,7 @@ static void make_tables(Pad *p, KBuild *b) {
     p->table[i] = lower_flat(b, buf);
     p->bufs[p->n_bufs++] = buf;
   }
+  return true;
 }
 
 // ---- one row
@@ -166,7 +174,7 @@ bool lower_pad(LowerCtx *ctx, const Op *op) {
   lower_begin(ctx, &b, op);
   p.y = lower_flat(&b, p.bufs[0]);
   p.x = lower_flat(&b, p.bufs[1]);
-  if (p.mode != PAD_CONSTANT) make_tables(&p, &b);
+  if (p.mode != PAD_CONSTANT && !make_tables(&p, op, &b)) return false;
   pad_rows(&p, &b, type_count(op_out(op, 0)->type) >= 8192);
   lower_step(ctx, &b, op, NULL, p.n_bufs, p.bufs);
   return true;

@@ -47,7 +47,7 @@ static void add_loop(Resize *r, Loop l) {
   r->loop[r->n++] = l;
 }
 
-static void read_loops(Resize *r, const Op *op, Arena *arena) {
+static bool read_loops(Resize *r, const Op *op, Arena *arena) {
   const Type *x = op_in(op, 0)->type, *y = op_out(op, 0)->type;
   int64_t xs[MAX_RANK], ys[MAX_RANK], sx = 1, sy = 1;
   for (uint32_t i = x->rank; i-- > 0; sx *= x->dims[i], sy *= y->dims[i]) {
@@ -57,6 +57,10 @@ static void read_loops(Resize *r, const Op *op, Arena *arena) {
   for (uint32_t i = 0; i < x->rank; i++) {
     ResizeAxis *a = NEW(arena, ResizeAxis);
     *a = resize_axis(op, i, arena);
+    if (a->too_large) {
+      return diag_error(r->ctx->m->diag, DIAG_LIMIT, op->loc,
+                        "resize of axis %u needs a table of more than %lld entries", i, (long long)RESIZE_TABLE_MAX);
+    }
     int64_t repeat = a->touched && r->nearest ? repeat_of(a) : 0;
     Loop *before = r->n ? &r->loop[r->n - 1] : NULL;
     if (repeat) {
@@ -78,6 +82,7 @@ static void read_loops(Resize *r, const Op *op, Arena *arena) {
     r->run = last->extent;
     r->n--;
   }
+  return true;
 }
 
 // ---- tables
@@ -216,7 +221,7 @@ bool lower_resize(LowerCtx *ctx, const Op *op) {
   r.t = dtype_is_float(x->dtype) ? lower_compute_type(x->dtype) : DT_F64;
   r.bufs[r.n_bufs++] = lower_buf(ctx, op_out(op, 0));
   r.bufs[r.n_bufs++] = lower_buf(ctx, op_in(op, 0));
-  read_loops(&r, op, ctx->m->arena);
+  if (!read_loops(&r, op, ctx->m->arena)) return false;
   lower_begin(ctx, &b, op);
   r.y = lower_flat(&b, r.bufs[0]);
   r.x = lower_flat(&b, r.bufs[1]);

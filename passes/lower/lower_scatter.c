@@ -70,6 +70,8 @@ bool lower_scatter_elements(LowerCtx *ctx, const Op *op) {
 
 // ---- scatter_nd
 
+#define SEEN_MAX (INT64_C(1) << 26)  // largest data whose constant indices are compared
+
 typedef struct Regular {
   EnumValue reduction;
   KBuf *y, *updates;
@@ -81,6 +83,7 @@ static void regular_element(void *ctx, KBuild *b, const Affine *at) {
 }
 
 static bool all_different(LowerCtx *ctx, const int64_t *at, int64_t n, const NdView *v) {
+  if (v->image > SEEN_MAX) return false;
   bool *seen = NEW_ARRAY(ctx->m->arena, bool, v->image + 1);
   for (int64_t i = 0; i < n; i++) {
     if (seen[at[i]]) return false;

@@ -97,14 +97,20 @@ static void mark_outside(const Source *s, ResizeAxis *a, Arena *arena) {
 
 ResizeAxis resize_axis(const Op *op, uint32_t axis, Arena *arena) {
   Source s = source_of(op, axis);
+  int64_t count;
   ResizeAxis a = {.in = (int64_t)s.in, .out = (int64_t)s.out, .n = 1};
   EnumValue mode = op_enum(op, A_RESIZE_mode);
   bool whole = s.coord != COORD_TF_CROP_AND_RESIZE || (s.start == 0 && s.end == 1);
   a.touched = !(a.in == a.out && s.scale == 1 && whole);
   if (!a.touched) return a;
   double stretch = op_bool(op, A_RESIZE_antialias) && s.scale < 1 ? s.scale : 1;
-  int64_t reach = (int64_t)ceil((mode == RESIZE_LINEAR ? 1 : 2) / stretch);
+  double far = ceil((mode == RESIZE_LINEAR ? 1 : 2) / stretch), most = 2 * s.in + 4;
+  int64_t reach = (int64_t)(far < most ? far : most);
   if (mode != RESIZE_NEAREST) a.n = 2 * reach;
+  if (!size_mul(a.out, a.n, &count) || count > RESIZE_TABLE_MAX) {
+    a.too_large = true;
+    return a;
+  }
   a.index = NEW_ARRAY(arena, int64_t, a.out *a.n + 1);
   a.weight = NEW_ARRAY(arena, double, a.out *a.n + 1);
   for (int64_t o = 0; o < a.out; o++) {

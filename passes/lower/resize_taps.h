@@ -4,9 +4,12 @@
 
 #include "ir/graph.h"
 
+#define RESIZE_TABLE_MAX (INT64_C(1) << 26)  // most entries of a table in the object
+
 typedef struct ResizeAxis {
   int64_t in, out;
   bool touched;    // false: copied as it is
+  bool too_large;  // more taps than RESIZE_TABLE_MAX; no tables were made
   int64_t n;       // taps per output position
   int64_t *index;  // [out][n], inside the axis
   double *weight;  // [out][n]; 1 for nearest

@@ -84,6 +84,12 @@ PBuf *rnn_project(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir) {
   Module *m = ctx->m;
   DType dt = op_in(op, 0)->type->dtype;
   int64_t rows = s->steps * s->batch, n = s->gates * s->n_hidden;
+  int64_t elems, dims[2] = {rows, n};
+  if (!dims_count(2, dims, &elems)) {
+    diag_error(m->diag, DIAG_LIMIT, op->loc, "the projected input [%lld,%lld] is too large", (long long)rows,
+               (long long)n);
+    return NULL;
+  }
   const Type *types[2] = {type_tensor(m->types, dt, 2, (int64_t[]){rows, s->n_in}),
                           type_tensor(m->types, dt, 2, (int64_t[]){n, s->n_in})};
   Func *f = func_new(m, "projection", 2, types);
@@ -92,7 +98,7 @@ PBuf *rnn_project(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir) {
   if (value_is_const(w)) in[1] = const_direction(ctx, w, types[1], dir);
   Op *matmul = op_new(f, NULL, OP_MATMUL, 2, in, op->loc);
   op_set_int(matmul, A_MATMUL_trans_b, 1);
-  value_set_type(op_out(matmul, 0), type_tensor(m->types, dt, 2, (int64_t[]){rows, n}));
+  value_set_type(op_out(matmul, 0), type_tensor(m->types, dt, 2, dims));
   lower_bind(ctx, in[0], lower_alias(ctx, lower_buf(ctx, op_in(op, 0)), types[0], 0));
   if (!value_is_const(w)) lower_bind(ctx, in[1], lower_alias(ctx, lower_buf(ctx, w), types[1], dir * n * s->n_in));
   uint32_t first = ctx->p->steps.n;

@@ -107,13 +107,13 @@ static void loops(KBuild *b, const Walk *walk, bool vec, bool par, WalkFn *hoist
 
 // Elements of one block of a loop of n: a divisor of n, best a multiple of 64; 0 when there is none of a useful size.
 static int64_t block_of(int64_t n) {
-  int64_t any = 0;
-  for (int64_t b = BLOCK_MAX; b >= BLOCK_MIN; b--) {
-    if (n % b) continue;
-    if (b % 64 == 0) return b;
-    if (!any) any = b;
+  for (int64_t b = BLOCK_MAX; b >= BLOCK_MIN; b -= 64) {
+    if (n % b == 0) return b;
   }
-  return any;
+  for (int64_t b = BLOCK_MAX; b >= BLOCK_MIN; b--) {
+    if (n % b == 0) return b;
+  }
+  return 0;
 }
 
 static void blocked(KBuild *b, const Walk *walk, int64_t block, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx) {
