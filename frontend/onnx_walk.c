@@ -209,7 +209,7 @@ static bool import_row(OnnxImporter *im, NodeCtx *c) {
 
 // ---- function calls
 
-static const char *call_prefix(OnnxImporter *im, const NodeCtx *c) {
+const char *onnx_call_prefix(OnnxImporter *im, const NodeCtx *c) {
   if (strlen(im->frame->prefix) > PREFIX_MAX) return im->frame->prefix;
   if (c->name[0]) return arena_printf(im->arena, "%.*s", PREFIX_MAX, c->name);
   return arena_printf(im->arena, "#%d", c->loc->node);
@@ -237,7 +237,7 @@ static bool import_call(OnnxImporter *im, NodeCtx *c, const Onnx__FunctionProto 
   if (!check_call(c, p)) return false;
   const Onnx__NodeProto *call = im->frame->nodes[im->node];
   OpsetList opsets = p->n_opset_import ? (OpsetList){(uint32_t)p->n_opset_import, p->opset_import} : im->frame->opsets;
-  const char *prefix = call_prefix(im, c);
+  const char *prefix = onnx_call_prefix(im, c);
   Frame *f = frame_push(im, NULL, p->n_node, p->node);
   f->prefix = prefix;
   f->opsets = opsets;
@@ -276,7 +276,7 @@ static const char **branch_results(NodeCtx *c, const Onnx__GraphProto *g) {
 
 // Pushes the frame of one branch of the node `c`, which belongs to the frame `home`.
 static bool push_branch(OnnxImporter *im, NodeCtx *c, Frame *home, const Onnx__GraphProto *g, BranchJoin *join) {
-  const char **results = branch_results(c, g), *prefix = call_prefix(im, c);
+  const char **results = branch_results(c, g), *prefix = onnx_call_prefix(im, c);
   if (!results) return false;
   Frame *f = frame_push(im, home, g->n_node, g->node);
   f->prefix = prefix;
@@ -351,14 +351,16 @@ static void finish_frame(OnnxImporter *im) {
   Value **values = frame_results(im, f);
   im->frame = home;
   BranchJoin *join = f->join;
-  if (!join) {
+  if (!join && !f->loop) {
     bind_all(im, home, f->call, NULL, values);
     return;
   }
   ArenaMark start = arena_mark(im->scratch);
   NodeCtx *c = node_ctx(im, (uint32_t)f->call_index);
   bool pushed = false, ok = false;
-  if (join->otherwise) {
+  if (f->loop) {
+    ok = loop_next(im, c, f->loop, values, &pushed);
+  } else if (join->otherwise) {
     const Onnx__GraphProto *g = join->otherwise;
     join->otherwise = NULL;
     join->first = values;

@@ -60,6 +60,8 @@ typedef struct BranchJoin {
   Value **first;                      // results of the first branch
 } BranchJoin;
 
+typedef struct LoopState LoopState;  // onnx_loop.c
+
 typedef struct Frame Frame;
 struct Frame {
   Frame *up;     // the frame that goes on when this one ends
@@ -78,6 +80,7 @@ struct Frame {
   int32_t call_index;
   const Onnx__FunctionProto *function;
   BranchJoin *join;  // NULL for everything but a branch of a run-time If
+  LoopState *loop;   // NULL for everything but a step of a Scan or Loop
 };
 
 typedef struct UnsupportedGroup UnsupportedGroup;
@@ -115,6 +118,11 @@ Value *name_value(OnnxImporter *im, OnnxName *n);        // NULL when poisoned
 void frame_add_initializers(OnnxImporter *im, Frame *f, const Onnx__GraphProto *g);
 bool onnx_walk(OnnxImporter *im);  // imports until the main frame is done (it stays in im->frame)
 int64_t opset_of(const OpsetList *list, const char *domain);  // 0 when not imported
+
+const char *onnx_call_prefix(OnnxImporter *im, const NodeCtx *c);  // of the names of nodes inside `c`
+
+// ---- onnx_loop.c: a step has ended with `values`; pushes the next one or fills c->out. False after a diagnostic.
+bool loop_next(OnnxImporter *im, NodeCtx *c, LoopState *s, Value *const *values, bool *pushed);
 
 // ---- onnx_sort.c: fills f->order. False after a diagnostic (cycle, two producers).
 bool frame_sort(OnnxImporter *im, Frame *f);
