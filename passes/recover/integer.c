@@ -1,0 +1,362 @@
+// Pass integer: contractions of dequantised 8-bit values become integer contractions with one requantisation.
+//
+//   %4 = dequantize %3, @s3, @z3 : f32[1,16,14,14]          %3: u8
+//   %5 = dequantize @w, @sw {axis = 0} : f32[32,16,3,3]     @w: i8
+//   %6 = conv %4, %5, @b {pads = [1,1,1,1]} : f32[1,32,14,14]
+//   %7 = relu %6
+//   %8 = quantize %7, @s8, @z8 : u8[1,32,14,14]
+//   => %6 = conv %3, @w {pads = [1,1,1,1], x_zero = 128} : i32[1,32,14,14]
+//      %8 = cast(min(max(round(%6 * @m + @a) + z8, lo), hi))
+//
+// The sum is exact: its range is computed from the weights, a layer whose range passes 31 bits is left alone. The
+// requantisation equals the reference (tail.h) at every sum of that range, in f32 or f64 arithmetic; where no factors
+// do, the reference itself is emitted. A sum that is not quantised again is scaled to float. Before, dequantize is
+// moved below data movement; after, the quantize and dequantize ops that are left become element-wise code. Every layer
+// that stays float is reported with its reason by --explain.
+#include <math.h>
+
+#include "passes/graph_util.h"
+#include "passes/recover/quantised.h"
+#include "passes/recover/tail.h"
+
+typedef struct Layer {
+  PassCtx *ctx;
+  Module *m;
+  Op *op;
+  Quantised x, w, b;
+  bool has_b;  // bias is dequantised
+  int64_t channels;
+  uint32_t axis;    // of the channels in the result
+  int64_t w_inner;  // weight element i belongs to channel i / w_inner % channels
+  const Type *w_type;
+  int64_t *w_values;
+  Op *links[TAIL_LINKS];
+  Op *quant;  // NULL: the sum becomes float
+  Tail tail;
+} Layer;
+
+static bool stays(Layer *l, const char *why) {
+  if (l->ctx->opt->explain) diag_note(l->ctx->diag, l->op->loc, "stays float: %s", why);
+  return false;
+}
+
+// ---- operands
+
+static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
+
+static bool read_geometry(Layer *l) {
+  const Type *w = op_in(l->op, 1)->type, *y = l->op->out[0]->type;
+  if (!type_is_static(w)) return false;
+  if (l->op->kind == OP_CONV) {
+    bool last = op_enum(l->op, A_CONV_layout) == LAYOUT_NHWC;
+    l->axis = last ? y->rank - 1 : 1;
+    l->channels = w->dims[last ? w->rank - 1 : 0];
+    l->w_inner = last ? 1 : type_count(w) / (l->channels ? l->channels : 1);
+    return l->channels > 0 && type_count(w) > 0;
+  }
+  if (w->rank != 2 || op_in(l->op, 0)->type->rank < 2) return false;
+  bool trans = op_bool(l->op, A_MATMUL_trans_b);
+  l->axis = y->rank - 1;
+  l->channels = w->dims[trans ? 0 : 1];
+  l->w_inner = trans ? w->dims[1] : 1;
+  return type_count(w) > 0;
+}
+
+static int64_t w_channel(const Layer *l, int64_t i) { return i / l->w_inner % l->channels; }
+
+// The axis of the weights that counts channels.
+static int64_t w_axis(const Layer *l) {
+  const Type *w = op_in(l->op, 1)->type;
+  if (l->op->kind == OP_CONV) return op_enum(l->op, A_CONV_layout) == LAYOUT_NHWC ? w->rank - 1 : 0;
+  return op_bool(l->op, A_MATMUL_trans_b) ? 0 : 1;
+}
+
+static bool read_weights(Layer *l) {
+  Module *m = l->m;
+  if (!quantised_of(m, op_in(l->op, 1), &l->w) || !value_is_const(l->w.q)) return stays(l, "weights not quantised");
+  if (l->w.axis >= 0 && l->w.axis != w_axis(l)) return stays(l, "weight scales do not belong to output channels");
+  l->w_type = l->w.q->type;
+  int64_t n = type_count(l->w_type);
+  l->w_values = NEW_ARRAY(l->ctx->arena, int64_t, n);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t v = const_i(m, l->w.q->constant, i) - quantised_zero(m, &l->w, w_channel(l, i));
+    if (v < -128 || v > 127) return stays(l, "weights less their zero point pass 8 bits");
+    l->w_values[i] = v;
+  }
+  return true;
+}
+
+// Range of the sums of every channel: padding adds nothing, which lies inside.
+static bool read_range(Layer *l, int64_t *lo, int64_t *hi) {
+  DType t = l->x.q->type->dtype;
+  int64_t zero = quantised_zero(l->m, &l->x, 0), least = dtype_min(t) - zero, most = dtype_max(t) - zero;
+  for (int64_t c = 0; c < l->channels; c++) lo[c] = hi[c] = 0;
+  for (int64_t i = 0, n = type_count(l->w_type); i < n; i++) {
+    int64_t v = l->w_values[i], c = w_channel(l, i);
+    lo[c] += v > 0 ? v * least : v * most;
+    hi[c] += v > 0 ? v * most : v * least;
+  }
+  for (int64_t c = 0; c < l->channels; c++) {
+    if (lo[c] < -(INT64_C(1) << 30) || hi[c] > (INT64_C(1) << 30)) return stays(l, "sums pass 31 bits");
+  }
+  return true;
+}
+
+// A constant that differs only along the channel axis of the result: one number or one per channel.
+static bool channel_values(Layer *l, const Value *v, const double **out, bool *per_channel) {
+  Module *m = l->m;
+  uint32_t rank = l->op->out[0]->type->rank;
+  if (v == NULL || !value_is_const(v) || v->type->rank > rank || !dtype_is_float(v->type->dtype)) return false;
+  int64_t n = type_count(v->type), at = (int64_t)l->axis - (int64_t)(rank - v->type->rank);
+  if (n != 1 && (n != l->channels || at < 0 || v->type->dims[at] != n)) return false;
+  double *f = NEW_ARRAY(l->ctx->arena, double, n > 1 ? n : 1);
+  for (int64_t i = 0; i < n; i++) f[i] = const_f(m, v->constant, i);
+  *out = f;
+  *per_channel = n > 1;
+  return n > 0;
+}
+
+// The f32 bias of each channel, and in units of the sum where its scale is the product of the other two.
+static bool read_bias(Layer *l) {
+  Module *m = l->m;
+  const Value *b = op_in(l->op, 2);
+  double *bias = NEW_ARRAY(l->ctx->arena, double, l->channels);
+  int64_t *shift = NEW_ARRAY(l->ctx->arena, int64_t, l->channels);
+  if (b == NULL) return true;
+  l->has_b = quantised_of(m, b, &l->b) && value_is_const(l->b.q);
+  const Value *data = l->has_b ? l->b.q : b;
+  if (!value_is_const(data)) return stays(l, "bias not constant");
+  int64_t n = type_count(data->type);
+  if ((n != 1 && n != l->channels) || (n > 1 && data->type->dims[data->type->rank - 1] != n))
+    return stays(l, "bias not per channel");
+  bool whole = l->has_b;
+  for (int64_t c = 0; c < l->channels; c++) {
+    int64_t i = n == 1 ? 0 : c;
+    if (l->has_b) {
+      shift[c] = const_i(m, data->constant, i) - quantised_zero(m, &l->b, i);
+      double scale = quantised_scale(m, &l->b, i);
+      bias[c] = (double)(float)((double)shift[c] * scale);
+      whole = whole && fabs(scale - l->tail.scale[c]) <= l->tail.scale[c] * 0x1p-20;
+      whole = whole && shift[c] > -(INT64_C(1) << 29) && shift[c] < (INT64_C(1) << 29);
+    } else {
+      bias[c] = const_f(m, data->constant, i);
+    }
+  }
+  l->tail.bias = bias;
+  l->tail.shift = whole ? shift : NULL;
+  return true;
+}
+
+// ---- what follows
+
+static Op *sole_user(const Value *v) { return value_sole_user(v); }
+
+// Adds a link for an element-wise op on `v` when it is monotone and increasing.
+static bool read_link(Layer *l, Op *op, const Value *v) {
+  TailLink *link = &l->tail.link[l->tail.n_links];
+  if (l->tail.n_links == TAIL_LINKS || op->out[0]->type != v->type) return false;
+  *link = (TailLink){.op = op_info(op->kind)->kop};
+  bool per_channel = false;
+  const double *by = NULL, *hi = NULL;
+  switch (op->kind) {
+    case OP_RELU: break;
+    case OP_CLIP: {
+      if (op_in(op, 0) != v || !channel_values(l, op_in(op, 1), &by, &per_channel) || per_channel) return false;
+      if (!channel_values(l, op_in(op, 2), &hi, &per_channel) || per_channel || by[0] > hi[0]) return false;
+      double *both = NEW_ARRAY(l->ctx->arena, double, 2);
+      both[0] = by[0];
+      both[1] = hi[0];
+      by = both;
+      link->n_by = 2;
+      break;
+    }
+    case OP_ADD:
+    case OP_MUL:
+    case OP_MIN:
+    case OP_MAX: {
+      uint32_t other = op_in(op, 0) == v ? 1 : 0;
+      if (op_in(op, other) == v || !channel_values(l, op_in(op, other), &by, &per_channel)) return false;
+      link->n_by = 1;
+      break;
+    }
+    case OP_SUB:
+    case OP_DIV:
+      if (op_in(op, 0) != v || !channel_values(l, op_in(op, 1), &by, &per_channel)) return false;
+      link->n_by = 1;
+      break;
+    default: return false;
+  }
+  for (int64_t c = 0; (op->kind == OP_MUL || op->kind == OP_DIV) && c < (per_channel ? l->channels : 1); c++)
+    if (!(by[c] > 0)) return false;
+  link->by = by;
+  link->per_channel = per_channel;
+  l->links[l->tail.n_links++] = op;
+  return true;
+}
+
+static bool read_quant(Layer *l, Op *op) {
+  Module *m = l->m;
+  const Value *scale = op_in(op, 1), *zero = op_in(op, 2);
+  if (op->kind != OP_QUANTIZE || !is_byte(op->out[0]->type->dtype) || op_int(op, A_QUANTIZE_block) != 0) return false;
+  if (!value_is_const(scale) || type_count(scale->type) != 1 || scale->type->dtype != DT_F32) return false;
+  if (zero != NULL && (!value_is_const(zero) || type_count(zero->type) != 1)) return false;
+  if (op_enum(op, A_QUANTIZE_round) != ROUND_HALF_EVEN) return false;
+  l->tail.out_scale = const_f(m, scale->constant, 0);
+  l->tail.out_zero = zero ? const_i(m, zero->constant, 0) : 0;
+  l->tail.out_min = dtype_min(op->out[0]->type->dtype);
+  l->tail.out_max = dtype_max(op->out[0]->type->dtype);
+  l->tail.zero_first = op_enum(op, A_QUANTIZE_order) == ORDER_ZERO_THEN_ROUND;
+  l->quant = op;
+  return l->tail.out_scale > 0x1p-100 && l->tail.out_scale < 0x1p100;
+}
+
+// Follows the result through single users to a quantize; without one there are no links.
+static void read_tail(Layer *l) {
+  const Value *v = l->op->out[0];
+  for (Op *user = sole_user(v); user != NULL; user = sole_user(v)) {
+    if (read_quant(l, user)) return;
+    if (!read_link(l, user, v)) break;
+    v = user->out[0];
+  }
+  l->tail.n_links = 0;
+  l->quant = NULL;
+}
+
+// ---- rewriting
+
+static Value *byte_weights(Layer *l) {
+  Module *m = l->m;
+  const Type *t = type_with_dtype(m->types, l->w_type, DT_I8);
+  int64_t n = type_count(t);
+  double *v = NEW_ARRAY(l->ctx->arena, double, n);
+  for (int64_t i = 0; i < n; i++) v[i] = (double)l->w_values[i];
+  return const_of_doubles(m, t, v, l->w.q->constant->name);
+}
+
+// The integer contraction before the float one; `shift` as its bias.
+static Value *emit_sum(Layer *l, const int64_t *shift) {
+  Module *m = l->m;
+  Op *op = l->op;
+  Value *in[3] = {l->x.q, byte_weights(l), NULL};
+  if (shift != NULL) {
+    double *v = NEW_ARRAY(l->ctx->arena, double, l->channels);
+    for (int64_t c = 0; c < l->channels; c++) v[c] = (double)shift[c];
+    in[2] = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &l->channels), v, NULL);
+  }
+  Op *now = op_new(op->func, op, op->kind, shift ? 3 : 2, in, op->loc);
+  op_copy_attrs(now, op);
+  op_set_int(now, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, quantised_zero(m, &l->x, 0));
+  now->out[0]->type = type_with_dtype(m->types, op->out[0]->type, DT_I32);
+  return now->out[0];
+}
+
+static Value *per_channel(Layer *l, DType t, const double *v) {
+  return channel_const(l->m, t, l->channels, l->axis, l->op->out[0]->type->rank, v);
+}
+
+static Value *per_channel_int(Layer *l, DType t, const int64_t *v) {
+  double *f = NEW_ARRAY(l->ctx->arena, double, l->channels);
+  for (int64_t c = 0; c < l->channels; c++) f[c] = (double)v[c];
+  return per_channel(l, t, f);
+}
+
+static bool any(const double *v, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (v[i] != 0) return true;
+  return false;
+}
+
+// sum * scale + bias as f32: in f64 as the reference does, or in f32 where the result is not quantised.
+static Value *emit_scaled(Layer *l, Value *sum, DType t) {
+  Op *at = l->op;
+  Value *y = emit_with(at, OP_MUL, emit_cast_to(at, sum, t, at), per_channel(l, t, l->tail.scale), at);
+  if (l->tail.bias != NULL) y = emit_with(at, OP_ADD, y, per_channel(l, t, l->tail.bias), at);
+  return t == DT_F32 ? y : emit_cast_to(at, y, DT_F32, at);
+}
+
+static Value *emit_requant(Layer *l, const Requant *r) {
+  Op *at = l->op;
+  Value *y = emit_cast_to(at, emit_sum(l, r->shifted ? l->tail.shift : NULL), r->type, at);
+  y = emit_with(at, OP_MUL, y, per_channel(l, r->type, r->mul), at);
+  if (any(r->add, l->channels)) y = emit_with(at, OP_ADD, y, per_channel(l, r->type, r->add), at);
+  y = emit_cast_to(at, graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc), DT_I32, at);
+  if (l->tail.out_zero != 0) {
+    Value *zero = const_splat_int(l->m, type_scalar(l->m->types, DT_I32), l->tail.out_zero);
+    y = emit_with(at, OP_ADD, y, zero, at);
+  }
+  y = emit_with(at, OP_MAX, y, per_channel_int(l, DT_I32, r->low), at);
+  y = emit_with(at, OP_MIN, y, per_channel_int(l, DT_I32, r->high), at);
+  return emit_cast_to(at, y, l->quant->out[0]->type->dtype, at);
+}
+
+static void drop(Op *op) {
+  if (op != NULL) op_unlink(op);
+}
+
+static void rewrite(Layer *l) {
+  Requant r;
+  Value *y;
+  Op *end = l->op;
+  const char *how = "scaled to float";
+  if (l->quant != NULL && tail_requant(&l->tail, l->ctx->arena, &r)) {
+    how = r.type == DT_F32 ? "one f32 factor per channel" : "one f64 factor per channel";
+    end = l->quant;
+    y = emit_requant(l, &r);
+    for (uint32_t i = 0; i < l->tail.n_links; i++) op_add_loc(y->op, l->links[i]);
+    op_add_loc(y->op, end);
+  } else {
+    if (l->quant != NULL) how = "the reference expression";
+    y = emit_scaled(l, emit_sum(l, NULL), l->quant != NULL ? DT_F64 : DT_F32);
+  }
+  if (l->ctx->opt->explain) diag_note(l->ctx->diag, l->op->loc, "integer: %s", how);
+  y->name = end->out[0]->name;
+  value_replace(end->out[0], y);
+  if (end == l->op) {
+    op_unlink(end);
+    return;
+  }
+  drop(l->quant);
+  for (uint32_t i = l->tail.n_links; i-- > 0;) drop(l->links[i]);
+  op_unlink(l->op);
+}
+
+static bool make_integer(PassCtx *ctx, Op *op) {
+  Layer l = {.ctx = ctx, .m = ctx->m, .op = op};
+  Quantised any_weights;
+  bool weights = quantised_of(ctx->m, op_in(op, 1), &any_weights);
+  if (!quantised_of(ctx->m, op_in(op, 0), &l.x)) return weights ? stays(&l, "input not quantised") : false;
+  if (op_post(op) != NULL || l.x.axis >= 0 || !is_byte(l.x.q->type->dtype) || value_is_const(l.x.q))
+    return stays(&l, "input not 8 bits with one scale");
+  if (op->out[0]->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
+  if (!read_weights(&l)) return false;
+  double *scale = NEW_ARRAY(ctx->arena, double, l.channels);
+  int64_t *lo = NEW_ARRAY(ctx->arena, int64_t, l.channels), *hi = NEW_ARRAY(ctx->arena, int64_t, l.channels);
+  for (int64_t c = 0; c < l.channels; c++)
+    scale[c] = quantised_scale(ctx->m, &l.x, 0) * quantised_scale(ctx->m, &l.w, c);
+  l.tail = (Tail){.channels = l.channels, .scale = scale, .lo = lo, .hi = hi};
+  if (!read_range(&l, lo, hi) || !read_bias(&l)) return false;
+  read_tail(&l);
+  rewrite(&l);
+  return true;
+}
+
+PassResult pass_integer(PassCtx *ctx) {
+  Func *f = ctx->m->funcs.at[0];
+  bool changed = quantised_sink(ctx, f);
+  for (Op *op = f->first, *next; op; op = next) {
+    next = op->next;
+    if (op->kind != OP_CONV && op->kind != OP_MATMUL) continue;
+    ArenaMark mark = arena_mark(ctx->arena);
+    Op *before = op->prev;
+    if (make_integer(ctx, op)) {
+      changed = true;
+      next = before ? before->next : f->first;  // the links and the quantize may have been next
+      while (next && (next->kind == OP_CONV || next->kind == OP_MATMUL) && op_in(next, 0)->type->dtype != DT_F32)
+        next = next->next;
+    }
+    arena_reset(ctx->arena, mark);
+  }
+  changed |= quantised_expand(ctx, f);
+  if (changed) graph_drop_dead(f);
+  return changed ? PASS_CHANGED : PASS_SAME;
+}

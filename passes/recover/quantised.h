@@ -1,0 +1,32 @@
+// Inside of the integer pass: what a dequantised value is, and the rewrites around contractions.
+#ifndef QCC_PASSES_RECOVER_QUANTISED_H
+#define QCC_PASSES_RECOVER_QUANTISED_H
+
+#include "passes/pass.h"
+
+// A value that is (q - zero) * scale with constant f32 scales. axis -1: one scale for all.
+typedef struct Quantised {
+  Value *q;
+  Const *scale, *zero;  // zero NULL: none
+  int64_t axis;
+} Quantised;
+
+// Is `v` the result of a dequantize with constant positive scales, not in blocks, of a type of at most 32 bits?
+bool quantised_of(Module *m, const Value *v, Quantised *out);
+double quantised_scale(Module *m, const Quantised *d, int64_t channel);
+int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel);
+
+// dequantize below data movement: op(dequantize(q)) -> dequantize(op(q)), and quantize(dequantize(q)) -> q where that
+// is the identity.
+bool quantised_sink(PassCtx *ctx, Func *f);
+// The quantize and dequantize ops that are left, as element-wise code that fuses with its neighbours.
+bool quantised_expand(PassCtx *ctx, Func *f);
+
+// Element-wise ops before `at`; `like` gives shape and location.
+Value *emit_cast_to(Op *at, Value *x, DType t, const Op *like);
+Value *emit_with(Op *at, OpKind kind, Value *x, Value *by, const Op *like);
+// A constant per channel: f32 or another type, broadcast along `axis` of a tensor of `rank`; a scalar when all are
+// equal.
+Value *channel_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v);
+
+#endif
