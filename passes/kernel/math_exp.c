@@ -185,15 +185,15 @@ KExpr *math_swish(Math *m, KExpr *const *a) {
   return x_cast(m, t, x_select(m, lost, math_f(m, DT_F64, 0), r));
 }
 
-// x tanh(log(1 + e^x)) = x e (e + 2) / (e (e + 2) + 2), e = exp(x). Past the clamp the quotient is 1.
+// x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^2 + 2 e, e = exp(x). Past the clamp the quotient is 1.
 KExpr *math_mish(Math *m, KExpr *const *a) {
   bool single = a[0]->type == DT_F32;
   KExpr *x = at_least(m, a[0], single ? -110 : -760), *c = at_most(m, x, single ? 20 : 40);
   ExpParts parts = math_exp_parts(m, c, NULL);
-  KExpr *e1 = math_share(m, x_mul(m, parts.p, parts.s)), *e = math_share(m, x_mul(m, e1, parts.t));
-  KExpr *u = math_share(m, x_addc(m, e, 2));
-  KExpr *q = x_div(m, u, x_fma(m, e, u, math_f(m, x->type, 2)));
-  return x_mul(m, x_mul(m, x_mul(m, x, q), e1), parts.t);
+  KExpr *e1 = math_share(m, x_mul(m, parts.p, parts.s)), *e = x_mul(m, e1, parts.t);
+  KExpr *n1 = math_share(m, x_fma(m, e1, e, x_add(m, e1, e1)));  // n = n1 t
+  KExpr *d = x_fma(m, n1, parts.t, math_f(m, x->type, 2));
+  return x_mul(m, x_mul(m, x_div(m, x, d), n1), parts.t);
 }
 
 static KExpr *negative_branch(Math *m, KExpr *x, KExpr *below, KExpr *above) {
