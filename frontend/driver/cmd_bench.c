@@ -31,21 +31,19 @@ static Sample sample_of(double *t, uint32_t n) {
   return (Sample){n % 2 ? t[n / 2] : 0.5 * (t[n / 2 - 1] + t[n / 2]), t[0]};
 }
 
-static bool time_whole(Session *s, const Loaded *l, const qcc_exec *exec, Sample *out, uint32_t *runs) {
-  qcc_call call = {
-      .workspace = l->workspace, .inputs = (const void *const *)l->inputs, .outputs = l->outputs, .exec = exec};
+static bool time_whole(Session *s, const Loaded *l, Sample *out, uint32_t *runs) {
   double start = session_now();
-  int status = l->model->run(&call);
+  int status = loaded_run(l);
   if (status) return diag_error(s->diag, DIAG_REFUSED, NULL, "run failed: %s", qcc_status_text(status));
   double once = session_now() - start;
-  const char *given = option_text(&s->opt.iterations, NULL);
-  double wanted = given ? strtod(given, NULL) : 1.0 / (once > 1e-9 ? once : 1e-9);
-  *runs = (uint32_t)fmin(fmax(wanted, 5), 1000);
+  bool given = s->iterations > 0;
+  double wanted = 1.0 / (once > 1e-9 ? once : 1e-9);
+  *runs = given ? (uint32_t)s->iterations : (uint32_t)fmin(fmax(wanted, 5), 1000);
   uint32_t inner = given ? 1 : (uint32_t)fmin(fmax(wanted / *runs, 1), 1e5);  // calls per timing: short networks
   double *t = NEW_ARRAY(s->arena, double, *runs);
   for (uint32_t i = 0; i < *runs; i++) {
     start = session_now();
-    for (uint32_t k = 0; k < inner; k++) l->model->run(&call);
+    for (uint32_t k = 0; k < inner; k++) loaded_run(l);
     t[i] = (session_now() - start) / inner;
   }
   *out = sample_of(t, *runs);
@@ -108,14 +106,11 @@ int cmd_bench(Session *s) {
   s->m->name = s->name;
   if (!session_compile(s, &object)) return diag_exit_code(s->diag);
   bool ok = session_jit(s, &object, s->name, &l);
-  long threads = strtol(option_text(&s->opt.threads, "1"), NULL, 10);
-  qcc_pool *pool = ok && threads > 1 ? qcc_pool_new((uint32_t)threads) : NULL;
   Sample whole = {0};
   uint32_t runs = 0;
   if (ok) {
     fill_inputs(&l);
-
-    ok = time_whole(s, &l, qcc_pool_exec(pool), &whole, &runs);
+    ok = time_whole(s, &l, &whole, &runs);
   }
   if (ok) {
     double macs = 0;
@@ -136,7 +131,6 @@ int cmd_bench(Session *s) {
              2e-9 * macs / whole.median);
     }
   }
-  if (pool) qcc_pool_free(pool);
   loaded_free(&l);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);

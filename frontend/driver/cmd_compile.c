@@ -40,7 +40,10 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
   }
   print.all_bytes = true;
   if (kind[0] == 'q' || kind[0] == 'k') print_module(&b, s->m, print);
-  if (strcmp(path, "-") == 0) return fwrite(strbuf_str(&b), 1, b.n, stdout) == b.n;
+  if (strcmp(path, "-") == 0) {
+    fwrite(strbuf_str(&b), 1, b.n, stdout);  // main looks at the state of stdout
+    return true;
+  }
   return write_files(s, &(OutFile){path, strbuf_str(&b), b.n}, 1);
 }
 

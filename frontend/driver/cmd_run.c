@@ -87,8 +87,7 @@ int cmd_run(Session *s) {
       ok = diag_error(s->diag, DIAG_USAGE, NULL, "input %u ('%s') is missing: add --input FILE.pb or FILE.npy", i,
                       f->args[i]->name ? str_escape(s->arena, f->args[i]->name, 64) : "");
   if (ok) {
-    qcc_call call = {.workspace = l.workspace, .inputs = (const void *const *)l.inputs, .outputs = l.outputs};
-    int status = l.model->run(&call);
+    int status = loaded_run(&l);
     ok = status == 0 || diag_error(s->diag, DIAG_REFUSED, NULL, "run failed: %s", qcc_status_text(status));
   }
   ok = ok && outputs_give(s, f, &l);

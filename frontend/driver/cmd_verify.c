@@ -19,8 +19,7 @@
 #include "runtime/qcc_rt.h"
 
 static bool call_model(Session *s, const Loaded *l) {
-  qcc_call call = {.workspace = l->workspace, .inputs = (const void *const *)l->inputs, .outputs = l->outputs};
-  int status = l->model->run(&call);
+  int status = loaded_run(l);
   return status == 0 || diag_error(s->diag, DIAG_REFUSED, NULL, "run failed: %s", qcc_status_text(status));
 }
 

@@ -28,6 +28,7 @@ static void on_signal(int number) {
 
 // A signal that is ignored (nohup) stays ignored.
 static void signals_watch(void) {
+  signal(SIGXFSZ, SIG_IGN);  // a file above the limit of the shell is an error of write
   for (int i = 0; i < N_DEADLY; i++) {
     struct sigaction old, now = {.sa_handler = on_signal};
     if (sigaction(deadly[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL) sigaction(deadly[i], &now, NULL);

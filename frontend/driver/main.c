@@ -93,7 +93,7 @@ int main(int argc, char **argv) {
     }
     if (option_flag(&s.opt.time_passes)) print_timings(&s);
   }
-  if (fflush(stdout) != 0 && code == 0) {
+  if ((fflush(stdout) != 0 || ferror(stdout)) && code == 0) {
     diag_error(s.diag, DIAG_IO, NULL, "can't write to standard output: %s", strerror(errno));
     code = 4;
   }

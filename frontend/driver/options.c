@@ -73,7 +73,7 @@ static int option_take(Options *o, char **argv, int left, Arena *arena, Diag *di
     option_add(o, row, arg + n + 1, arena);
     return 1;
   }
-  if (row->arg[0] == '[') {  // optional value only with '='
+  if (row->arg[0] == '[' && row->arg[strlen(row->arg) - 1] == ']') {  // optional value only with '='
     option_add(o, row, "", arena);
     return 1;
   }

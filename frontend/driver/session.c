@@ -141,6 +141,10 @@ static char *file_read(Session *s, const char *path, size_t *n) {
 }
 
 bool session_load(Session *s) {
+  s->threads = 1;
+  if (!parse_limit(s, "--threads", &s->opt.threads, 256, &s->threads) ||
+      !parse_limit(s, "--iterations", &s->opt.iterations, 1000000, &s->iterations))
+    return false;
   if (!s->opt.file) return diag_error(s->diag, DIAG_USAGE, NULL, "no input file; `qcc --help` shows how to call it");
   if (ends_with(s->opt.file, ".qir")) {
     size_t n;
@@ -224,6 +228,7 @@ bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded
   out->outputs = NEW_ARRAY(s->arena, void *, model->n_outputs + 1);
   for (uint32_t i = 0; i < model->n_inputs; i++) out->inputs[i] = buffer_new(model->inputs[i].bytes);
   for (uint32_t i = 0; i < model->n_outputs; i++) out->outputs[i] = buffer_new(model->outputs[i].bytes);
+  if (s->threads > 1) out->pool = qcc_pool_new((uint32_t)s->threads);
   int status = model->init(out->workspace);
   if (status != 0)
     return diag_error(s->diag, DIAG_UNSUPPORTED, NULL, "the model does not run on this CPU: %s",
@@ -231,7 +236,16 @@ bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded
   return true;
 }
 
+int loaded_run(const Loaded *l) {
+  qcc_call call = {.workspace = l->workspace,
+                   .inputs = (const void *const *)l->inputs,
+                   .outputs = l->outputs,
+                   .exec = qcc_pool_exec(l->pool)};
+  return l->model->run(&call);
+}
+
 void loaded_free(Loaded *l) {
+  if (l->pool) qcc_pool_free(l->pool);
   for (uint32_t i = 0; l->model && i < l->model->n_inputs; i++) free(l->inputs[i]);
   for (uint32_t i = 0; l->model && i < l->model->n_outputs; i++) free(l->outputs[i]);
   free(l->workspace);

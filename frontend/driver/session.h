@@ -14,12 +14,14 @@ typedef struct Session {
   Module *m;
   PassOptions pass_opt;
   PassTimings timings;
-  const char *name;  // symbol prefix
-  double start;      // seconds, for progress
-  bool terminal;     // progress lines go to a terminal
-  bool steps;        // emit NAME_run_step too (bench)
-  bool release;      // constants may go once nothing names them: the graph is not looked at again
-  bool in_process;   // emit without a child process (tests that fork themselves)
+  const char *name;    // symbol prefix
+  double start;        // seconds, for progress
+  bool terminal;       // progress lines go to a terminal
+  int64_t threads;     // --threads
+  int64_t iterations;  // --iterations, 0: not given
+  bool steps;          // emit NAME_run_step too (bench)
+  bool release;        // constants may go once nothing names them: the graph is not looked at again
+  bool in_process;     // emit without a child process (tests that fork themselves)
 } Session;
 
 double session_now(void);
@@ -48,7 +50,9 @@ typedef struct Loaded {
   const struct qcc_model *model;
   void *workspace;
   void **inputs, **outputs;  // allocated with malloc, aligned to 64
+  struct qcc_pool *pool;     // of --threads, or NULL
 } Loaded;
+int loaded_run(const Loaded *l);  // one inference with the threads asked for; a qcc_status
 bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded *out);
 void loaded_free(Loaded *l);
 

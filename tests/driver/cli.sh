@@ -1,0 +1,224 @@
+#!/bin/sh
+# The command line (design section 8): every exit code, messages of one line, files that appear whole or not at all, help
+# and manual that know every option.
+#
+#   sh tests/driver/cli.sh BUILD_DIR     the last line is "N passed, N failed"
+set -u
+build=$(cd "$1" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
+qcc=$build/qcc
+model=$root/examples/digits/digits.onnx
+small=$root/tests/models/small
+work=$(mktemp -d)
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+passed=0
+failed=0
+cd "$work" || exit 1
+
+verdict() { # NAME STATUS
+  if [ "$2" -eq 0 ]; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAIL $1"
+    head -n 5 err
+  fi
+}
+
+# check NAME COMMAND...: the command succeeds.
+check() {
+  name=$1
+  shift
+  : >err
+  "$@" >out 2>>err
+  verdict "$name" $?
+}
+
+# Lines of plain text, each at most 2,200 bytes.
+messages_plain() { ! LC_ALL=C grep -q '[^[:print:]	]' err && [ "$(wc -L <err)" -le 2200 ]; }
+
+# ends CODE LINES PATTERN COMMAND...: exit code, number of lines on standard error ("+" for at least one), a pattern in
+# them, and nothing left in the folder `box`.
+ends() {
+  code=$1
+  lines=$2
+  pattern=$3
+  shift 3
+  rm -rf box
+  mkdir box
+  "$@" >out 2>err </dev/null
+  got=$?
+  n=$(wc -l <err)
+  ok=1
+  [ "$got" -eq "$code" ] && ok=0
+  [ "$lines" = + ] && [ "$n" -eq 0 ] && ok=1
+  [ "$lines" != + ] && [ "$n" -ne "$lines" ] && ok=1
+  grep -q -e "$pattern" err || ok=1
+  messages_plain || ok=1
+  [ -z "$(ls -A box)" ] || ok=1
+  [ $ok -eq 0 ] || echo "exit $got, wanted $code; $n lines, wanted $lines; pattern '$pattern'" >>err
+  verdict "$*" $ok
+}
+
+# ---- 0 and what it writes
+check "compile" "$qcc" "$model" -o m.o
+check "object and header" test -s m.o -a -s m.h
+check "nothing else" sh -c '[ "$(ls | grep -vxE "out|err" | tr "\n" " ")" = "m.h m.o " ]'
+check "output replaced" sh -c "cp m.o first.o; $qcc $model -o m.o && cmp m.o first.o"
+check "file mode follows the umask" sh -c "umask 027; $qcc $model -o mode.o && [ \$(stat -c %a mode.o) = 640 ]"
+check "--name" sh -c "$qcc $model --name net -o n.o && nm n.o | grep -q ' net_model$' && grep -q net_run n.h"
+for kind in asm ll qir kir; do
+  check "--emit=$kind" sh -c "$qcc $model --name e --emit=$kind -o e.txt && test -s e.txt"
+  check "--emit=$kind to standard output" sh -c "$qcc $model --name e --emit=$kind | cmp - e.txt"
+done
+check "--emit=qir is read back" sh -c "$qcc $model --emit=qir -o back.qir && $qcc back.qir -o back.o"
+check "--report" sh -c "$qcc $model -o m.o --report r.txt --report r.json && grep -q MACs r.txt && grep -q '\"layers\"' r.json"
+check "--explain" sh -c "$qcc $model -o m.o --explain 2>&1 | grep -q fma"
+check "--time-passes" sh -c "$qcc $model -o m.o --time-passes 2>&1 | grep -q '^lower .* ms'"
+check "--print-after" sh -c "$qcc $model -o m.o --print-after=fuse 2>&1 | grep -q '^# after fuse'"
+check "--verify-each" "$qcc" "$model" -o m.o --verify-each
+check "--fp=strict" "$qcc" "$model" -o m.o --fp=strict
+check "quiet unless asked" sh -c "[ -z \"\$($qcc $model -o m.o 2>&1)\" ]"
+check "-v says what was done" sh -c "$qcc -v $model -o m.o | grep -q steps"
+rnn=$small/rnn_20035
+check "run" sh -c "$qcc run $rnn/model.onnx --input $rnn/test_data_set_0/input_0.pb | grep -q ': f32'"
+check "run --save" sh -c "mkdir -p saved; $qcc run $rnn/model.onnx --input $rnn/test_data_set_0/input_0.pb --save saved && ls saved/*.npy"
+check "verify" sh -c "$qcc verify $rnn/model.onnx --data $rnn | grep -q 'verify: ok'"
+check "bench" sh -c "$qcc bench $model --iterations 3 | grep -qi median"
+check "bench --json" sh -c "$qcc bench $model --iterations 3 --json | grep -q '^{'"
+check "inspect" sh -c "$qcc inspect $model | grep -qi conv"
+check "inspect --json" sh -c "$qcc inspect --json $model | grep -q '^{'"
+check "opt" sh -c "$qcc opt --passes=dce back.qir | grep -q '^func'"
+
+# ---- help and manual know every option and command of the table
+options=$(sed -n 's/^OPTION([a-z_]*, "\([^"]*\)".*/\1/p' "$root/frontend/options.def")
+check "the table was read" sh -c "[ $(echo "$options" | wc -l) -ge 30 ]"
+"$qcc" --help >help 2>err
+"$qcc" --man >man 2>>err
+for option in $options; do
+  check "--help has $option" grep -q -e "^  $option\b" help
+  check "--man has $option" grep -q -F -e "$(echo "$option" | sed 's/-/\\-/g')" man
+done
+for command in run verify bench inspect opt; do
+  check "--help has $command" grep -q "^qcc $command " help
+  check "--man has $command" grep -q "qcc $command " man
+  check "$command --help" sh -c "$qcc $command --help | grep -q '^qcc $command '"
+done
+if command -v man >/dev/null; then check "the manual formats" sh -c "man --warnings -l man 2>&1 >/dev/null | diff - /dev/null"; fi
+check "--version" sh -c "$qcc --version | grep -qE '^qcc [0-9]+\.[0-9]+\.[0-9]+$'"
+check "--list-targets" sh -c "$qcc --list-targets | grep -q x86-64-v3"
+check "--list-ops" sh -c "$qcc --list-ops | grep -q '^Conv, opset'"
+check "--print-pipeline" sh -c "$qcc --print-pipeline | grep -q lower"
+
+# ---- 1: refused
+head -c 100 "$model" >cut.onnx
+echo 'not a model' >text.onnx
+: >empty.onnx
+echo 'func @f(%x: f32[2]) -> f32[2] { %0 = nonsense %x : f32[2] return %0 }' >bad.qir
+ends 1 + cut.onnx "$qcc" cut.onnx -o box/m.o
+ends 1 + text.onnx "$qcc" text.onnx -o box/m.o
+ends 1 + empty.onnx "$qcc" empty.onnx -o box/m.o
+ends 1 + 'bad.qir:1:' "$qcc" bad.qir -o box/m.o
+ends 1 1 "input 0 is" "$qcc" run "$model" --input "$(ls saved/*.npy | head -n 1)"
+
+# ---- 2: usage; one line each
+ends 2 + usage\\\|qcc "$qcc"
+ends 2 1 --wibble "$qcc" --wibble
+ends 2 1 'no output' "$qcc" "$model"
+ends 2 1 'more than one' "$qcc" "$model" b.onnx -o box/m.o
+ends 2 1 'wants a value' "$qcc" "$model" -o
+ends 2 1 'takes no value' "$qcc" "$model" -o box/m.o --man=1
+ends 2 1 'does not belong' "$qcc" run "$model" -o box/m.o
+ends 2 1 'model itself' "$qcc" "$model" -o "$model"
+ends 2 1 header "$qcc" "$model" -o box/m.h
+ends 2 1 emit "$qcc" "$model" -o box/m.o --emit=exe
+ends 2 1 x86-64-v3 "$qcc" "$model" -o box/m.o --target=vax
+ends 2 1 strict "$qcc" "$model" -o box/m.o --fp=exact
+ends 2 1 NAME=NUMBER "$qcc" "$model" -o box/m.o --dim N
+ends 2 1 NAME=NUMBER "$qcc" "$model" -o box/m.o --dim N=-1
+ends 2 1 input-shape "$qcc" "$model" -o box/m.o --input-shape x
+ends 2 1 sizes "$qcc" "$model" -o box/m.o --input-shape x=1,a
+ends 2 1 NAME=FILE "$qcc" "$model" -o box/m.o --bind x
+ends 2 1 'on or off' "$qcc" "$model" -o box/m.o --external-data=perhaps
+ends 2 1 fold-limit "$qcc" "$model" -o box/m.o --fold-limit=0
+ends 2 1 max-nodes "$qcc" "$model" -o box/m.o --max-nodes=x
+ends 2 1 nosuchpass "$qcc" "$model" -o box/m.o --passes=nosuchpass
+ends 2 1 threads "$qcc" bench "$model" --threads=0
+ends 2 1 iterations "$qcc" bench "$model" --iterations=x
+ends 2 1 missing "$qcc" run "$model"
+ends 2 1 'no input file' "$qcc" verify
+
+# ---- 3: unsupported, every node listed in one run
+unsupported=$root/tests/driver/unsupported.onnx
+for word in fancy_1 fancy_2 nms acme:FancyOp NonMaxSuppressionX; do ends 3 2 "$word" "$qcc" "$unsupported" -o box/m.o; done
+
+# ---- 4: files. Root may write anywhere, so the folders are ones where nobody can.
+mkdir folder.o folder.h
+mkfifo fifo.o fifo.onnx
+ends 4 1 'No such file' "$qcc" absent.onnx -o box/m.o
+ends 4 1 . "$qcc" "$root" -o box/m.o
+ends 4 1 . timeout 10 "$qcc" fifo.onnx -o box/m.o
+ends 4 1 absent "$qcc" "$model" -o absent/m.o
+ends 4 1 /proc "$qcc" "$model" -o /proc/m.o
+ends 4 1 'regular file' "$qcc" "$model" -o /dev/full
+ends 4 1 'regular file' "$qcc" "$model" -o folder.o
+ends 4 1 'regular file' timeout 10 "$qcc" "$model" -o fifo.o
+ends 4 1 'folder.h' "$qcc" "$model" -o folder
+check "the object of a failed header is not there" test ! -e folder
+ends 4 1 'standard output' sh -c "$qcc --help >/dev/full"
+ends 4 1 'standard output' sh -c "$qcc $model --emit=kir >/dev/full"
+ends 4 1 'box/m' sh -c "ulimit -f 8; $qcc $model -o box/m.o"
+ends 4 1 absent "$qcc" run "$model" --input absent.npy
+ends 4 1 absent "$qcc" "$model" -o box/m.o --bind input=absent.pb
+ends 4 1 absent "$qcc" verify "$model" --data absent
+
+# ---- 5: limits
+ends 5 1 max-nodes "$qcc" "$model" -o box/m.o --max-nodes=3
+
+# ---- 70: code generation is killed: one line that says so, no files
+kill_child() {
+  rm -rf box
+  mkdir box
+  "$qcc" "$model" -o box/m.o 2>killed &
+  pid=$!
+  child=
+  while [ -z "$child" ] && [ -d /proc/$pid ]; do read -r child </proc/$pid/task/$pid/children || :; done 2>/dev/null
+  [ -n "$child" ] && kill -KILL $child 2>/dev/null
+  wait $pid
+  got=$?
+}
+got=0
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+  kill_child
+  [ $got -ne 0 ] && break
+done
+check "code generation killed: exit 70, not $got" test $got -eq 70
+check "code generation killed: says so" grep -q 'internal error: code generation' killed
+check "code generation killed: no files" sh -c '[ -z "$(ls -A box)" ]'
+
+# ---- signals: at whatever moment they come, both files are there or none and no temporary
+cat >large.qir <<'END'
+const @w: f32[4096,4096] = rand(1)
+
+func @f(%x: f32[1,4096]) -> f32[1,4096] {
+  %0 = matmul %x, @w : f32[1,4096]
+  return %0
+}
+END
+check "compile 64 MiB" "$qcc" large.qir -o large.o
+interrupted=0
+bad=0
+for signal in INT TERM; do
+  for delay in 0.05 0.1 0.15 0.2 0.25 0.3 0.35 0.4 0.5 0.6; do
+    rm -rf box
+    mkdir box
+    timeout -s $signal $delay "$qcc" large.qir -o box/m.o 2>/dev/null
+    [ $? -eq 124 ] && interrupted=$((interrupted + 1))
+    case $(cd box && echo *) in '*' | 'm.h m.o') ;; *) bad=$((bad + 1)) ;; esac
+  done
+done
+check "$bad of 20 interrupted runs left something behind" test $bad -eq 0
+check "runs were interrupted" test $interrupted -gt 3
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
