@@ -1,12 +1,11 @@
 // topk and cumsum.
 //
-// topk orders by value, NaN counting as the largest, and by index among equals. Few results: each scan of the row finds
-// the best element after the one found before it. Many: a merge sort of the row's indices in the workspace.
+// topk orders by value, NaN counting as the largest, and by index among equals. Few results of many elements: one pass
+// that inserts into a sorted list, by vectors; most elements only meet its last entry. Else a merge sort of the row's
+// indices. Both work in the workspace.
 #include <math.h>
 
 #include "passes/lower/lanes.h"
-
-#define SCAN_MAX 16  // most results found by scans
 
 typedef struct Topk {
   LowerCtx *ctx;
@@ -16,6 +15,8 @@ typedef struct Topk {
   AxisView v;
   KBuf *x, *values, *places;  // results may be NULL
   KBuf *order[2];             // merge sort: two rows of indices
+  KBuf *list, *at;            // insertion: values and places
+  DType place_type;
   Affine x0, y0;
 } Topk;
 
@@ -40,36 +41,83 @@ static void put(const Topk *t, KBuild *b, Affine rank, Affine place) {
   if (t->places) kb_store1(b, t->places, to, kx_index(b, place));
 }
 
-// ---- scans: element i comes after (value, place) when it is worse, or equal and further right
+// ---- a sorted list of the best, in entries 1..k; entry 0 is never beaten
 
-static void scan_row(const Topk *t, KBuild *b) {
-  const int64_t two = 2;
-  Affine zero = aff(0), one = aff(1);
-  KBuf *value = kb_alloc(b, "value", t->t, 1, &two, SPACE_REG);  // [0] found before, [1] best so far
-  KBuf *place = kb_alloc(b, "place", DT_I64, 1, &two, SPACE_REG);
-  kb_store1(b, place, zero, kx_i(b, DT_I64, -1));
-  kb_store1(b, value, zero, lower_number(b, t->t, 0));
-  Affine rank = aff_var(kb_for(b, "r", 0, t->k, 1, FOR_SEQ));
-  kb_store1(b, place, one, kx_i(b, DT_I64, -1));
-  kb_store1(b, value, one, lower_number(b, t->t, 0));
-  Affine i = aff_var(kb_for(b, "i", 0, t->v.n, 1, FOR_SEQ));
-  KVar *x = kb_let(b, "x", element(t, b, i));
-  KVar *old = kb_let(b, "old", kx_load1(b, value, zero)), *best = kb_let(b, "best", kx_load1(b, value, one));
-  KExpr *first = kx_op2(b, KOP_LT, kx_load1(b, place, zero), kx_i(b, DT_I64, 0));
-  KExpr *worse = better(t, b, kx_var(b, old), kx_var(b, x));
-  KExpr *equal = kx_op1(b, KOP_NOT, better(t, b, kx_var(b, x), kx_var(b, old)));
-  KExpr *right = kx_op2(b, KOP_GT, kx_index(b, i), kx_load1(b, place, zero));
-  KExpr *after = kx_op2(b, KOP_OR, kx_op2(b, KOP_OR, first, worse), kx_op2(b, KOP_AND, equal, right));
-  KExpr *none = kx_op2(b, KOP_LT, kx_load1(b, place, one), kx_i(b, DT_I64, 0));
-  KExpr *wins = kx_op2(b, KOP_OR, none, better(t, b, kx_var(b, x), kx_var(b, best)));
-  kb_if(b, kx_op2(b, KOP_AND, after, wins));
-  kb_store1(b, value, one, kx_var(b, x));
-  kb_store1(b, place, one, kx_index(b, i));
+typedef struct Insert {
+  const Topk *t;
+  KVar *x;
+  Affine i;      // place of x
+  bool filling;  // entries from i on are empty
+} Insert;
+
+static KExpr *beats(const Insert *in, KBuild *b, KVar *entry, Affine number) {
+  KExpr *wins = better(in->t, b, kx_var(b, in->x), kx_var(b, entry));
+  if (!in->filling) return wins;
+  return kx_op2(b, KOP_OR, kx_op2(b, KOP_GE, kx_index(b, number), kx_index(b, in->i)), wins);
+}
+
+// New contents of the entries of `width` ranks from r0 on: an entry that x beats takes the one before it, or x where
+// that one is not beaten.
+static void insert_block(const Insert *in, KBuild *b, Affine r0, int64_t width) {
+  const Topk *t = in->t;
+  KBuf *value = kb_alloc(b, "v", t->t, 1, &width, SPACE_REG),
+       *place = kb_alloc(b, "p", t->place_type, 1, &width, SPACE_REG);
+  Affine l = aff_var(kb_for(b, "l", 0, width, 1, FOR_VEC)), before = aff_add(r0, l), entry = aff_plus(before, 1);
+  KVar *old = kb_let(b, "old", kx_load1(b, t->list, entry)), *prev = kb_let(b, "prev", kx_load1(b, t->list, before));
+  KVar *down = kb_let(b, "down", beats(in, b, prev, aff_plus(before, -1)));
+  KVar *here = kb_let(b, "here", beats(in, b, old, before));
+  KExpr *v = kx_op3(b, KOP_SELECT, kx_var(b, here), kx_var(b, in->x), kx_var(b, old));
+  kb_store1(b, value, l, kx_op3(b, KOP_SELECT, kx_var(b, down), kx_var(b, prev), v));
+  KExpr *i = kx_cast(b, t->place_type, kx_index(b, in->i));
+  KExpr *p = kx_op3(b, KOP_SELECT, kx_var(b, here), i, kx_load1(b, t->at, entry));
+  kb_store1(b, place, l, kx_op3(b, KOP_SELECT, kx_var(b, down), kx_load1(b, t->at, before), p));
+  kb_end(b);
+  l = aff_var(kb_for(b, "l", 0, width, 1, FOR_VEC));
+  entry = aff_plus(aff_add(r0, l), 1);
+  kb_store1(b, t->list, entry, kx_load1(b, value, l));
+  kb_store1(b, t->at, entry, kx_load1(b, place, l));
+  kb_end(b);
+}
+
+// The last ranks first: a block reads the entry before it.
+static void insert(const Insert *in, KBuild *b) {
+  int64_t lanes = target_lanes(in->t->ctx->target, dtype_info(in->t->t)->bits), k = in->t->k;
+  if (lanes < 1) lanes = 1;
+  int64_t blocks = k / lanes, rest = k % lanes;
+  if (blocks) {
+    Affine s = aff_var(kb_for(b, "s", 0, blocks, 1, FOR_SEQ));
+    insert_block(in, b, aff_sub(aff(k - lanes), aff_mul(s, lanes)), lanes);
+    kb_end(b);
+  }
+  if (rest) insert_block(in, b, aff(0), rest);
+}
+
+static KExpr *unbeaten(const Topk *t, KBuild *b) {
+  if (dtype_is_float(t->t)) return kx_f(b, t->t, t->largest ? NAN : -INFINITY);
+  return lanes_neutral(b, t->t, t->largest ? KOP_MIN : KOP_MAX);
+}
+
+static void insert_row(const Topk *t, KBuild *b) {
+  Insert in = {.t = t, .filling = true};
+  kb_store1(b, t->list, aff(0), unbeaten(t, b));
+  kb_store1(b, t->at, aff(0), kx_i(b, t->place_type, 0));
+  Affine e = aff_var(kb_for(b, "e", 1, t->k + 1, 1, FOR_SEQ));
+  kb_store1(b, t->list, e, lower_number(b, t->t, 0));
+  kb_store1(b, t->at, e, kx_i(b, t->place_type, 0));
+  kb_end(b);
+  in.i = aff_var(kb_for(b, "i", 0, t->k, 1, FOR_SEQ));
+  in.x = kb_let(b, "x", element(t, b, in.i));
+  insert(&in, b);
+  kb_end(b);
+  in.filling = false;
+  in.i = aff_var(kb_for(b, "i", t->k, t->v.n, 1, FOR_SEQ));
+  in.x = kb_let(b, "x", element(t, b, in.i));
+  kb_if(b, better(t, b, kx_var(b, in.x), kx_load1(b, t->list, aff(t->k))));
+  insert(&in, b);
   kb_end(b);
   kb_end(b);
-  kb_store1(b, value, zero, kx_load1(b, value, one));
-  kb_store1(b, place, zero, kx_load1(b, place, one));
-  put(t, b, rank, aff_var(kb_let(b, "found", kx_load1(b, place, one))));
+  Affine r = aff_var(kb_for(b, "r", 0, t->k, 1, FOR_SEQ));
+  put(t, b, r, aff_var(kb_let(b, "found", kx_load1(b, t->at, aff_plus(r, 1)))));
   kb_end(b);
 }
 
@@ -120,38 +168,51 @@ static void sort_row(const Topk *t, KBuild *b) {
   kb_end(b);
 }
 
+// Rough work of both ways, in operations: on random input the list changes k (1 + ln(n / k)) times.
+static bool sort_is_cheaper(const Topk *t) {
+  double n = (double)t->v.n, k = (double)t->k;
+  return n * log2(n + 1) * 6 < 3 * n + k * (1 + log(n / k)) * (20 + k / 2);
+}
+
+static PBuf *row_scratch(Topk *t, KBuild *b, const char *name, DType type, int64_t n, KBuf **param) {
+  PBuf *buf = lower_work(t->ctx, name, type_tensor(t->ctx->m->types, type, 1, &n));
+  *param = lower_flat(b, buf);
+  return buf;
+}
+
 bool lower_topk(LowerCtx *ctx, const Op *op) {
   const Type *x = op_in(op, 0)->type;
   int64_t axis = op_int(op, A_TOPK_axis);
   Topk t = {.ctx = ctx, .t = lower_compute_type(x->dtype), .largest = op_bool(op, A_TOPK_largest)};
   PBuf *bufs[5];
-  uint32_t n_bufs = 0;
+  uint32_t n = 0;
   KBuild b;
   t.v = lower_axis_view(x, axis);
   t.k = op_int(op, A_TOPK_k);
-  bool sort = t.k > SCAN_MAX;
+  t.place_type = t.v.n <= INT32_MAX ? DT_I32 : DT_I64;
+  bool sort = sort_is_cheaper(&t);
   lower_begin(ctx, &b, op);
   for (uint32_t i = 0; i < 2; i++) {
     if (!lower_is_used(op, i)) continue;
-    bufs[n_bufs] = lower_buf(ctx, op_out(op, i));
-    *(i == 0 ? &t.values : &t.places) = lower_flat(&b, bufs[n_bufs++]);
+    bufs[n] = lower_buf(ctx, op_out(op, i));
+    *(i == 0 ? &t.values : &t.places) = lower_flat(&b, bufs[n++]);
   }
-  t.x = lower_flat(&b, bufs[n_bufs++] = lower_buf(ctx, op_in(op, 0)));
-  for (uint32_t i = 0; i < 2 && sort; i++) {
-    bufs[n_bufs] = lower_work(ctx, "order", type_tensor(ctx->m->types, DT_I64, 1, &t.v.n));
-    t.order[i] = lower_flat(&b, bufs[n_bufs++]);
-  }
+  t.x = lower_flat(&b, bufs[n++] = lower_buf(ctx, op_in(op, 0)));
+  bufs[n++] = sort ? row_scratch(&t, &b, "order", DT_I64, t.v.n, &t.order[0])
+                   : row_scratch(&t, &b, "best", t.t, t.k + 1, &t.list);
+  bufs[n++] = sort ? row_scratch(&t, &b, "order", DT_I64, t.v.n, &t.order[1])
+                   : row_scratch(&t, &b, "at", t.place_type, t.k + 1, &t.at);
   Affine o = aff_var(kb_for(&b, "o", 0, t.v.outer, 1, FOR_SEQ)), i = aff_var(kb_for(&b, "c", 0, t.v.inner, 1, FOR_SEQ));
   t.x0 = aff_add(aff_mul(o, t.v.n * t.v.inner), i);
   t.y0 = aff_add(aff_mul(o, t.k * t.v.inner), i);
   if (sort) {
     sort_row(&t, &b);
   } else {
-    scan_row(&t, &b);
+    insert_row(&t, &b);
   }
   kb_end(&b);
   kb_end(&b);
-  lower_step(ctx, &b, op, NULL, n_bufs, bufs);
+  lower_step(ctx, &b, op, NULL, n, bufs);
   return true;
 }
 

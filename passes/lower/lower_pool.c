@@ -1,12 +1,13 @@
 // Pooling: maxpool (with places), avgpool, lppool; 1-D to 3-D, both layouts.
 //
 // Channels last: a tile of channels per output pixel, the window loops inside. Channels first: a tile of neighbouring
-// output columns when the stride is 1, else one pixel at a time. Windows are clipped: along the innermost axis the
+// output columns when the stride is small, else one pixel at a time. Windows are clipped: along the innermost axis the
 // output splits into single border columns with constant windows and an interior whose window is whole; along the
 // outer axes (and where borders are wide) the bounds of a window are computed once per row.
 #include "passes/lower/lanes.h"
 
 #define BORDER_MAX 6  // border columns that get code of their own
+#define STRIDE_MAX 4  // longest stride along which lanes run, channels first
 #define UNROLL_MAX 5  // widest window row that is unrolled
 
 // The taps [lo, hi) of a window along one axis; tap j reads element start + j * dilation.
@@ -138,6 +139,9 @@ static KExpr *place_of(const Pool *p, KBuild *b, Affine col) {
   return kx_index(b, aff_add(at, aff_mul(col, per_col)));
 }
 
+// Distance in x between the results of neighbouring lanes.
+static int64_t column_step(const Pool *p) { return p->last ? 1 : p->axis[p->nd - 1].stride; }
+
 static KExpr *powered(const Pool *p, KBuild *b, KExpr *x) {
   if (!p->p) return x;
   KExpr *a = kx_op1(b, KOP_ABS, x);
@@ -150,7 +154,8 @@ static KExpr *powered(const Pool *p, KBuild *b, KExpr *x) {
 static void pool_step(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Pool *p = ctx;
-  KExpr *x = powered(p, b, lower_load1(b, p->x, aff_add(aff_add(p->x0, tap_offset(p)), col)));
+  Affine at = aff_add(p->x0, aff_add(tap_offset(p), aff_mul(col, column_step(p))));
+  KExpr *x = powered(p, b, lower_load1(b, p->x, at));
   if (!p->places) {
     kb_store(b, p->acc, acc, kx_op2(b, p->combine, kx_load(b, p->acc, acc), x));
     return;
@@ -210,7 +215,7 @@ static void pool_tile(void *ctx, KBuild *b, const Columns *c, Affine first) {
     p->x0 = aff_add(p->x0, first);
     p->plane = aff_add(p->plane, aff_mul(first, spatial));
   } else {
-    w->start = aff_add(w->start, first);  // neighbouring outputs, stride 1
+    w->start = aff_add(w->start, aff_mul(first, p->axis[p->nd - 1].stride));
   }
   p->y0 = aff_add(p->y0, first);
   p->acc = columns_alloc(b, c, "acc", p->t);
@@ -257,7 +262,7 @@ static void pool_range(Pool *p, KBuild *b, int64_t from, int64_t to, bool whole)
   const Axis *a = &p->axis[p->nd - 1];
   if (from >= to) return;
   Affine o = aff(from);
-  if (whole && !p->last && a->stride == 1) {
+  if (whole && !p->last && a->stride <= STRIDE_MAX) {
     Window w = window_at(p, a, from);
     pool_site(p, b, &w, o, to - from);
     return;

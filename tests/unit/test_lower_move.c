@@ -164,7 +164,7 @@ Test(lower, constant_indices) {
 }
 
 Test(lower, topk) {
-  static const int ks[] = {1, 3, 16, 17, 40};
+  static const int ks[] = {1, 3, 15, 16, 17, 35, 40};
   for (size_t k = 0; k < sizeof ks / sizeof *ks; k++) {
     for (int largest = 0; largest < 2; largest++) {
       Check c = {.specials = true, .lo = 0, .hi = 9};
@@ -173,6 +173,17 @@ Test(lower, topk) {
       lower_case(c, "%x: f32[2,40,3]", f, fmt("%%r0, %%r1 = topk %%x %s : %s", a, f));
       lower_case(c, "%x: i32[2,40,3]", i, fmt("%%r0, %%r1 = topk %%x %s : %s", a, i));
     }
+  }
+}
+
+Test(lower, topk_insert) {
+  for (int k = 1; k < 90; k += 11) {
+    Check c = {.specials = true, .lo = 0, .hi = 400};
+    const char *f = fmt("f32[2,%d], i64[2,%d]", k, k), *h = fmt("f16[2,%d], i64[2,%d]", k, k);
+    lower_case(c, "%x: f32[2,900]", f, fmt("%%r0, %%r1 = topk %%x {k = %d} : %s", k, f));
+    lower_case(c, "%x: f16[2,900]", h, fmt("%%r0, %%r1 = topk %%x {k = %d, largest = false} : %s", k, h));
+    lower_case(c, "%x: u8[2,900]", fmt("i64[2,%d]", k),
+               fmt("%%v, %%r0 = topk %%x {k = %d} : u8[2,%d], i64[2,%d]", k, k, k));
   }
 }
 
