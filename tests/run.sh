@@ -72,6 +72,7 @@ build release
 bin=$root/build/release/tests
 step includes sh tests/includes.sh
 step object sh tests/object/object.sh "$root/build/release"
+step limits "$bin/limits" "$root/build/release/qcc"
 step command-line sh tests/driver/cli.sh "$root/build/release"
 step examples sh examples/quickstart.sh
 step small-models "$bin/models" tests/models/small.tsv tests/models/small --jobs "$jobs"
