@@ -73,10 +73,7 @@ static int64_t tap_at(const Pool *p, int64_t outer, int64_t inner, int64_t tap) 
 
 // ---- maxpool
 
-static bool greater_f(double a, double b) {
-  if (isnan(b)) return false;
-  return isnan(a) || a > b || (a == b && signbit(b) && !signbit(a));
-}
+static bool greater_f(double a, double b) { return !isnan(b) && (isnan(a) || a > b); }
 
 // The tap of the largest element, the first of equals; -1 when there is none.
 static int64_t max_tap(const Pool *p, DType t, int64_t outer, int64_t inner) {
@@ -86,6 +83,16 @@ static int64_t max_tap(const Pool *p, DType t, int64_t outer, int64_t inner) {
     if (best < 0 || (p->x.f ? greater_f(p->x.f[a], p->x.f[b]) : int_less(t, p->x.i[b], p->x.i[a]))) best = k;
   }
   return best;
+}
+
+// The largest value itself: +0 when the first of equals is -0 and another is +0.
+static double max_value(const Pool *p, int64_t outer, int64_t inner, int64_t best) {
+  double v = p->x.f[tap_at(p, outer, inner, best)];
+  for (int64_t k = 0; v == 0 && k < p->taps.n; k++) {
+    double other = p->x.f[tap_at(p, outer, inner, k)];
+    if (other == 0 && !signbit(other)) v = other;
+  }
+  return v;
 }
 
 // Indices count in [image, channel, spatial...] whatever the layout.
@@ -107,7 +114,7 @@ EVAL(maxpool) {
       for (int64_t c = 0; c < p.inner; c++) {
         int64_t to = (a * p.out_size + o) * p.inner + c, best = max_tap(&p, t, a, c);
         if (y.f)
-          y.f[to] = best < 0 ? -INFINITY : p.x.f[tap_at(&p, a, c, best)];
+          y.f[to] = best < 0 ? -INFINITY : max_value(&p, a, c, best);
         else
           y.i[to] = best < 0 ? dtype_min(t) : p.x.i[tap_at(&p, a, c, best)];
         elem_set_i(out[1].data, out[1].type->dtype, to, flat_index(&p, a, c, best, column_major));

@@ -79,11 +79,15 @@ static Window window_at(const Pool *p, const Axis *a, int64_t o) {
   return (Window){aff(lo), aff(hi), aff(start), aff(count)};
 }
 
-// Number of leading output positions whose window sticks out in front, and first one that sticks out behind.
+static bool sticks_out_behind(const Axis *a, int64_t o) {
+  return o * a->stride - a->begin + (a->kernel - 1) * a->dilation >= a->in;
+}
+
+// The output positions [from, to) whose window is whole.
 static void interior(const Axis *a, int64_t *from, int64_t *to) {
   int64_t lo = 0, hi = a->out;
   while (lo < hi && lo * a->stride - a->begin < 0) lo++;
-  while (hi > lo && (hi - 1) * a->stride - a->begin + (a->kernel - 1) * a->dilation >= a->in) hi--;
+  while (hi > lo && sticks_out_behind(a, hi - 1)) hi--;
   *from = lo;
   *to = hi;
 }
@@ -99,12 +103,10 @@ static Affine let_taps_below(KBuild *b, const Axis *a, Affine start, int64_t bou
 
 // The window of a position known at run time.
 static Window window_of(const Pool *p, KBuild *b, const Axis *a, Affine o) {
-  int64_t from, to;
   Window w = {aff(0), aff(a->kernel), aff_plus(aff_mul(o, a->stride), -a->begin), aff(a->kernel)};
   if (aff_is_const(&o)) return window_at(p, a, o.base);
-  interior(a, &from, &to);
-  if (from > 0) w.lo = let_taps_below(b, a, w.start, 0, "lo");
-  if (to < a->out) w.hi = let_taps_below(b, a, w.start, a->in, "hi");
+  if (a->begin > 0) w.lo = let_taps_below(b, a, w.start, 0, "lo");
+  if (sticks_out_behind(a, a->out - 1)) w.hi = let_taps_below(b, a, w.start, a->in, "hi");
   w.count = aff_sub(w.hi, w.lo);
   if (!p->include_pad) return w;
   bool clipped = (a->out - 1) * a->stride - a->begin + (a->kernel - 1) * a->dilation >= a->in + a->end;

@@ -83,6 +83,13 @@ static KExpr *parameter(const Quant *q, KBuild *b, uint32_t i, const Affine *at)
   return kx_cast(b, q->t, lower_load1(b, q->buf[2 + i], at[2 + i]));
 }
 
+// Rounds a quotient to the type of the scale, which it is written in.
+static KExpr *to_precision(const Quant *q, KBuild *b, KExpr *x) {
+  DType scale = q->buf[2]->type;
+  if (scale != DT_F16 && scale != DT_BF16) return x;
+  return kx_cast(b, x->type, kx_cast(b, scale, x));
+}
+
 static void quantize_element(void *ctx, KBuild *b, const Affine *at) {
   const Quant *q = ctx;
   DType to = q->buf[0]->type;
@@ -90,7 +97,8 @@ static void quantize_element(void *ctx, KBuild *b, const Affine *at) {
   bool zero_first = op_enum(q->op, A_QUANTIZE_order) == ORDER_ZERO_THEN_ROUND;
   KExpr *x = kx_op2(b, KOP_DIV, kx_cast(b, q->t, lower_load1(b, q->buf[1], at[1])), parameter(q, b, 0, at));
   KExpr *zero = q->n_par > 1 ? parameter(q, b, 1, at) : NULL;
-  if (zero && zero_first) x = kx_op2(b, KOP_ADD, x, zero);
+  x = to_precision(q, b, x);
+  if (zero && zero_first) x = to_precision(q, b, kx_op2(b, KOP_ADD, x, zero));
   if (dtype_is_int(to)) x = rounded(b, mode, x);
   if (zero && !zero_first) x = kx_op2(b, KOP_ADD, x, zero);
   if (dtype_is_int(to)) {

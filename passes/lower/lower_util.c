@@ -2,6 +2,7 @@
 //
 // Arithmetic happens in the compute type of a tensor (lower_compute_type): narrow floats are widened on load and
 // rounded on store, everything else is used as stored. Expressions are trees, so every shared value becomes a `let`.
+#include "ir/elem.h"
 #include "passes/lower/lower.h"
 
 #include "ir/base/map.h"
@@ -70,7 +71,12 @@ KExpr *lower_mul_add(const LowerCtx *ctx, KBuild *b, KExpr *x, KExpr *y, KExpr *
   return strict ? kx_op2(b, KOP_ADD, kx_op2(b, KOP_MUL, x, y), acc) : kx_op3(b, KOP_FMA, x, y, acc);
 }
 
-KExpr *lower_number(KBuild *b, DType t, double v) { return dtype_is_float(t) ? kx_f(b, t, v) : kx_i(b, t, (int64_t)v); }
+KExpr *lower_number(KBuild *b, DType t, double v) {
+  uint64_t cell = 0;
+  if (dtype_is_float(t)) return kx_f(b, t, v);
+  elem_set_f(&cell, t, 0, v);  // saturates
+  return kx_i(b, t, elem_get_i(&cell, t, 0));
+}
 
 void lower_broadcast_idx(const Type *t, uint32_t rank, const Affine *out, Affine *idx) {
   QCC_CHECK(t->rank <= rank, "lower: operand of rank %u broadcast to rank %u", t->rank, rank);
