@@ -80,6 +80,7 @@ bool matmul_geom(const Op *op, MatmulGeom *g) {
   g->k = g->a_vector ? ad[0] : trans_a ? ad[0] : ad[1];
   g->m = g->a_vector ? 1 : trans_a ? ad[1] : ad[0];
   g->n = g->b_vector ? 1 : trans_b ? bd[0] : bd[1];
+  if (g->m == 1) trans_a = false;  // the same bytes; rows of batches follow each other
   g->a_m = g->a_vector ? 0 : trans_a ? 1 : g->k;
   g->a_k = trans_a ? g->m : 1;
   g->b_k = g->b_vector || trans_b ? 1 : g->n;

@@ -346,7 +346,7 @@ static bool make_resize(Gen *g) {
     if (dims[i] < 1) return false;
   }
   Op *op = gen_op(g, OP_RESIZE, 1, &x);
-  EnumValue mode = modes[rnd(g) % 3], coord = coords[rnd(g) % 7];
+  EnumValue mode = dtype_is_float(x->type->dtype) ? modes[rnd(g) % 3] : RESIZE_NEAREST, coord = coords[rnd(g) % 7];
   op_set_int(op, A_RESIZE_mode, mode);
   op_set_int(op, A_RESIZE_coord, coord);
   op_set_int(op, A_RESIZE_nearest, nearests[rnd(g) % 4]);

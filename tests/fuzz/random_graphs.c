@@ -178,7 +178,9 @@ static void watch(void *ctx, const Op *op, const Tensor *in, const Tensor *out) 
   if (eval_op(op, in2, out2, arena))
     for (uint32_t i = 0; i < op->n_out; i++)
       if (type_bytes(out[i].type)) memcpy(out[i].data, out2[i].data, (size_t)type_bytes(out[i].type));
-  bool cell = op->kind == OP_LSTM || op->kind == OP_GRU || op->kind == OP_RNN;  // gates near 0 and 1 cancel inside
+  // Gates near 0 and 1, and the logarithm of a sum near 1, cancel inside.
+  bool cell = op->kind == OP_LSTM || op->kind == OP_GRU || op->kind == OP_RNN || op->kind == OP_LOG_SOFTMAX ||
+              op->kind == OP_REDUCE;
   for (uint32_t i = 0; i < op->n_out; i++) add_noise(c, &(Tensor){out[i].type, out[i].data}, cell ? 1 : 0);
   arena_free(arena);
 }
