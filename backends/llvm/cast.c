@@ -97,9 +97,32 @@ static LV float_to_float(Emit *e, DType from, DType to, LV x) {
 
 static bool is_unsigned(DType t) { return dtype_info(t)->cls != DC_INT; }
 
+// x, or the limit where `better` does not hold (also for NaN).
+static LV limited(Emit *e, LLVMRealPredicate better, LV x, double limit) {
+  LV by = lv_real(LLVMTypeOf(x), limit);
+  return select3(e, LLVMBuildFCmp(e->b, better, x, by, ""), x, by);
+}
+
+// Vectors of at most 32 bits, which LLVM would convert lane by lane: clamped to a range where the instruction is exact.
+static LV vector_to_int(Emit *e, DType from, DType to, LV x) {
+  bool wide = dtype_info(to)->bits == 32, single = from != DT_F64;
+  double lo = (double)dtype_min(to), hi = (double)dtype_max(to);
+  LV in = x, zero = lv_real(LLVMTypeOf(x), 0);
+  if (lo < 0) in = select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), x, zero);
+  in = limited(e, LLVMRealOGT, in, lo);
+  in = limited(e, LLVMRealOLT, in, wide && single ? 2147483520.0 : hi);
+  LV r = LLVMBuildFPToSI(e->b, in, type_like(e->i32, x), "");
+  if (wide && single)
+    r = select3(e, LLVMBuildFCmp(e->b, LLVMRealOGE, x, lv_real(LLVMTypeOf(x), 0x1p31), ""),
+                lv_int(LLVMTypeOf(r), INT32_MAX), r);
+  return resize(e, r, type_value(e, to), false);
+}
+
 static LV float_to_int(Emit *e, DType from, DType to, LV x) {
   if (from == DT_F16 || from == DT_BF16) x = widen_half(e, from, x);
   if (to == DT_BOOL) return LLVMBuildFCmp(e->b, LLVMRealONE, x, lv_real(LLVMTypeOf(x), 0), "");
+  bool fits = dtype_info(to)->bits <= 16 || to == DT_I32;
+  if (fits && LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind) return vector_to_int(e, from, to, x);
   LT types[2] = {type_like(type_value(e, to), x), LLVMTypeOf(x)};
   return call_intrinsic(e, is_unsigned(to) ? "llvm.fptoui.sat" : "llvm.fptosi.sat", 2, types, 1, &x);
 }

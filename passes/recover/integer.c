@@ -254,7 +254,13 @@ static Value *per_channel(Layer *l, DType t, const double *v) {
   return channel_const(l->m, t, l->channels, l->axis, l->op->out[0]->type->rank, v);
 }
 
-static Value *per_channel_int(Layer *l, DType t, const int64_t *v) {
+static bool tightens(const Layer *l, const int64_t *limit, int64_t range) {
+  for (int64_t c = 0; c < l->channels; c++)
+    if (limit[c] != range) return true;
+  return false;
+}
+
+static Value *limits(Layer *l, DType t, const int64_t *v) {
   double *f = NEW_ARRAY(l->ctx->arena, double, l->channels);
   for (int64_t c = 0; c < l->channels; c++) f[c] = (double)v[c];
   return per_channel(l, t, f);
@@ -279,14 +285,14 @@ static Value *emit_requant(Layer *l, const Requant *r) {
   Value *y = emit_cast_to(at, emit_sum(l, r->shifted ? l->tail.shift : NULL), r->type, at);
   y = emit_with(at, OP_MUL, y, per_channel(l, r->type, r->mul), at);
   if (any(r->add, l->channels)) y = emit_with(at, OP_ADD, y, per_channel(l, r->type, r->add), at);
-  y = emit_cast_to(at, graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc), DT_I32, at);
+  y = graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc);
   if (l->tail.out_zero != 0) {
-    Value *zero = const_splat_int(l->m, type_scalar(l->m->types, DT_I32), l->tail.out_zero);
+    Value *zero = const_splat(l->m, type_scalar(l->m->types, r->type), (double)l->tail.out_zero);
     y = emit_with(at, OP_ADD, y, zero, at);
   }
-  y = emit_with(at, OP_MAX, y, per_channel_int(l, DT_I32, r->low), at);
-  y = emit_with(at, OP_MIN, y, per_channel_int(l, DT_I32, r->high), at);
-  return emit_cast_to(at, y, l->quant->out[0]->type->dtype, at);
+  if (tightens(l, r->low, l->tail.out_min)) y = emit_limit(at, OP_GREATER, y, limits(l, r->type, r->low));
+  if (tightens(l, r->high, l->tail.out_max)) y = emit_limit(at, OP_LESS, y, limits(l, r->type, r->high));
+  return emit_cast_to(at, y, l->quant->out[0]->type->dtype, at);  // saturates
 }
 
 static void drop(Op *op) {

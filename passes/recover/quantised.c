@@ -186,12 +186,10 @@ static bool expand_dequantize(Module *m, Op *op) {
   return true;
 }
 
-// cmp(y, limit) ? y : limit. Unlike min and max it turns NaN into the limit.
-static Value *limited(Op *at, Value *y, OpKind cmp, double limit) {
+Value *emit_limit(Op *at, OpKind cmp, Value *y, Value *limit) {
   Module *m = at->func->module;
-  Value *by = const_splat(m, type_scalar(m->types, DT_F32), limit);
-  Value *in = graph_emit(at, cmp, 2, (Value *[]){y, by}, type_with_dtype(m->types, y->type, DT_BOOL), at->loc);
-  return graph_emit(at, OP_SELECT, 3, (Value *[]){in, y, by}, y->type, at->loc);
+  Value *in = graph_emit(at, cmp, 2, (Value *[]){y, limit}, type_with_dtype(m->types, y->type, DT_BOOL), at->loc);
+  return graph_emit(at, OP_SELECT, 3, (Value *[]){in, y, limit}, y->type, at->loc);
 }
 
 static bool expand_quantize(Module *m, Op *op) {
@@ -206,9 +204,10 @@ static bool expand_quantize(Module *m, Op *op) {
   if (shift && zero_first) y = emit_with(op, OP_ADD, y, zero, op);
   y = graph_emit(op, OP_ROUND, 1, &y, y->type, op->loc);
   if (shift && !zero_first) y = emit_with(op, OP_ADD, y, zero, op);
-  y = limited(op, y, OP_GREATER, (double)dtype_min(to));
-  y = limited(op, y, OP_LESS, (double)dtype_max(to));
-  y = emit_cast_to(op, emit_cast_to(op, y, DT_I32, op), to, op);
+  // The cast saturates and takes NaN to zero, quantize to the smallest value.
+  if (dtype_min(to) < 0)
+    y = emit_limit(op, OP_GREATER, y, const_splat(m, type_scalar(m->types, DT_F32), (double)dtype_min(to)));
+  y = emit_cast_to(op, y, to, op);
   y->name = op->out[0]->name;
   value_replace(op->out[0], y);
   op_unlink(op);

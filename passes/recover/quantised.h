@@ -25,6 +25,8 @@ bool quantised_expand(PassCtx *ctx, Func *f);
 // Element-wise ops before `at`; `like` gives shape and location.
 Value *emit_cast_to(Op *at, Value *x, DType t, const Op *like);
 Value *emit_with(Op *at, OpKind kind, Value *x, Value *by, const Op *like);
+// cmp(y, limit) ? y : limit. Unlike min and max it turns NaN into the limit.
+Value *emit_limit(Op *at, OpKind cmp, Value *y, Value *limit);
 // A constant per channel: f32 or another type, broadcast along `axis` of a tensor of `rank`; a scalar when all are
 // equal.
 Value *channel_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v);
