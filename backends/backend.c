@@ -212,7 +212,7 @@ static bool finish_text(Module *m, const EmitOptions *opt, EmitKind kind, const 
   strbuf_init(&b, e->arena);
   strbuf_put(&b, (const char *)e->bytes, e->n);
   if (kind == EMIT_ASM && w->bytes) append_weights_text(m, opt, w, &b);
-  *out = (ObjectBytes){malloc(b.n + 1), b.n};
+  *out = (ObjectBytes){.at = malloc(b.n + 1), .n = b.n};
   if (!out->at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for %zu bytes of text", b.n);
   memcpy(out->at, strbuf_str(&b), b.n);
   return true;
@@ -222,6 +222,7 @@ static bool finish_object(Module *m, const EmitOptions *opt, const WeightLayout 
                           ObjectBytes *out) {
   uint64_t stack = stack_bound(m->program, opt->name, e);
   if (!object_patch(m, e->bytes, e->n, opt, w, stack, out)) return false;
+  out->stack = stack;
   if (object_check(out->at, out->n, opt->name, &stack, m->diag)) return true;
   free(out->at);
   *out = (ObjectBytes){0};

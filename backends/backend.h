@@ -27,6 +27,7 @@ typedef struct EmitOptions {
 typedef struct ObjectBytes {
   uint8_t *at;  // malloc'ed
   size_t n;
+  uint64_t stack;  // of an object: bytes of stack one call takes at most
 } ObjectBytes;
 
 typedef enum EmitKind { EMIT_OBJECT, EMIT_ASM, EMIT_LL } EmitKind;
@@ -46,7 +47,7 @@ bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitK
 bool object_check(const uint8_t *at, size_t n, const char *name, uint64_t *stack, Diag *diag);
 
 // Text of NAME.h for the module's interface; it stands alone (C89 to C23, C++98 to C++23). False after diag_error.
-bool header_text(Module *m, const char *name, StrBuf *out);
+bool header_text(Module *m, const char *name, uint64_t stack, StrBuf *out);
 // Injective mangling of a name into a C identifier (reliability.md section 6.3).
 const char *mangle(Arena *arena, const char *bytes, size_t n);
 

@@ -66,7 +66,7 @@ static void put_functions(const char *name, StrBuf *out) {
                 name, name, name, name, name);
 }
 
-bool header_text(Module *m, const char *name, StrBuf *out) {
+bool header_text(Module *m, const char *name, uint64_t stack, StrBuf *out) {
   Arena *arena = arena_new("header");
   Iface iface = iface_of(m, arena);
   uint64_t bytes, align;
@@ -77,7 +77,9 @@ bool header_text(Module *m, const char *name, StrBuf *out) {
   put_abi(out);
   strbuf_printf(out, "\n#define %s_WORKSPACE_SIZE %llu%s\n", name, (unsigned long long)bytes,
                 bytes > INT32_MAX ? "ul" : "");
-  strbuf_printf(out, "#define %s_WORKSPACE_ALIGN %llu\n\n", name, (unsigned long long)align);
+  strbuf_printf(out, "#define %s_WORKSPACE_ALIGN %llu\n", name, (unsigned long long)align);
+  strbuf_printf(out, "#define %s_STACK_SIZE %llu /* bytes of stack a call takes at most */\n\n", name,
+                (unsigned long long)stack);
   bool ok = put_struct(m, name, "inputs", iface.n_in, iface.in, "const ", out) &&
             put_struct(m, name, "outputs", iface.n_out, iface.out, "", out);
   put_functions(name, out);

@@ -121,6 +121,6 @@ bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions 
   p.elf.head.e_shoff = headers_at;
   p.elf.head.e_shnum = (Elf64_Half)(old + 2);
   memcpy(p.at, &p.elf.head, sizeof p.elf.head);
-  *out = (ObjectBytes){p.at, p.n};
+  *out = (ObjectBytes){.at = p.at, .n = p.n};
   return true;
 }

@@ -52,7 +52,7 @@ static bool write_object(Session *s, const char *path, const ObjectBytes *object
   strbuf_init(&header, s->arena);
   strbuf_init(&text, s->arena);
   strbuf_init(&json, s->arena);
-  if (!header_text(s->m, s->name, &header)) return false;
+  if (!header_text(s->m, s->name, object->stack, &header)) return false;
   OutFile files[10] = {{path, object->at, object->n}, {with_extension(s, path, ".h"), strbuf_str(&header), header.n}};
   uint32_t n = 2;
   for (uint32_t i = 0; i < s->opt.report.n && n < 10; i++) {

@@ -70,6 +70,32 @@ check "shared object without text relocations" gcc -shared -Wl,-z,text,-z,defs -
 check "position independent program" gcc -pie -Wl,-z,text -o pie empty.c a.o b_2.o
 check "static program" gcc -static -o static empty.c a.o b_2.o
 check "static position independent program" gcc -static-pie -Wl,-z,text -o static_pie empty.c a.o b_2.o
+cat >bare.c <<'END'
+/* A program without any library: the three functions an object may ask for, and an entry. */
+typedef __SIZE_TYPE__ size_t;
+void *memcpy(void *to, const void *from, size_t n) {
+  for (size_t i = 0; i < n; i++) ((char volatile *)to)[i] = ((const char *)from)[i];
+  return to;
+}
+void *memset(void *to, int byte, size_t n) {
+  for (size_t i = 0; i < n; i++) ((char volatile *)to)[i] = (char)byte;
+  return to;
+}
+void *memmove(void *to, const void *from, size_t n) {
+  char volatile *t = to;
+  const char *f = from;
+  if (t < f)
+    for (size_t i = 0; i < n; i++) t[i] = f[i];
+  else
+    while (n--) t[n] = f[n];
+  return to;
+}
+extern const int a_model, b__2_model;
+void _start(void) {
+  for (;;) *(const void *volatile *)memset(0, a_model, (size_t)b__2_model) = 0;
+}
+END
+check "program without libraries" gcc -nostdlib -nostartfiles -static -ffreestanding -o bare bare.c a.o b_2.o
 if [ "$(uname -m)" = x86_64 ]; then
   check "control-flow protection kept" gcc -fcf-protection=full -shared -nostdlib -Wl,-z,cet-report=error -o cet.so a.o
 fi
@@ -88,6 +114,12 @@ for cc in gcc clang-19 clang; do
     check "header $cc -std=$std" sh -c "printf '#include \"runtime/qcc_rt.h\"\n#include \"a.h\"\n#include \"b_2.h\"\nint main() { return QCC_OK; }\n' | $cc -std=$std -I. -I$root -Wall -Wextra -Wpedantic -Werror -x c++ -fsyntax-only -"
   done
 done
+
+# ---- a hostile graph: names of the model that are C text, keywords, format strings, other scripts
+check "compile hostile names" "$build/qcc" "$here/names.onnx" --name "class; */ int" -o names.o
+check "header of hostile names, C" sh -c "echo '#include \"names.h\"' | gcc -std=c99 -Wall -Wextra -Wpedantic -Werror -x c -fsyntax-only -I. -"
+check "header of hostile names, C++" sh -c "echo '#include \"names.h\"' | g++ -std=c++17 -Wall -Wextra -Wpedantic -Werror -x c++ -fsyntax-only -I. -"
+check "symbols of hostile names" sh -c "! nm names.o | awk '{print \$NF}' | grep -vE '^[A-Za-z_.][A-Za-z0-9_.]*$'"
 
 # ---- running
 check "compile the test program" gcc -std=c11 -O1 -Wall -Wextra -Werror -I. -I"$root" "$here/promises.c" \

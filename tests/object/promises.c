@@ -14,6 +14,7 @@
 
 #define PAGE 4096u
 #define MAX_TENSORS 8
+#define SNAN 256 /* fill with signalling NaNs instead of one byte */
 
 static int passed, failed;
 
@@ -63,12 +64,18 @@ static void fill_random(unsigned char *at, uint64_t bytes, unsigned seed) {
 
 /* at_end: buffers end at a forbidden page, else they begin behind one. The workspace is aligned, so only its slack
  * differs. */
+static void poison_fill(unsigned char *at, uint64_t n, int poison) {
+  static const unsigned char nan[4] = {0x01, 0x00, 0xa0, 0x7f};
+  if (poison != SNAN) memset(at, poison, n);
+  for (uint64_t i = 0; poison == SNAN && i < n; i++) at[i] = nan[i % 4];
+}
+
 static void buffers_init(Buffers *b, const qcc_model *model, int at_end, int poison) {
   memset(b, 0, sizeof *b);
   b->model = model;
   uint64_t bytes = model->workspace_size(NULL);
   b->workspace = guarded_new((bytes + 63) / 64 * 64, at_end);
-  memset(b->workspace.at, poison, bytes);
+  poison_fill(b->workspace.at, bytes, poison);
   for (uint32_t i = 0; i < model->n_inputs; i++) {
     b->in[i] = guarded_new(model->inputs[i].bytes, at_end);
     fill_random(b->in[i].at, model->inputs[i].bytes, i + 1);
@@ -76,7 +83,7 @@ static void buffers_init(Buffers *b, const qcc_model *model, int at_end, int poi
   }
   for (uint32_t i = 0; i < model->n_outputs; i++) {
     b->out[i] = guarded_new(model->outputs[i].bytes, at_end);
-    memset(b->out[i].at, poison, model->outputs[i].bytes);
+    poison_fill(b->out[i].at, model->outputs[i].bytes, poison);
     b->outputs[i] = b->out[i].at;
   }
   b->call.workspace = b->workspace.at;
@@ -131,12 +138,12 @@ static void check_statuses(const qcc_model *m) {
 
 /* The reference of every other check: one thread, zeroed memory. */
 static void check_results(const qcc_model *m) {
-  static const int poisons[] = {0x00, 0xff, 0x7f, 0xa5};
+  static const int poisons[] = {0x00, 0xff, 0x7f, 0xa5, SNAN};
   Buffers want, got;
   buffers_init(&want, m, 0, 0);
   check(run(&want, NULL), m->name, "run");
   for (int end = 0; end < 2; end++)
-    for (int p = 0; p < 4; p++) {
+    for (int p = 0; p < 5; p++) {
       buffers_init(&got, m, end, poisons[p]);
       check(run(&got, NULL) && same_results(&want, &got), m->name, "result depends on the memory before");
       check(m->run(&got.call) == QCC_OK && same_results(&want, &got), m->name, "second run differs");
@@ -218,6 +225,42 @@ static void check_small_stack(const qcc_model *m) {
   buffers_free(&b);
 }
 
+/* ---- stack: how much of a painted stack a call touched, beyond what the thread itself takes */
+
+#define PAINTED (256u << 10)
+
+static void *run_nothing(void *arg) {
+  ((Buffers *)arg)->call.exec = NULL;
+  return arg;
+}
+
+static size_t stack_used(void *(*start)(void *), Buffers *b) {
+  unsigned char *stack = mmap(NULL, PAINTED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (stack == MAP_FAILED) abort();
+  memset(stack, 0xa5, PAINTED);
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstack(&attr, stack, PAINTED);
+  pthread_t t;
+  if (pthread_create(&t, &attr, start, b) != 0) abort();
+  pthread_join(t, NULL);
+  size_t untouched = 0;
+  while (untouched < PAINTED && stack[untouched] == 0xa5) untouched++;
+  munmap(stack, PAINTED);
+  return PAINTED - untouched;
+}
+
+static void check_stack_size(const qcc_model *m, size_t bound) {
+  Buffers b;
+  buffers_init(&b, m, 0, 0);
+  check(run(&b, NULL), m->name, "run"); /* symbols are bound now */
+  size_t thread = stack_used(run_nothing, &b), call = stack_used(run_call, &b);
+  check(bound > 0 && bound <= 4096, m->name, "stack bound of the header");
+  check(call <= thread + bound + 64, m->name, "stack used by a call");
+  check(call > thread, m->name, "stack measured");
+  buffers_free(&b);
+}
+
 /* The typed functions of the headers do the same as the model structs. */
 static void check_typed(void) {
   Buffers want, got;
@@ -243,6 +286,8 @@ int main(void) {
     check_unaligned(models[i]);
     check_small_stack(models[i]);
   }
+  check_stack_size(models[0], a_STACK_SIZE);
+  check_stack_size(models[1], b__2_STACK_SIZE);
   check_reentrant(models[0], models[1]);
   check_typed();
   printf("%d passed, %d failed\n", passed, failed);
