@@ -11,8 +11,9 @@
 // The sum is exact: its range is computed from the weights, a layer whose range passes 31 bits is left alone. The
 // requantisation equals the reference (tail.h) at every sum of that range, in f32 or f64 arithmetic; where no factors
 // do, the reference itself is emitted. A sum that is not quantised again is scaled to float. Before, dequantize is
-// moved below data movement; after, the quantize and dequantize ops that are left become element-wise code. Every layer
-// that stays float is reported with its reason by --explain.
+// moved below data movement; integer operators on widened bytes read the bytes (narrow.c); after, the quantize and
+// dequantize ops that are left become element-wise code. Every layer that stays float is reported with its reason by
+// --explain.
 #include <math.h>
 
 #include "passes/graph_util.h"
@@ -354,6 +355,7 @@ PassResult pass_integer(PassCtx *ctx) {
     if (op->kind != OP_CONV && op->kind != OP_MATMUL) continue;
     ArenaMark mark = arena_mark(ctx->arena);
     Op *before = op->prev;
+    changed |= quantised_narrow(ctx, op);
     if (make_integer(ctx, op)) {
       changed = true;
       next = before ? before->next : f->first;  // the links and the quantize may have been next

@@ -19,6 +19,8 @@ int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel);
 // dequantize below data movement: op(dequantize(q)) -> dequantize(op(q)), and quantize(dequantize(q)) -> q where that
 // is the identity.
 bool quantised_sink(PassCtx *ctx, Func *f);
+// A contraction of i32 values that are bytes less a zero point reads the bytes instead. False: it is none.
+bool quantised_narrow(PassCtx *ctx, Op *op);
 // The quantize and dequantize ops that are left, as element-wise code that fuses with its neighbours.
 bool quantised_expand(PassCtx *ctx, Func *f);
 
