@@ -42,6 +42,7 @@ static KExpr *term(const Softmax *s, KBuild *b, Affine at, const Affine *acc) {
 // What the sum becomes before it is used.
 static KExpr *closed(const Softmax *s, KBuild *b, KExpr *sum) {
   if (s->kind == OP_LOG_SOFTMAX) return kx_op1(b, KOP_LOG, sum);
+  if (s->kind == OP_SOFTMAX) return kx_op2(b, KOP_DIV, kx_f(b, s->t, 1), sum);
   if (s->kind == OP_LP_NORM && s->p != 1) return kx_op1(b, KOP_SQRT, sum);
   return sum;
 }
@@ -50,7 +51,7 @@ static KExpr *result(const Softmax *s, KBuild *b, Affine at, const Affine *acc) 
   if (s->kind == OP_LOG_SOFTMAX) return kx_op2(b, KOP_SUB, centred(s, b, at, acc), sum_of(s, b, acc));
   if (s->kind == OP_SOFTMAX) {
     KExpr *e = s->keep ? lower_load1(b, s->y, at) : kx_op1(b, KOP_EXP, centred(s, b, at, acc));
-    return kx_op2(b, KOP_DIV, e, sum_of(s, b, acc));
+    return kx_op2(b, KOP_MUL, e, sum_of(s, b, acc));
   }
   KExpr *zero = kx_op2(b, KOP_EQ, sum_of(s, b, acc), kx_f(b, s->t, 0));
   KExpr *q = kx_op2(b, KOP_DIV, lower_load1(b, s->x, at), sum_of(s, b, acc));
