@@ -215,8 +215,42 @@ static LV load_varying(Emit *e, const Access *a) {
   return load_lanes(e, a);
 }
 
+// ---- columns of square register tiles: transposes
+
+// Lanes run down column at->base of a tile as wide as the vector.
+static bool is_tile_column(const Emit *e, const KBuf *b, const Affine *at, const Access *a) {
+  uint32_t n = e->lanes;
+  bool square = b->rank == 2 && b->dims[0] == n && b->dims[1] == n && kbuf_is_dense(b);
+  bool sized = n >= 4 && n <= 16 && pow2_above(n) == n && a->stride == n && !a->offsets && !e->mask;
+  return b->space == SPACE_REG && square && sized && at->n == 1 && at->base >= 0 && at->base < n &&
+         LLVMIsNull(e->lane_lo);
+}
+
+// Round k exchanges blocks of k lanes between rows k apart. One column needs one row of each pair, n - 1 shuffles; all
+// columns together share most of them, which LLVM finds.
+static LV load_tile_column(Emit *e, const KBuf *b, const Access *a, uint32_t column) {
+  uint32_t n = e->lanes;
+  LV row[16], base = buffer_pointer(e, b);
+  for (uint32_t i = 0; i < n; i++) row[i] = plain_load(e, LLVMVectorType(a->type, n), gep_k(e, base, i * n * a->size));
+  for (uint32_t k = 1; k < n; k *= 2) {
+    int32_t lanes[16];
+    for (uint32_t l = 0; l < n; l++) {
+      lanes[l] = (int32_t)(column & k ? (l & k ? n + l : l + k) : (l & k ? n + l - k : l));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+      if ((i & k) || ((i ^ column) & (k - 1))) continue;
+      row[i | (column & k)] = shuffle(e, row[i], row[i + k], n, lanes);
+    }
+  }
+  return row[column];
+}
+
 LV emit_load(Emit *e, const KBuf *b, const Affine *at, LV moved) {
   Access a = access_of(e, b, at, moved);
+  if (is_tile_column(e, b, at, &a)) {
+    LV column = load_tile_column(e, b, &a, (uint32_t)at->base);
+    return b->type == DT_BOOL ? LLVMBuildICmp(e->b, LLVMIntNE, column, lv_int(LLVMTypeOf(column), 0), "") : column;
+  }
   LV r = a.offsets || a.stride ? load_varying(e, &a) : plain_load(e, a.type, a.p);
   return b->type == DT_BOOL ? LLVMBuildICmp(e->b, LLVMIntNE, r, lv_int(LLVMTypeOf(r), 0), "") : r;
 }

@@ -64,7 +64,8 @@ static void see_place(Body *b, const KBuf *buf, const Affine *idx, bool stores, 
   int64_t stride = aff_coef(&at, b->lane) * b->step;
   Affine rest = aff_subst(at, b->lane, aff(0));
   bool gathers = affine_uses(&rest, &b->varying);
-  bool far = stride < 0 || stride > (stores ? 1 : 4);
+  bool column = !stores && buf_root(buf)->space == SPACE_REG;  // of a register tile: shuffles
+  bool far = stride < 0 || (stride > (stores ? 1 : 4) && !column);
   if (gathers || far) b->jumps++;
   if (buf_root(buf)->space == SPACE_REG && (stride || gathers)) b->registers = true;
 }

@@ -1,78 +1,123 @@
 // transpose. When the innermost axis stays innermost it is a walk with vector copies. Otherwise the two axes that are
-// contiguous in the source and in the result are walked in square blocks that stay in the first-level cache, the
-// result's axis unrolled, so that every cache line of the source is read once. A channel shuffle (2, 4 or 8 elements
+// contiguous in the source and in the result are walked in blocks: squares go through a register tile, written by rows
+// and read by columns (the backend makes shuffles of that); what is left is copied element by element, in blocks that
+// stay in the first-level cache. A channel shuffle (2, 4 or 8 elements
 // innermost in the result) is done on words that hold them together.
 #include "passes/lower/walk.h"
 
-#define BLOCK 16
+#define BLOCK 16  // most elements of a side of a block
 
 typedef struct Blocks {
   const Walk *walk;
   uint32_t i, j;  // loops contiguous in the source and in the result
+  int64_t side;   // of a square block
   KBuf *y, *x;
   Affine y0, x0;
 } Blocks;
 
-static void element(const Blocks *s, KBuild *b, Affine i, Affine j) {
-  const Walk *w = s->walk;
-  Affine y = aff_add(s->y0, aff_add(aff_mul(i, w->stride[0][s->i]), j));
-  Affine x = aff_add(s->x0, aff_add(i, aff_mul(j, w->stride[1][s->j])));
-  kb_store1(b, s->y, y, kx_load1(b, s->x, x));
+static Affine y_at(const Blocks *s, Affine i, Affine j) {
+  return aff_add(s->y0, aff_add(aff_mul(i, s->walk->stride[0][s->i]), j));
 }
 
-// Rows [i0, i0 + ni) of columns [j0, j0 + nj).
-static void block(const Blocks *s, KBuild *b, Affine i0, int64_t ni, Affine j0, int64_t nj, bool unroll) {
-  KVar *i = kb_for(b, "i", 0, ni, 1, FOR_SEQ), *j = kb_for(b, "j", 0, nj, 1, unroll ? FOR_UNROLL : FOR_SEQ);
-  element(s, b, aff_add(i0, aff_var(i)), aff_add(j0, aff_var(j)));
+static Affine x_at(const Blocks *s, Affine i, Affine j) {
+  return aff_add(s->x0, aff_add(i, aff_mul(j, s->walk->stride[1][s->j])));
+}
+
+// A square block through registers: its rows are read and its columns written by vectors.
+static void square(const Blocks *s, KBuild *b, Affine i0, Affine j0) {
+  KBuf *tile = kb_alloc(b, "tile", s->x->type, 2, (int64_t[]){s->side, s->side}, SPACE_REG);
+  Affine r = aff_var(kb_for(b, "r", 0, s->side, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, s->side, 1, FOR_VEC));
+  kb_store(b, tile, (Affine[]){r, l}, kx_load1(b, s->x, x_at(s, aff_add(i0, l), aff_add(j0, r))));
+  kb_end(b);
+  kb_end(b);
+  r = aff_var(kb_for(b, "r", 0, s->side, 1, FOR_UNROLL));
+  l = aff_var(kb_for(b, "l", 0, s->side, 1, FOR_VEC));
+  kb_store1(b, s->y, y_at(s, aff_add(i0, r), aff_add(j0, l)), kx_load(b, tile, (Affine[]){l, r}));
   kb_end(b);
   kb_end(b);
 }
 
+// Any rectangle, element by element.
+static void rectangle(const Blocks *s, KBuild *b, Affine i0, int64_t ni, Affine j0, int64_t nj) {
+  KVar *i = kb_for(b, "i", 0, ni, 1, FOR_SEQ), *j = kb_for(b, "j", 0, nj, 1, nj <= BLOCK ? FOR_UNROLL : FOR_SEQ);
+  Affine at_i = aff_add(i0, aff_var(i)), at_j = aff_add(j0, aff_var(j));
+  kb_store1(b, s->y, y_at(s, at_i, at_j), kx_load1(b, s->x, x_at(s, at_i, at_j)));
+  kb_end(b);
+  kb_end(b);
+}
+
+// Rows [i0, i0 + ni), all columns.
 static void stripe(const Blocks *s, KBuild *b, Affine i0, int64_t ni) {
-  int64_t n = s->walk->dims[s->j], side = n < BLOCK ? n : BLOCK, whole = n - n % side;
+  int64_t n = s->walk->dims[s->j], side = s->side ? s->side : n < BLOCK ? n : BLOCK, whole = n - n % side;
   bool loop = whole > side;
-  Affine j = loop ? aff_var(kb_for(b, "jb", 0, whole, side, FOR_SEQ)) : aff(0);
-  block(s, b, i0, ni, j, side, true);
-  if (loop) kb_end(b);
-  if (whole < n) block(s, b, i0, ni, aff(whole), n - whole, false);
+  if (whole) {
+    Affine j = loop ? aff_var(kb_for(b, "jb", 0, whole, side, FOR_SEQ)) : aff(0);
+    if (s->side == ni) {
+      square(s, b, i0, j);
+    } else {
+      rectangle(s, b, i0, ni, j, side);
+    }
+    if (loop) kb_end(b);
+  }
+  if (whole < n) rectangle(s, b, i0, ni, aff(whole), n - whole);
+}
+
+// Vectors that fill at most 16 registers, where both sides are long enough; 0: no squares.
+static int64_t square_side(LowerCtx *ctx, const Walk *w, uint32_t i, DType t) {
+  int64_t lanes = target_lanes(ctx->target, dtype_info(t)->bits), shorter = w->dims[w->rank - 1];
+  if (w->dims[i] < shorter) shorter = w->dims[i];
+  for (lanes = lanes < BLOCK ? lanes : BLOCK; lanes >= 4; lanes /= 2) {
+    if (lanes <= shorter && lanes * 2 <= ctx->target->n_vregs) return lanes;
+  }
+  return 0;
+}
+
+// A par loop is alone in its kernel: the rest is its last iteration.
+static void par_stripes(const Blocks *s, KBuild *b, int64_t n, int64_t side) {
+  int64_t whole = n - n % side;
+  Affine i = aff_var(kb_for(b, "ib", 0, n, side, FOR_PAR));
+  if (whole < n) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, i), kx_i(b, DT_I64, whole)));
+  stripe(s, b, i, side);
+  if (whole < n) {
+    kb_else(b);
+    stripe(s, b, aff(whole), n - whole);
+    kb_end(b);
+  }
+  kb_end(b);
+}
+
+static void stripes(const Blocks *s, KBuild *b, bool par) {
+  int64_t n = s->walk->dims[s->i], side = s->side ? s->side : BLOCK, whole = n - n % side;
+  if (par && whole) {
+    par_stripes(s, b, n, side);
+    return;
+  }
+  if (whole) {
+    stripe(s, b, aff_var(kb_for(b, "ib", 0, whole, side, FOR_SEQ)), side);
+    kb_end(b);
+  }
+  if (whole < n) stripe(s, b, aff(whole), n - whole);
 }
 
 static void blocked(Blocks *s, KBuild *b) {
   const Walk *w = s->walk;
-  KForKind kind = walk_count(w) >= 8192 ? FOR_PAR : FOR_SEQ;
+  bool par = walk_count(w) >= 8192;
   uint32_t opened = 0;
   s->y0 = aff(w->first[0]);
   s->x0 = aff(w->first[1]);
   for (uint32_t l = 0; l < w->rank; l++) {
     if (l == s->i || l == s->j) continue;
-    KVar *v = kb_for(b, "o", 0, w->dims[l], 1, kind);
+    KVar *v = kb_for(b, "o", 0, w->dims[l], 1, par && !opened ? FOR_PAR : FOR_SEQ);
     s->y0 = aff_add(s->y0, aff_term(v, w->stride[0][l]));
     s->x0 = aff_add(s->x0, aff_term(v, w->stride[1][l]));
-    kind = FOR_SEQ;
     opened++;
   }
-  int64_t n = w->dims[s->i], whole = n - n % BLOCK;
-  if (whole && whole < n && kind == FOR_PAR) {  // the par loop is alone: the rest is its last iteration
-    KVar *i = kb_for(b, "ib", 0, n, BLOCK, kind);
-    kb_if(b, kx_op2(b, KOP_LT, kx_index(b, aff_var(i)), kx_i(b, DT_I64, whole)));
-    stripe(s, b, aff_var(i), BLOCK);
-    kb_else(b);
-    stripe(s, b, aff(whole), n - whole);
-    kb_end(b);
-    kb_end(b);
-  } else {
-    if (whole) {
-      KVar *i = kb_for(b, "ib", 0, whole, BLOCK, kind);
-      stripe(s, b, aff_var(i), BLOCK);
-      kb_end(b);
-    }
-    if (whole < n) stripe(s, b, aff(whole), n - whole);
-  }
+  stripes(s, b, par && !opened);
   while (opened--) kb_end(b);
 }
 
 static bool transpose_blocks(LowerCtx *ctx, const Op *op, const Walk *walk, uint32_t i, PBuf *y, PBuf *x) {
-  Blocks s = {.walk = walk, .i = i, .j = walk->rank - 1};
+  Blocks s = {.walk = walk, .i = i, .j = walk->rank - 1, .side = square_side(ctx, walk, i, x->type->dtype)};
   KBuild b;
   lower_begin(ctx, &b, op);
   s.y = lower_flat(&b, y);
@@ -146,7 +191,8 @@ bool lower_transpose(LowerCtx *ctx, const Op *op) {
   walk_operand(&walk, 0, strides);
   walk_collapse(&walk);
   if (walk.rank && can_interleave(&walk, y->dtype)) return interleave(ctx, op, &walk, to, of);
-  for (uint32_t i = 0; i + 1 < walk.rank; i++) {
+  bool few = walk.rank && walk.stride[1][walk.rank - 1] <= 4;  // vector loads with a stride
+  for (uint32_t i = 0; i + 1 < walk.rank && !few; i++) {
     if (walk.stride[1][i] == 1) return transpose_blocks(ctx, op, &walk, i, to, of);
   }
   return walk_copy(ctx, op, &walk, to, of);

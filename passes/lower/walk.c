@@ -4,6 +4,7 @@
 #include "passes/lower/walk.h"
 
 #define PAR_MIN 8192   // elements below which a walk stays on one thread
+#define STRIDE_MAX 4   // longest stride of a vector load
 #define BOUND_LOOPS 6  // loops after which indices are named
 #define BLOCK_MIN 256  // elements of one iteration of the par loop, when a single loop is cut
 #define BLOCK_MAX 8192
@@ -73,7 +74,7 @@ bool walk_varies(const Walk *walk, uint32_t operand) {
 static bool can_vec(const Walk *walk) {
   for (uint32_t k = 0; k < walk->n; k++) {
     int64_t s = walk->stride[k][walk->rank - 1];
-    if (s != 1 && (s != 0 || k == 0)) return false;
+    if (k == 0 ? s != 1 : s < 0 || s > STRIDE_MAX) return false;
   }
   return true;
 }

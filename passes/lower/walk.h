@@ -30,7 +30,7 @@ void walk_collapse(Walk *walk);
 int64_t walk_count(const Walk *walk);                  // iterations
 bool walk_varies(const Walk *walk, uint32_t operand);  // depends on the innermost loop
 // Emits the loops: the outermost is `par` when there is enough work, the innermost `vec` when all operands are
-// contiguous or constant along it and `vec` is allowed.
+// constant, contiguous or of a small stride along it and `vec` is allowed.
 void walk_emit(KBuild *b, const Walk *walk, bool vec, WalkFn *hoisted, WalkFn *body, void *ctx);
 
 // Copies operand 1 to operand 0.
