@@ -1,0 +1,37 @@
+// Inside of the levels pass: values known to hold few small integers, and the thresholds that make them.
+#ifndef QCC_PASSES_RECOVER_LEVELS_H
+#define QCC_PASSES_RECOVER_LEVELS_H
+
+#include "passes/pass.h"
+
+// An i8 value equal to a float one, element by element, and the range of both.
+typedef struct Discrete {
+  Value *q;
+  int64_t lo, hi;
+} Discrete;
+
+// An exact integer sum and the float value computed from it, element by element.
+typedef struct Sum {
+  Value *sum, *value;
+  Op *pool;         // the maxpool `sum` was taken through, or NULL
+  Value *unpooled;  // what it read
+  int64_t lo, hi;   // every value of the sum lies in this range
+  int64_t channels;
+  uint32_t axis;  // of the channels
+  Op *scale[5];   // the ops from the sum to the value, in order
+  uint32_t n_scale;
+} Sum;
+
+// A constant along `axis` of a tensor of `rank`; rank 0 when all elements are equal.
+Value *levels_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v);
+// An element-wise op before `at` on x and a constant, with x's dims and element type t.
+Value *levels_emit(Op *at, OpKind kind, DType t, uint32_t n, Value *const *in, const Op *like);
+// The maxpool again, on another tensor.
+Value *levels_pool(Op *at, const Op *pool, Value *x);
+
+// Looks for a value computed from the sum alone that has two to four neighbouring integer levels, and replaces it by
+// comparisons of the sum with one threshold per channel and level. The thresholds are found by evaluating the float
+// expression at every sum in the range; `d` describes the new value, *value is its float form. False: there is none.
+bool levels_threshold(PassCtx *ctx, const Sum *s, Discrete *d, Value **value);
+
+#endif
