@@ -25,8 +25,42 @@ static LV emit_lookup(Emit *e, const KExpr *x) {
   return emit_load(e, table->buf, &at, index);
 }
 
+// The byte loaded under cast(load) or shl(cast(load), bits), or NULL.
+static const KExpr *shifted_byte(const KExpr *x, int64_t bits) {
+  if (bits > 0) {
+    if (x->kind != KX_OP || x->op != KOP_SHL || x->arg[1]->kind != KX_CONST || x->arg[1]->i != bits) return NULL;
+    x = x->arg[0];
+  }
+  if (x->kind != KX_OP || x->op != KOP_CAST || x->type != DT_U32 || x->arg[0]->kind != KX_LOAD) return NULL;
+  return x->arg[0]->type == DT_U8 ? x->arg[0] : NULL;
+}
+
+// Four neighbouring bytes put together, lowest first: one load at any address. LLVM sees it only where no byte has
+// another use, and overlapping words share bytes.
+static LV emit_word(Emit *e, const KExpr *x) {
+  const KExpr *byte[4];
+  for (int64_t i = 3; i >= 0; i--) {
+    bool is_or = x->kind == KX_OP && x->op == KOP_OR && x->type == DT_U32;
+    if (i > 0 && !is_or) return NULL;
+    byte[i] = shifted_byte(i > 0 ? x->arg[1] : x, 8 * i);
+    if (!byte[i] || byte[i]->buf != byte[3]->buf) return NULL;
+    x = x->arg[0];
+  }
+  Affine at = linear_index(byte[0]->buf, byte[0]->idx);
+  for (int64_t i = 1; i < 4; i++) {
+    Affine next = linear_index(byte[i]->buf, byte[i]->idx), away = aff_sub(next, at);
+    if (!aff_is_const(&away) || away.base != i) return NULL;
+  }
+  if (affine_varies(e, &at) || byte[0]->buf->space == SPACE_REG || byte[0]->buf->space == SPACE_STACK) return NULL;
+  LV word = LLVMBuildLoad2(e->b, e->i32, emit_address(e, byte[0]->buf, &at), "");
+  LLVMSetAlignment(word, 1);
+  return word;
+}
+
 static LV emit_op(Emit *e, const KExpr *x) {
   if (x->op == KOP_LOOKUP16) return emit_lookup(e, x);
+  LV word = x->op == KOP_OR ? emit_word(e, x) : NULL;
+  if (word) return word;
   LV arg[3] = {NULL, NULL, NULL};
   for (uint32_t i = 0; i < kop_info(x->op)->arity; i++) arg[i] = emit_expr(e, x->arg[i]);
   if (x->op == KOP_DOT4) return emit_kop_dot4(e, x->arg[1]->type, arg);

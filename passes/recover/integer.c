@@ -238,7 +238,8 @@ static Value *byte_weights(Layer *l) {
 static Value *emit_sum(Layer *l, const int64_t *shift) {
   Module *m = l->m;
   Op *op = l->op;
-  Value *in[3] = {l->x.q, byte_weights(l), NULL};
+  int64_t zero = quantised_zero(m, &l->x, 0);
+  Value *in[3] = {emit_unsigned(op, l->x.q, &zero), byte_weights(l), NULL};
   if (shift != NULL) {
     double *v = NEW_ARRAY(l->ctx->arena, double, l->channels);
     for (int64_t c = 0; c < l->channels; c++) v[c] = (double)shift[c];
@@ -246,7 +247,7 @@ static Value *emit_sum(Layer *l, const int64_t *shift) {
   }
   Op *now = op_new(op->func, op, op->kind, shift ? 3 : 2, in, op->loc);
   op_copy_attrs(now, op);
-  op_set_int(now, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, quantised_zero(m, &l->x, 0));
+  op_set_int(now, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, zero);
   now->out[0]->type = type_with_dtype(m->types, op->out[0]->type, DT_I32);
   return now->out[0];
 }

@@ -51,7 +51,7 @@ bool quantised_narrow(PassCtx *ctx, Op *op) {
   if (op_int(op, slot) != 0) return false;
   Value *w = narrow_weights(ctx, op_in(op, 1));
   if (w == NULL) return false;
-  op_set_operand(op, 0, x.q);
+  op_set_operand(op, 0, emit_unsigned(op, x.q, &x.zero));
   op_set_operand(op, 1, w);
   op_set_int(op, slot, x.zero);
   return true;

@@ -138,6 +138,14 @@ Value *emit_with(Op *at, OpKind kind, Value *x, Value *by, const Op *like) {
   return graph_emit(at, kind, 2, (Value *[]){x, by}, x->type, like->loc);
 }
 
+Value *emit_unsigned(Op *at, Value *q, int64_t *zero) {
+  Module *m = at->func->module;
+  if (q->type->dtype != DT_I8) return q;
+  *zero += 128;
+  Value *half = const_splat_int(m, type_scalar(m->types, DT_U8), 128);
+  return emit_with(at, OP_XOR, emit_cast_to(at, q, DT_U8, at), half, at);
+}
+
 Value *channel_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v) {
   bool same = true;
   for (int64_t c = 1; c < channels; c++) same = same && v[c] == v[0];

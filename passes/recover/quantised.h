@@ -29,6 +29,8 @@ Value *emit_cast_to(Op *at, Value *x, DType t, const Op *like);
 Value *emit_with(Op *at, OpKind kind, Value *x, Value *by, const Op *like);
 // cmp(y, limit) ? y : limit. Unlike min and max it turns NaN into the limit.
 Value *emit_limit(Op *at, OpKind cmp, Value *y, Value *limit);
+// A byte tensor as unsigned bytes: q itself, or q + 128 of signed ones; `zero` follows.
+Value *emit_unsigned(Op *at, Value *q, int64_t *zero);
 // A constant per channel: f32 or another type, broadcast along `axis` of a tensor of `rank`; a scalar when all are
 // equal.
 Value *channel_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v);
