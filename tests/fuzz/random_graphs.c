@@ -342,7 +342,8 @@ static bool run_pipeline(Check *c, uint32_t number) {
     return false;
   }
   Loaded l = {0};
-  if (!session_emit(&s, EMIT_OBJECT, &object) || !session_jit(&s, &object, s.name, &l))
+  EmitOptions emit = {.name = s.name, .info_json = "{}", .pic = true, .par_cycles = 1};
+  if (!backend_emit(s.m, s.target, &emit, EMIT_OBJECT, true, &object) || !session_jit(&s, &object, s.name, &l))
     return fail(c, "%s: %s", what, diag_text(s.diag));
   bool ok = run_object(c, what, l.model);
   loaded_free(&l);
