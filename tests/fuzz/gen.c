@@ -282,7 +282,11 @@ static const Policy *policy_of(uint64_t seed, const char *name) {
 }
 
 void gen_graph(Gen *g, uint64_t seed, const char *policy, Arena *arena, Diag *diag) {
-  *g = (Gen){.arena = arena, .m = module_new(arena, diag), .policy = policy_of(seed, policy), .rng = seed * 7919 + 3};
+  *g = (Gen){.arena = arena,
+             .m = module_new(arena, diag),
+             .policy = policy_of(seed, policy),
+             .rng = seed * 7919 + 3,
+             .row = seed * 13};
   g->f = func_new(g->m, "random", 0, NULL);
   g->m->name = "qcc_random";
   g->grid = rnd_p(g, 40);

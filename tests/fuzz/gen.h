@@ -44,6 +44,7 @@ typedef struct Gen {
   Func *f;
   const Policy *policy;
   uint64_t rng;
+  uint64_t row;   // of ops.def, next to try
   bool grid;      // floats are small multiples of 1/16
   bool specials;  // infinities and NaN may occur
   VEC(Slot) pool;

@@ -22,8 +22,8 @@ static int64_t any_axis(Gen *g, uint32_t rank) {
 static OpKind any_eltwise(Gen *g) {
   static const OpKind common[] = {OP_ADD, OP_MUL, OP_SUB, OP_RELU, OP_DIV, OP_MAX, OP_SIGMOID, OP_CAST, OP_SELECT};
   if (rnd_p(g, 30)) return common[rnd(g) % (sizeof common / sizeof *common)];
-  for (;;) {
-    OpKind k = (OpKind)rnd_in(g, 1, OP_COUNT - 1);
+  for (;;) {  // rows in turn, from another one for every seed
+    OpKind k = (OpKind)(1 + g->row++ % (OP_COUNT - 1));
     if (op_info(k)->traits & TRAIT_ELTWISE) return k;
   }
 }
@@ -50,14 +50,13 @@ static const char *operand_classes(OpKind k) {
 static void eltwise_attrs(Gen *g, Op *op) {
   const OpInfo *info = op_info(op->kind);
   for (uint32_t i = 0; i < info->n_attrs; i++)
-    if (info->attrs[i].kind == ATTR_FLOAT && rnd_p(g, 50))
+    if (info->attrs[i].kind == ATTR_FLOAT && (rnd_p(g, 50) || gen_tensor(g, op_in(op, 0)).type->dtype == DT_F64))
       op_set_float(op, (int)i, op->kind == OP_ISINF ? (double)rnd_in(g, 0, 1) : (double)rnd_in(g, -8, 24) / 16.0);
 }
 
-static bool make_eltwise(Gen *g) {
-  OpKind k = any_eltwise(g);
+static bool eltwise_of(Gen *g, OpKind k, const char *classes) {
   const OpInfo *info = op_info(k);
-  Value *in[3], *x = gen_need(g, operand_classes(k), 0, MAX_RANK);
+  Value *in[3], *x = gen_need(g, classes, 0, MAX_RANK);
   in[0] = x;
   if (k == OP_SELECT) {
     in[1] = x;
@@ -72,6 +71,11 @@ static bool make_eltwise(Gen *g) {
   eltwise_attrs(g, op);
   if (k == OP_CAST) gen_result(g, op, any_cast_type(g), x->type->rank, x->type->dims);
   return gen_done(g, op);
+}
+
+static bool make_eltwise(Gen *g) {
+  OpKind k = any_eltwise(g);
+  return eltwise_of(g, k, operand_classes(k)) || eltwise_of(g, k, "fhd");
 }
 
 // A map whose body is two or three element-wise ops on its parameters.
