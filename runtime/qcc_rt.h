@@ -26,10 +26,10 @@ typedef enum qcc_status {
 } qcc_status;
 
 typedef struct qcc_tensor {
-  const char *name;     /* ONNX name, UTF-8 */
-  int32_t dtype, rank;  /* dtype: ONNX TensorProto.DataType number */
-  const int64_t *dims;  /* >= 0, or -1-i for symbolic dim i */
-  uint64_t bytes;       /* 0 when a dim is symbolic */
+  const char *name;    /* ONNX name, UTF-8 */
+  int32_t dtype, rank; /* dtype: ONNX TensorProto.DataType number */
+  const int64_t *dims; /* >= 0, or -1-i for symbolic dim i */
+  uint64_t bytes;      /* 0 when a dim is symbolic */
 } qcc_tensor;
 
 typedef struct qcc_exec { /* the caller's threads; NULL = run on this thread */
@@ -55,10 +55,10 @@ typedef struct qcc_model {
   const char *const *dim_names;
   uint64_t workspace_align;
   uint64_t (*workspace_size)(const int64_t *dims);
-  int (*init)(void *workspace);      /* qcc_status; checks the CPU and prepares the workspace */
-  int (*run)(const qcc_call *call);  /* qcc_status */
-  int (*selftest)(void *workspace);  /* runs a stored case; QCC_OK or QCC_E_SELFTEST; NULL unless --selftest */
-  const char *info;                  /* JSON: qcc version, model SHA-256, options, target, per-layer summary */
+  int (*init)(void *workspace);     /* qcc_status; checks the CPU and prepares the workspace */
+  int (*run)(const qcc_call *call); /* qcc_status */
+  int (*selftest)(void *workspace); /* runs a stored case; QCC_OK or QCC_E_SELFTEST; NULL unless --selftest */
+  const char *info;                 /* JSON: qcc version, model SHA-256, options, target, per-layer summary */
 } qcc_model;
 #endif
 /* abi end */

@@ -71,6 +71,7 @@ step unit-and-golden ctest --preset dev -j "$jobs"
 build release
 bin=$root/build/release/tests
 step includes sh tests/includes.sh
+step style sh tests/style.sh
 step object sh tests/object/object.sh "$root/build/release"
 step limits "$bin/limits" "$root/build/release/qcc"
 step command-line sh tests/driver/cli.sh "$root/build/release"

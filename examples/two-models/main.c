@@ -1,5 +1,5 @@
-/* Two networks in one program, each on its own thread, over the same digits. Each object carries only its own symbols and
-   keeps its state in the workspace it is given, so nothing has to be locked. */
+/* Two networks in one program, each on its own thread, over the same digits. Each object carries only its own symbols
+   and keeps its state in the workspace it is given, so nothing has to be locked. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,7 +60,8 @@ int main(int argc, char **argv) {
     n_images++;
   }
   fclose(f);
-  if (pthread_create(&threads[0], NULL, run_digits, NULL) != 0 || pthread_create(&threads[1], NULL, run_kron, NULL) != 0)
+  if (pthread_create(&threads[0], NULL, run_digits, NULL) != 0 ||
+      pthread_create(&threads[1], NULL, run_kron, NULL) != 0)
     return 1;
   pthread_join(threads[0], NULL);
   pthread_join(threads[1], NULL);

@@ -150,8 +150,8 @@ static bool check_value(LowerCtx *ctx, const Op *op, const Value *v) {
     for (uint32_t i = 0; i < t->rank; i++) {
       if (t->dims[i] >= 0) continue;
       const char *dim = type_symbol_name(ctx->m->types, t->dims[i]);
-      return diag_error(d, DIAG_UNSUPPORTED, loc, "tensor %s has a symbolic dim; give it a value with --dim %s=...", text,
-                        dim);
+      return diag_error(d, DIAG_UNSUPPORTED, loc, "tensor %s has a symbolic dim; give it a value with --dim %s=...",
+                        text, dim);
     }
   }
   bool narrow_float = dtype_is_float(t->dtype) && dtype_info(t->dtype)->bits < 16;

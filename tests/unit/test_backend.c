@@ -127,7 +127,8 @@ Test(backend, same_bytes_twice) {
 // Model text never leaves a comment, and members stay apart whatever the names.
 Test(backend, header_with_hostile_names) {
   static const char text[] =
-      "func @f(%\"a*/ int x; /*\": f32[2], %\"a.b\": f32[2], %a_b: f32[2], %int: i64[], %\"?\?/\": f16[3]) -> f32[2] {\n"
+      "func @f(%\"a*/ int x; /*\": f32[2], %\"a.b\": f32[2], %a_b: f32[2], %int: i64[], %\"?\?/\": f16[3]) -> f32[2] "
+      "{\n"
       "  %0 = add %\"a.b\", %a_b : f32[2]\n"
       "  return %0\n"
       "}\n";
