@@ -3,6 +3,8 @@
 // f16 uses the hardware where the row has it and integer arithmetic elsewhere (LLVM would call the compiler's run-time
 // library); bf16 is always integer arithmetic, because the instructions flush denormals. double -> f16/bf16 rounds
 // once: the step through float rounds to odd.
+#include <string.h>
+
 #include "backends/llvm/llvm.h"
 
 static LV add(Emit *e, LV a, LV b) { return LLVMBuildAdd(e->b, a, b, ""); }
@@ -104,14 +106,15 @@ static LV limited(Emit *e, LLVMRealPredicate better, LV x, double limit) {
 }
 
 // Vectors of at most 32 bits, which LLVM would convert lane by lane: clamped to a range where the instruction is exact.
-static LV vector_to_int(Emit *e, DType from, DType to, LV x) {
+static LV vector_to_int(Emit *e, DType from, DType to, LV x, bool round) {
   bool wide = dtype_info(to)->bits == 32, single = from != DT_F64;
   double lo = (double)dtype_min(to), hi = (double)dtype_max(to);
   LV in = x, zero = lv_real(LLVMTypeOf(x), 0);
   if (lo < 0) in = select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), x, zero);
   in = limited(e, LLVMRealOGT, in, lo);
   in = limited(e, LLVMRealOLT, in, wide && single ? 2147483520.0 : hi);
-  LV r = LLVMBuildFPToSI(e->b, in, type_like(e->i32, x), "");
+  LT types[2] = {type_like(e->i32, x), LLVMTypeOf(x)};
+  LV r = round ? call_intrinsic(e, "llvm.lrint", 2, types, 1, &in) : LLVMBuildFPToSI(e->b, in, types[0], "");
   if (wide && single)
     r = select3(e, LLVMBuildFCmp(e->b, LLVMRealOGE, x, lv_real(LLVMTypeOf(x), 0x1p31), ""),
                 lv_int(LLVMTypeOf(r), INT32_MAX), r);
@@ -122,7 +125,7 @@ static LV float_to_int(Emit *e, DType from, DType to, LV x) {
   if (from == DT_F16 || from == DT_BF16) x = widen_half(e, from, x);
   if (to == DT_BOOL) return LLVMBuildFCmp(e->b, LLVMRealONE, x, lv_real(LLVMTypeOf(x), 0), "");
   bool fits = dtype_info(to)->bits <= 16 || to == DT_I32;
-  if (fits && LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind) return vector_to_int(e, from, to, x);
+  if (fits && LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind) return vector_to_int(e, from, to, x, false);
   LT types[2] = {type_like(type_value(e, to), x), LLVMTypeOf(x)};
   return call_intrinsic(e, is_unsigned(to) ? "llvm.fptoui.sat" : "llvm.fptosi.sat", 2, types, 1, &x);
 }
@@ -139,4 +142,12 @@ LV emit_cast(Emit *e, DType from, DType to, LV x) {
   if (dtype_is_float(to)) return int_to_float(e, from, to, x);
   if (to == DT_BOOL) return from == DT_BOOL ? x : cmp_k(e, LLVMIntNE, x, 0);
   return resize(e, x, type_value(e, to), !is_unsigned(from));
+}
+
+// x86 rounds half to even while it converts; the limits are whole, so clamping first changes nothing.
+LV emit_round_cast(Emit *e, DType from, DType to, LV x) {
+  bool fits = dtype_is_int(to) && (dtype_info(to)->bits <= 16 || to == DT_I32);
+  bool vector = LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind, single = from == DT_F32 || from == DT_F64;
+  if (fits && vector && single && strcmp(e->row->t.arch, "x86-64") == 0) return vector_to_int(e, from, to, x, true);
+  return emit_cast(e, from, to, emit_kop(e, KOP_ROUND, from, from, &x));
 }

@@ -59,6 +59,9 @@ static LV emit_word(Emit *e, const KExpr *x) {
 
 static LV emit_op(Emit *e, const KExpr *x) {
   if (x->op == KOP_LOOKUP16) return emit_lookup(e, x);
+  const KExpr *first = x->arg[0];
+  if (x->op == KOP_CAST && first->kind == KX_OP && first->op == KOP_ROUND)
+    return emit_round_cast(e, first->type, x->type, emit_expr(e, first->arg[0]));
   LV word = x->op == KOP_OR ? emit_word(e, x) : NULL;
   if (word) return word;
   LV arg[3] = {NULL, NULL, NULL};

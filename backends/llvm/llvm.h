@@ -85,6 +85,7 @@ LV shuffle(Emit *e, LV a, LV b, uint32_t n, const int32_t *lanes);  // -1: any v
 LV vary_bitcast(Emit *e, LV v, LT scalar);
 
 // ---- cast.c
+LV emit_round_cast(Emit *e, DType from, DType to, LV x);  // of x rounded half to even
 LV emit_cast(Emit *e, DType from, DType to, LV x);
 LV widen_half(Emit *e, DType t, LV x);   // f16 or bf16 -> float
 LV narrow_half(Emit *e, DType t, LV x);  // float -> f16 or bf16, half to even

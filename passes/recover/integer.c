@@ -287,13 +287,14 @@ static Value *emit_requant(Layer *l, const Requant *r) {
   Value *y = emit_cast_to(at, emit_sum(l, r->shifted ? l->tail.shift : NULL), r->type, at);
   y = emit_with(at, OP_MUL, y, per_channel(l, r->type, r->mul), at);
   if (any(r->add, l->channels)) y = emit_with(at, OP_ADD, y, per_channel(l, r->type, r->add), at);
-  y = graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc);
-  if (l->tail.out_zero != 0) {
-    Value *zero = const_splat(l->m, type_scalar(l->m->types, r->type), (double)l->tail.out_zero);
-    y = emit_with(at, OP_ADD, y, zero, at);
+  if (r->zero != 0) {
+    y = graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc);
+    y = emit_with(at, OP_ADD, y, const_splat(l->m, type_scalar(l->m->types, r->type), (double)r->zero), at);
   }
+  // Whole limits: clamping before rounding is the same.
   if (tightens(l, r->low, l->tail.out_min)) y = emit_limit(at, OP_GREATER, y, limits(l, r->type, r->low));
   if (tightens(l, r->high, l->tail.out_max)) y = emit_limit(at, OP_LESS, y, limits(l, r->type, r->high));
+  if (r->zero == 0) y = graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc);
   return emit_cast_to(at, y, l->quant->out[0]->type->dtype, at);  // saturates
 }
 

@@ -162,8 +162,9 @@ static void written_pair(const Tail *t, int64_t c, double *mul, double *add) {
 static bool pair_find(const Tail *t, int64_t c, const Bounds *b, bool shifted, Pair *p) {
   double factor, add;
   written_pair(t, c, &factor, &add);
+  double inside = (double)(t->out_zero - p->zero);
   p->shift = shifted ? t->shift[c] : 0;
-  p->add = shifted ? 0 : elem_round(p->type, add);
+  p->add = shifted ? inside : elem_round(p->type, add + inside);
   for (int ulp = 0; ulp < 9; ulp++) {  // 0, +1, -1, +2, ...
     double near = factor * (1 + (ulp % 2 ? 1 : -1) * (double)((ulp + 1) / 2) * (p->type == DT_F32 ? 0x1p-24 : 0x1p-30));
     p->mul = elem_round(p->type, near);
@@ -183,12 +184,13 @@ static bool pair_find(const Tail *t, int64_t c, const Bounds *b, bool shifted, P
   return false;
 }
 
-static bool requant_as(const Tail *t, const Bounds *b, DType type, bool shifted, Requant *out) {
+static bool requant_as(const Tail *t, const Bounds *b, DType type, bool shifted, int64_t zero, Requant *out) {
   out->type = type;
   out->shifted = shifted;
+  out->zero = zero;
   out->boundaries = 0;
   for (int64_t c = 0; c < t->channels; c++) {
-    Pair p = {.type = type, .low = out->low[c], .high = out->high[c], .zero = t->out_zero};
+    Pair p = {.type = type, .low = out->low[c], .high = out->high[c], .zero = zero};
     if (!pair_find(t, c, &b[c], shifted, &p)) return false;
     out->mul[c] = p.mul;
     out->add[c] = p.add;
@@ -208,9 +210,12 @@ bool tail_requant(const Tail *t, Arena *arena, Requant *out) {
     out->low[c] = level_of(t, c, -3e38);
     out->high[c] = level_of(t, c, 3e38);
   }
-  bool whole = t->shift != NULL;
-  if (whole && requant_as(t, b, DT_F32, true, out)) return true;
-  if (requant_as(t, b, DT_F32, false, out)) return true;
-  if (whole && requant_as(t, b, DT_F64, true, out)) return true;
-  return requant_as(t, b, DT_F64, false, out);
+  // The zero point inside of the summand costs nothing, but may turn ties around.
+  static const DType types[2] = {DT_F32, DT_F64};
+  for (int i = 0; i < 8; i++) {
+    bool shifted = i % 4 < 2 && t->shift != NULL;
+    if (i % 4 < 2 && !shifted) continue;
+    if (requant_as(t, b, types[i / 4], shifted, i % 2 ? t->out_zero : 0, out)) return true;
+  }
+  return false;
 }

@@ -31,10 +31,12 @@ typedef struct Tail {
   bool zero_first;  // the zero point is added before rounding
 } Tail;
 
-// q = clamp(round((a + shift) * mul + add) + out_zero, low, high); shift is zero when add is used.
+// q = clamp(round((a + shift) * mul + add) + zero, low, high). shift: only when `shifted`. zero: out_zero, or 0 with
+// out_zero inside of add.
 typedef struct Requant {
   DType type;  // of the arithmetic, F32 or F64
   bool shifted;
+  int64_t zero;
   double *mul, *add;  // [channels]
   int64_t *low, *high;
   int64_t boundaries;  // level boundaries compared

@@ -19,7 +19,7 @@ static int64_t requant_eval(const Requant *r, const Tail *t, int64_t c, int64_t 
   } else {
     v = fused ? fma(x, r->mul[c], r->add[c]) : x * r->mul[c] + r->add[c];
   }
-  double q = nearbyint(v) + (double)t->out_zero;
+  double q = nearbyint(v) + (double)r->zero;
   return (int64_t)fmin(fmax(q, (double)r->low[c]), (double)r->high[c]);
 }
 
