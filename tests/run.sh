@@ -96,6 +96,7 @@ if [ -d "$shared/suites" ]; then
   done
   step generated-nnsmith "$bin/models" tests/models/generated.tsv "$data/nnsmith-40" --jobs "$jobs"
   step real-models "$bin/models" tests/models/real.tsv "$shared/suites/real-models" --jobs "$jobs"
+  step verify sh tests/models/verify.sh "$root/build/release/qcc" tests/models/real.tsv "$shared/suites/real-models"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"
   step hostile "$bin/hostile" manifest "$root/build/release/qcc"
