@@ -6,14 +6,17 @@
 // First buffers are merged: a result takes the place of an operand that dies in its step when the kernel allows it
 // (inplace.h); copies that became copies onto themselves are dropped. Then every work buffer gets an offset, aligned to
 // 64, so that buffers live at the same step never overlap: the largest first, each into the smallest gap that holds it.
-// Programs with very many buffers are placed in the order of the steps instead, which is near-linear.
+// Programs with very many buffers are placed in the order of the steps instead, and by size classes when very many of
+// them are live at once: both near-linear.
 #include <stdlib.h>
 
+#include "ir/base/map.h"
 #include "passes/memplan/inplace.h"
 #include "passes/pass.h"
 
 #define ALIGN 64
 #define BY_SIZE_MAX 4096  // most buffers placed largest first (quadratic)
+#define LIVE_MAX 4096     // most buffers live at once that are kept sorted (quadratic)
 
 typedef struct MemPlan {
   Program *p;
@@ -177,8 +180,8 @@ static void place_by_size(MemPlan *mp, PBuf **bufs, uint32_t n) {
   }
 }
 
-// Keeps the buffers that are live, sorted by offset.
-static void place_by_step(MemPlan *mp, PBuf **bufs, uint32_t n) {
+// Keeps the buffers that are live, sorted by offset. False when they are too many for that.
+static bool place_by_step(MemPlan *mp, PBuf **bufs, uint32_t n) {
   PBuf **live = NEW_ARRAY(mp->arena, PBuf *, n + 1);
   uint32_t n_live = 0;
   qsort(bufs, n, sizeof *bufs, by_step);
@@ -192,6 +195,39 @@ static void place_by_step(MemPlan *mp, PBuf **bufs, uint32_t n) {
     for (; at > 0 && live[at - 1]->offset > bufs[i]->offset; at--) live[at] = live[at - 1];
     live[at] = bufs[i];
     n_live = kept + 1;
+    if (n_live > LIVE_MAX) return false;
+  }
+  return true;
+}
+
+static int by_last_step(const void *pa, const void *pb) {
+  const PBuf *a = *(PBuf *const *)pa, *b = *(PBuf *const *)pb;
+  if (a->last_step != b->last_step) return a->last_step < b->last_step ? -1 : 1;
+  return a->id < b->id ? -1 : 1;
+}
+
+// A dead buffer of the same size leaves its place; without one the workspace grows. `bufs` come by their first step.
+static void place_by_class(MemPlan *mp, PBuf **bufs, uint32_t n) {
+  PBuf **ends = arena_copy(mp->arena, bufs, n * sizeof *bufs);
+  PBuf **next = NEW_ARRAY(mp->arena, PBuf *, mp->p->bufs.n + 1);  // of the dead of one size, by id
+  Map *dead = map_new(mp->arena);                                 // aligned size + 1 -> one whose place is free
+  int64_t top = 0;
+  uint32_t ended = 0;
+  qsort(ends, n, sizeof *ends, by_last_step);
+  for (uint32_t i = 0; i < n; i++) {
+    for (; ended < n && ends[ended]->last_step < bufs[i]->first_step; ended++) {
+      uint64_t key = (uint64_t)aligned(ends[ended]->bytes) + 1;
+      next[ends[ended]->id] = map_get(dead, key);
+      map_set(dead, key, ends[ended]);
+    }
+    uint64_t key = (uint64_t)aligned(bufs[i]->bytes) + 1;
+    const PBuf *place = map_get(dead, key);
+    bufs[i]->offset = place ? place->offset : top;
+    if (place) {
+      map_set(dead, key, next[place->id]);
+    } else {
+      top += aligned(bufs[i]->bytes);
+    }
   }
 }
 
@@ -206,8 +242,8 @@ static void place(MemPlan *mp) {
   }
   if (n <= BY_SIZE_MAX) {
     place_by_size(mp, bufs, n);
-  } else {
-    place_by_step(mp, bufs, n);
+  } else if (!place_by_step(mp, bufs, n)) {
+    place_by_class(mp, bufs, n);
   }
   p->workspace_align = ALIGN;
   p->workspace_bytes = 0;

@@ -134,12 +134,14 @@ static Net squeezenet(Arena *arena) {
   return g;
 }
 
-// `op` n times in a row; with a second operand where it has one.
+// `op` n times in a row. The second operand of MatMul is a weight; that of Add, in the second half, is a value of the
+// first half, the youngest first, so that n / 2 values are live in the middle.
 static Net chain(Arena *arena, const char *op, int n) {
   Net g = net_new(arena, "1,4");
   const char *second = strcmp(op, "MatMul") == 0 ? net_weight(&g, "w", "4,4", 16) : NULL, *x = "x";
   for (int i = 0; i < n; i++) {
     const char *y = i + 1 < n ? arena_printf(arena, "t%d", i) : "y";
+    if (strcmp(op, "Add") == 0) second = i < n / 2 ? "x" : arena_printf(arena, "t%d", n - i - 1);
     build_node(&g.b, op, "", second ? arena_printf(arena, "%s,%s", x, second) : x, y);
     x = y;
   }
@@ -235,6 +237,7 @@ int main(int argc, char **argv) {
   check_growth("Tanh", 25000, 20);
   check_growth("MatMul", 2500, 20);
   check_growth("Softmax", 2500, 20);
+  check_growth("Add", 5000, 20);
   char command[PATH_MAX + 16];
   snprintf(command, sizeof command, "rm -rf '%s'", work);
   if (system(command) != 0) perror("rm");
