@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "frontend/onnx_node.h"
+#include "frontend/onnx_node_float8.h"
 
 // Opsets 1 to 6: B is aligned at `axis` of A when `broadcast` is set.
 static Value *legacy_operand(NodeCtx *c, Value *a, Value *b) {
@@ -132,14 +132,15 @@ static int64_t dtype_by_onnx_name(const char *s) {
 }
 
 static bool cast_to(NodeCtx *c, DType t) {
-  const char *name = dtype_info(t)->name;
-  if (t == DT_STR || t == DT_NONE) return node_unsupported(c, "conversion to %s", t ? name : "an unknown type");
-  bool small_float = dtype_is_float(t) && dtype_info(t)->bits <= 8;
-  if (small_float && attr_int(c, "saturate", 1) == 0)
-    return node_unsupported(c, "conversion to %s without saturation", name);
-  attr_ignore(c, "saturate");
+  if (t == DT_STR || t == DT_NONE)
+    return node_unsupported(c, "conversion to %s", t ? dtype_info(t)->name : "an unknown type");
+  bool saturate = attr_int(c, "saturate", 1) != 0;
   if (strcmp(attr_str(c, "round_mode", "up"), "up") != 0) return node_unsupported(c, "round_mode other than up");
   Value *x = c->in[0];
+  if (x->type->dtype == t) return node_result(c, x);
+  if (is_small_float(x->type->dtype)) x = small_float_decode(c, x);
+  if (is_small_float(t)) return node_result(c, x ? small_float_encode(c, x, t, saturate) : NULL);
+  if (!x) return false;
   // Floats outside a 2-bit or 4-bit integer wrap: ONNX converts by way of a byte.
   if (dtype_is_int(t) && dtype_info(t)->bits < 8 && dtype_is_float(x->type->dtype)) x = node_cast(c, x, DT_I8);
   return node_result(c, x ? node_cast(c, x, t) : NULL);
@@ -149,6 +150,14 @@ bool import_cast(NodeCtx *c) {
   if (!attr_has(c, "to")) return node_refuse(c, "attribute to is missing");
   int64_t to = c->opset < 6 ? dtype_by_onnx_name(attr_str(c, "to", "")) : attr_int(c, "to", 0);
   return attrs_ok(c) && cast_to(c, dtype_by_onnx(to));
+}
+
+bool import_bitcast(NodeCtx *c) {
+  DType t = dtype_by_onnx(attr_int(c, "to", 0));
+  Value *x = c->in[0];
+  if (t == DT_NONE || t == DT_STR) return node_unsupported(c, "an unknown type");
+  if (x->type->dtype == t) return node_result(c, x);
+  return node_result(c, node_given(c, node_op(c, OP_BITCAST, 1, &x), t, x->type->rank, x->type->dims));
 }
 
 bool import_cast_like(NodeCtx *c) { return cast_to(c, c->in[1]->type->dtype); }

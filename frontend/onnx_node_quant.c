@@ -4,6 +4,7 @@
 
 #include "frontend/onnx_node.h"
 #include "frontend/onnx_node_conv.h"
+#include "frontend/onnx_node_float8.h"
 #include "frontend/onnx_node_qlinear.h"
 
 static DType attr_dtype(NodeCtx *c, const char *name) {
@@ -25,29 +26,52 @@ static bool scale_fits(NodeCtx *c, const Value *scale) {
   return true;
 }
 
+// Scales and zero points of small float types as f32.
+static Value *widened(NodeCtx *c, Value *v) {
+  return v && is_small_float(v->type->dtype) ? small_float_decode(c, v) : v;
+}
+
 bool import_quantize(NodeCtx *c) {
   Value *x = c->in[0], *zero = node_in(c, 2);
   DType asked = attr_dtype(c, "output_dtype"), t = zero ? zero->type->dtype : asked ? asked : DT_U8;
   if (asked && asked != t) return node_refuse(c, "output_dtype and the zero point differ");
   attr_ignore(c, "precision");
   if (!scale_fits(c, c->in[1])) return false;
-  if (dtype_is_float(t) && attr_int(c, "saturate", 1) == 0)
-    return node_unsupported(c, "conversion to %s without saturation", dtype_info(t)->name);
-  attr_ignore(c, "saturate");
+  bool saturate = attr_int(c, "saturate", 1) != 0;
+  int64_t axis = attr_int(c, "axis", 1), block = attr_int(c, "block_size", 0);
   if (!dtype_is_float(x->type->dtype)) x = node_cast(c, x, c->in[1]->type->dtype);
-  if (!x) return false;
-  Op *op = quant_op(c, OP_QUANTIZE, x, c->in[1], zero);
-  op_set_int(op, A_QUANTIZE_axis, attr_int(c, "axis", 1));
-  op_set_int(op, A_QUANTIZE_block, attr_int(c, "block_size", 0));
+  Value *scale = widened(c, c->in[1]);
+  if (!x || !scale) return false;
+  if (is_small_float(t)) {
+    Value *y =
+        node_emit2(c, OP_DIV, node_cast(c, x, scale->type->dtype), parameter_over(c, x->type, scale, axis, block));
+    if (zero && y)
+      y = node_emit2(c, OP_ADD, y,
+                     parameter_over(c, x->type, node_cast(c, widened(c, zero), y->type->dtype), axis, block));
+    return node_result(c, small_float_encode(c, y, t, saturate));
+  }
+  Op *op = quant_op(c, OP_QUANTIZE, x, scale, zero);
+  op_set_int(op, A_QUANTIZE_axis, axis);
+  op_set_int(op, A_QUANTIZE_block, block);
   return node_result(c, node_given(c, op, t, x->type->rank, x->type->dims));
 }
 
 bool import_dequantize(NodeCtx *c) {
   Value *x = c->in[0];
   DType asked = attr_dtype(c, "output_dtype"), t = asked ? asked : c->in[1]->type->dtype;
-  Op *op = quant_op(c, OP_DEQUANTIZE, x, c->in[1], node_in(c, 2));
-  op_set_int(op, A_DEQUANTIZE_axis, attr_int(c, "axis", 1));
-  op_set_int(op, A_DEQUANTIZE_block, attr_int(c, "block_size", 0));
+  int64_t axis = attr_int(c, "axis", 1), block = attr_int(c, "block_size", 0);
+  Value *scale = widened(c, c->in[1]), *zero = node_in(c, 2);
+  if (!scale) return false;
+  if (is_small_float(x->type->dtype)) {
+    Value *v = small_float_decode(c, x);
+    if (zero && v) v = node_emit2(c, OP_SUB, v, parameter_over(c, x->type, widened(c, zero), axis, block));
+    scale = node_cast(c, parameter_over(c, x->type, scale, axis, block), DT_F32);
+    return v && scale && node_result(c, node_cast(c, node_emit2(c, OP_MUL, v, scale), is_small_float(t) ? DT_F32 : t));
+  }
+  Op *op = quant_op(c, OP_DEQUANTIZE, x, scale, zero);
+  op_set_int(op, A_DEQUANTIZE_axis, axis);
+  op_set_int(op, A_DEQUANTIZE_block, block);
+  if (is_small_float(t)) t = DT_F32;
   return node_result(c, node_given(c, op, t, x->type->rank, x->type->dims));
 }
 

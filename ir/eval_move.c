@@ -57,6 +57,12 @@ EVAL(reshape) {
   return true;
 }
 
+EVAL(bitcast) {
+  (void)op, (void)arena;
+  memcpy(out[0].data, in[0].data, (size_t)type_bytes(out[0].type));
+  return true;
+}
+
 EVAL(transpose) {
   (void)arena;
   uint32_t n = 0;

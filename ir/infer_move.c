@@ -47,6 +47,14 @@ bool infer_reshape(Op *op) {
          infer_fail(op, "%s and %s do not have the same number of elements", infer_text(op, x), infer_text(op, y));
 }
 
+bool infer_bitcast(Op *op) {
+  if (!infer_given(op)) return false;
+  const Type *x = infer_in(op, 0), *y = op_out(op, 0)->type;
+  bool same = x->rank == y->rank && memcmp(x->dims, y->dims, x->rank * sizeof *x->dims) == 0;
+  return (same && dtype_info(x->dtype)->bits == dtype_info(y->dtype)->bits && x->dtype != DT_STR) ||
+         infer_fail(op, "the result is stated as %s, the operand is %s", infer_text(op, y), infer_text(op, x));
+}
+
 bool infer_transpose(Op *op) {
   const Type *x = infer_in(op, 0);
   int64_t dims[MAX_RANK];

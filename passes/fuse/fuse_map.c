@@ -11,7 +11,13 @@
 #define MAX_OPS 48     // ops in one body
 #define MAX_PARAMS 10  // outside operands of one body
 
-static bool is_eltwise(const Op *op) { return (op_info(op->kind)->traits & TRAIT_ELTWISE) != 0; }
+// Elements below a byte stay outside of groups: only casts of their own read and write them.
+static bool is_eltwise(const Op *op) {
+  if (!(op_info(op->kind)->traits & TRAIT_ELTWISE)) return false;
+  for (uint32_t i = 0; i < op->n_in; i++)
+    if (dtype_info(op_in(op, i)->type->dtype)->bits < 8) return false;
+  return dtype_info(op_out(op, 0)->type->dtype)->bits >= 8;
+}
 
 // A group under construction: ops in topological order are found by walking the function.
 typedef struct Group {

@@ -154,8 +154,8 @@ static bool check_value(LowerCtx *ctx, const Op *op, const Value *v) {
                         text, dim);
     }
   }
-  bool narrow_float = dtype_is_float(t->dtype) && dtype_info(t->dtype)->bits < 16;
-  if (t->dtype == DT_STR || dtype_info(t->dtype)->bits < 8 || narrow_float) {
+  bool packs = !op || op->kind == OP_CAST || op->kind == OP_BITCAST;  // casts and views of interface tensors
+  if (t->dtype == DT_STR || (lower_is_narrow(t->dtype) && !packs)) {
     return diag_error(d, DIAG_UNSUPPORTED, loc, "no code for tensors of type %s", text);
   }
   return true;
@@ -192,6 +192,7 @@ static bool lower_op(LowerCtx *ctx, const Op *op) {
   if (!check_op(ctx, op)) return false;
   if (is_empty(op)) return true;
   if (lower_window(ctx, op)) return true;
+  if (lower_is_packed_cast(op)) return lower_packed_cast(ctx, op);
   if (op_info(op->kind)->traits & TRAIT_ELTWISE) return lower_eltwise(ctx, op);
   LowerFn *fn = lower_table[op->kind];
   if (!fn) return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc, "no code for %s", op_info(op->kind)->name);

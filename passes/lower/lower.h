@@ -85,6 +85,12 @@ bool lower_copy(LowerCtx *ctx, const Op *op, PBuf *from, PBuf *to);
 // Can the SLICE be a window of its operand's bytes? Sets the first element.
 bool lower_slice_is_window(const Op *op, int64_t *first);
 
+// ---- lower_pack.c: integers below a byte and floats of 8 and 4 bits, which only the interface holds
+bool lower_is_narrow(DType t);
+bool lower_is_packed_cast(const Op *op);  // a cast from or to elements below a byte
+LowerFn lower_packed_cast;
+bool lower_copy_bytes(LowerCtx *ctx, const Op *op, PBuf *from, PBuf *to);  // of any type
+
 bool lower_has(OpKind kind);  // element-wise, a view, or a row of lower.def
 
 LowerFn lower_eltwise;  // every ELTWISE op

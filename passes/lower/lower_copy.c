@@ -2,6 +2,7 @@
 #include "passes/lower/walk.h"
 
 bool lower_copy(LowerCtx *ctx, const Op *op, PBuf *from, PBuf *to) {
+  if (lower_is_narrow(to->type->dtype)) return lower_copy_bytes(ctx, op, from, to);
   const int64_t one = 1, count = type_count(to->type);
   Walk walk;
   walk_init(&walk, 1, &count);
