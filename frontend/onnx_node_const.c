@@ -1,4 +1,4 @@
-// Importers of operators that make constants: Constant, ConstantOfShape, Range, EyeLike.
+// Importers of operators that make constants: Constant, ConstantOfShape, Range, EyeLike, NonZero of a constant.
 #include <math.h>
 #include <string.h>
 
@@ -98,4 +98,22 @@ bool import_eye_like(NodeCtx *c) {
     elem_set_f(data, t, i * x->dims[1] + i + k, 1);
   }
   return node_result(c, const_borrowed(c->m, y, data, NULL));
+}
+
+// The places of a constant, one row of coordinates per axis.
+bool import_non_zero(NodeCtx *c) {
+  const Type *x = c->in[0]->type;
+  if (!value_is_const(c->in[0]))
+    return node_unsupported(c, "the number of non-zero elements is not known; make the input constant with --bind");
+  Const *k = c->in[0]->constant;
+  int64_t n = type_count(x), found = 0;
+  bool is_float = dtype_is_float(x->dtype);
+  int64_t *place = NEW_ARRAY(c->scratch, int64_t, n + 1);
+  for (int64_t i = 0; i < n; i++)
+    if (is_float ? const_f(c->m, k, i) != 0 : const_i(c->m, k, i) != 0) place[found++] = i;
+  int64_t dims[2] = {x->rank ? x->rank : 1, found}, run = 1;
+  int64_t *at = NEW_ARRAY(c->scratch, int64_t, dims[0] * found + 1);
+  for (uint32_t axis = x->rank; axis-- > 0; run *= x->dims[axis])
+    for (int64_t i = 0; i < found; i++) at[axis * found + i] = place[i] / run % x->dims[axis];
+  return node_result(c, const_bytes(c->m, type_tensor(c->m->types, DT_I64, 2, dims), at, NULL));
 }
