@@ -3,6 +3,8 @@
 // Nothing here may become a call into libm or the compiler's run-time library (object_check would refuse the object).
 #include <math.h>
 
+#include <string.h>
+
 #include "backends/llvm/llvm.h"
 
 static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
@@ -414,11 +416,38 @@ static LV dot4_native(Emit *e, const char *name, bool a_signed, LV acc, LV a, LV
   return LLVMBuildSub(e->b, sum, excess, "");
 }
 
+static const char *madd_name(const Emit *e, uint32_t lanes) {
+  if (strcmp(e->row->t.arch, "x86-64") != 0) return NULL;
+  if (lanes == 4) return "llvm.x86.sse2.pmadd.wd";
+  if (lanes == 8 && target_has(e->row, FEATURE_AVX2)) return "llvm.x86.avx2.pmadd.wd";
+  return lanes == 16 && target_has(e->row, FEATURE_AVX512BW) ? "llvm.x86.avx512.pmaddw.d.512" : NULL;
+}
+
+// Bytes of even or odd number as 16-bit integers; two products of them fit 32 bits exactly.
+static LV halves_of(Emit *e, LV v, bool odd, bool sign) {
+  LT t = LLVMVectorType(e->i16, 2 * lanes_of(v));
+  LV x = LLVMBuildBitCast(e->b, v, t, ""), eight = lv_int(t, 8);
+  if (!odd && !sign) return LLVMBuildAnd(e->b, x, lv_int(t, 255), "");
+  if (!odd) x = LLVMBuildShl(e->b, x, eight, "");
+  return sign ? LLVMBuildAShr(e->b, x, eight, "") : LLVMBuildLShr(e->b, x, eight, "");
+}
+
+static LV dot4_by_pairs(Emit *e, const char *madd, bool a_signed, LV *v) {
+  LV r = v[0];
+  for (int odd = 0; odd < 2; odd++) {
+    LV pair[2] = {halves_of(e, v[1], odd, a_signed), halves_of(e, v[2], odd, true)};
+    r = LLVMBuildAdd(e->b, r, call_intrinsic(e, madd, 0, NULL, 2, pair), "");
+  }
+  return r;
+}
+
 static LV emit_dot4(Emit *e, bool a_signed, LV *arg) {
   LV v[3] = {arg[0], arg[1], arg[2]};
   same_shape(e, 3, v);
   const char *name = vnni_name(e, lanes_of(v[0]));
   if (name) return dot4_native(e, name, a_signed, v[0], v[1], v[2]);
+  const char *madd = madd_name(e, lanes_of(v[0]));
+  if (madd) return dot4_by_pairs(e, madd, a_signed, v);
   LV r = v[0];
   for (uint32_t i = 0; i < 4; i++) {
     LV product = LLVMBuildMul(e->b, byte_of(e, v[1], i, a_signed), byte_of(e, v[2], i, true), "");
