@@ -224,9 +224,9 @@ static inline void lower_case(Check c, const char *args, const char *results, co
 
 static inline const char *fmt(const char *f, ...) __attribute__((format(printf, 1, 2)));
 static inline const char *fmt(const char *f, ...) {
-  static char ring[16][2048];
+  static char ring[128][2048];
   static uint32_t at;
-  char *to = ring[at++ % 16];
+  char *to = ring[at++ % 128];
   va_list ap;
   va_start(ap, f);
   vsnprintf(to, sizeof ring[0], f, ap);
