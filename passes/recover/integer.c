@@ -366,6 +366,7 @@ PassResult pass_integer(PassCtx *ctx) {
     }
     arena_reset(ctx->arena, mark);
   }
+  changed |= quantised_means(ctx, f);
   changed |= quantised_expand(ctx, f);
   if (changed) graph_drop_dead(f);
   return changed ? PASS_CHANGED : PASS_SAME;

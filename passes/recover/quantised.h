@@ -21,6 +21,9 @@ int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel);
 bool quantised_sink(PassCtx *ctx, Func *f);
 // A contraction of i32 values that are bytes less a zero point reads the bytes instead. False: it is none.
 bool quantised_narrow(PassCtx *ctx, Op *op);
+// Means of dequantised bytes are taken in f64: they fall on ties of the quantiser after them, which sums in f32 would
+// turn either way.
+bool quantised_means(PassCtx *ctx, Func *f);
 // The quantize and dequantize ops that are left, as element-wise code that fuses with its neighbours.
 bool quantised_expand(PassCtx *ctx, Func *f);
 
