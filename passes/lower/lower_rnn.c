@@ -2,9 +2,11 @@
 // walks the batch (par) and the time steps (seq). In a step, tiles of hidden units keep one accumulator vector per
 // gate, start from the projected input and the biases, and add h[k] * R^T[k, gates, units] for all k.
 //
-// The state h is read while the next one is made, so there are two rows, copied after each step. Past the end of a
+// Where the state h is read while the next one is made, there are two rows, copied after each step. Past the end of a
 // sequence (sequence_lens) results are 0 and the state stays. The reverse direction starts at the end of each sequence.
 #include "passes/lower/rnn.h"
+
+#define MAX_PARTS 4
 
 typedef struct Cell {
   LowerCtx *ctx;
@@ -19,10 +21,11 @@ typedef struct Cell {
   PBuf *bufs[20];
   uint32_t n_bufs;
   // The current step.
-  Affine batch, row, x_row, y_row;  // batch entry; its state row; rows of xw and y
-  Affine first;                     // first hidden unit of the tile
-  uint32_t from, to;                // gates computed in this phase
-  KBuf *acc[RNN_GATES], *source;    // source: what R is multiplied with
+  Affine batch, row, x_row, y_row;           // batch entry; its state row; rows of xw and y
+  Affine first;                              // first hidden unit of the tile
+  uint32_t from, to;                         // gates computed in this phase
+  uint32_t parts;                            // partial sums per accumulator
+  KBuf *acc[RNN_GATES][MAX_PARTS], *source;  // source: what R is multiplied with
 } Cell;
 
 static KBuf *operand(Cell *c, KBuild *b, PBuf *buf) {
@@ -68,18 +71,34 @@ static void start_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const
       KExpr *wb = parameter(c, b, c->bias, 2 * c->s.gates, g, col);
       v = input ? kx_op2(b, KOP_ADD, v, kx_op2(b, KOP_ADD, wb, rb)) : rb;
     }
-    kb_store(b, c->acc[g], acc, v ? v : kx_f(b, c->s.t, 0));
+    kb_store(b, c->acc[g][0], acc, v ? v : kx_f(b, c->s.t, 0));
+    for (uint32_t p = 1; p < c->parts; p++) kb_store(b, c->acc[g][p], acc, kx_f(b, c->s.t, 0));
   }
 }
 
+// k[0] counts groups of `parts` elements of h, one for each partial sum.
 static void add_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   Cell *c = ctx;
   int64_t h = c->s.n_hidden;
-  KVar *hk = kb_let(b, "hk", kx_load1(b, c->source, aff_add(c->row, k[0])));
+  for (uint32_t p = 0; p < c->parts; p++) {
+    Affine at_h = aff_plus(aff_mul(k[0], c->parts), p);
+    KVar *hk = kb_let(b, "hk", kx_load1(b, c->source, aff_add(c->row, at_h)));
+    for (uint32_t g = c->from; g < c->to; g++) {
+      Affine at = aff_plus(aff_add(aff_mul(at_h, c->s.gates * h), unit(c, col)), g * h);
+      KExpr *r = lower_load1(b, c->r, at);
+      kb_store(b, c->acc[g][p], acc, kx_op3(b, KOP_FMA, kx_var(b, hk), r, kx_load(b, c->acc[g][p], acc)));
+    }
+  }
+}
+
+static void sum_parts(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k, (void)col;
+  Cell *c = ctx;
   for (uint32_t g = c->from; g < c->to; g++) {
-    Affine at = aff_plus(aff_add(aff_mul(k[0], c->s.gates * h), unit(c, col)), g * h);
-    KExpr *r = lower_load1(b, c->r, at);
-    kb_store(b, c->acc[g], acc, kx_op3(b, KOP_FMA, kx_var(b, hk), r, kx_load(b, c->acc[g], acc)));
+    for (uint32_t p = 1; p < c->parts; p++) {
+      KExpr *sum = kx_op2(b, KOP_ADD, kx_load(b, c->acc[g][0], acc), kx_load(b, c->acc[g][p], acc));
+      kb_store(b, c->acc[g][0], acc, sum);
+    }
   }
 }
 
@@ -94,7 +113,7 @@ static void lstm_finish(void *ctx, KBuild *b, const Affine *k, Affine col, const
   (void)k;
   Cell *c = ctx;
   KExpr *pre[4];
-  for (uint32_t g = 0; g < 4; g++) pre[g] = kx_load(b, c->acc[g], acc);
+  for (uint32_t g = 0; g < 4; g++) pre[g] = kx_load(b, c->acc[g][0], acc);
   KVar *old = kb_let(b, "c", kx_load1(b, c->c, state_at(c, col)));
   for (uint32_t g = 0; g < 3 && c->p; g += 2) {
     pre[g] = kx_op2(b, KOP_ADD, pre[g], kx_op2(b, KOP_MUL, parameter(c, b, c->p, 3, g, col), kx_var(b, old)));
@@ -115,7 +134,7 @@ static void lstm_finish(void *ctx, KBuild *b, const Affine *k, Affine col, const
 static void rnn_finish(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Cell *c = ctx;
-  store_h(c, b, col, rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0], acc)));
+  store_h(c, b, col, rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0][0], acc)));
 }
 
 // (1 - z) * candidate + z * h
@@ -131,56 +150,84 @@ static void gru_blend(Cell *c, KBuild *b, Affine col, KExpr *z_value, KExpr *pre
 static void gru_finish_after(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Cell *c = ctx;
-  KExpr *r = rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[1], acc));
+  KExpr *r = rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[1][0], acc));
   KExpr *x = lower_load1(b, c->xw, aff_plus(aff_add(c->x_row, unit(c, col)), 2 * c->s.n_hidden));
   if (c->bias) x = kx_op2(b, KOP_ADD, x, parameter(c, b, c->bias, 6, 2, col));
-  KExpr *pre = kx_op2(b, KOP_ADD, x, kx_op2(b, KOP_MUL, r, kx_load(b, c->acc[2], acc)));
-  gru_blend(c, b, col, rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0], acc)), pre);
+  KExpr *pre = kx_op2(b, KOP_ADD, x, kx_op2(b, KOP_MUL, r, kx_load(b, c->acc[2][0], acc)));
+  gru_blend(c, b, col, rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0][0], acc)), pre);
 }
 
 // First phase: z, and r * h for the product of the second.
 static void gru_finish_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Cell *c = ctx;
-  kb_store1(b, c->z, state_at(c, col), rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0], acc)));
-  KExpr *r = rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[1], acc));
+  kb_store1(b, c->z, state_at(c, col), rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[0][0], acc)));
+  KExpr *r = rnn_activate(&c->s, b, c->dir, 0, kx_load(b, c->acc[1][0], acc));
   kb_store1(b, c->reset, state_at(c, col), kx_op2(b, KOP_MUL, r, kx_load1(b, c->h, state_at(c, col))));
 }
 
 static void gru_finish_candidate(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Cell *c = ctx;
-  gru_blend(c, b, col, kx_load1(b, c->z, state_at(c, col)), kx_load(b, c->acc[2], acc));
+  gru_blend(c, b, col, kx_load1(b, c->z, state_at(c, col)), kx_load(b, c->acc[2][0], acc));
 }
 
 static void tile(Cell *c, KBuild *b, const Columns *cols, Affine first, ColumnFn *finish) {
   static const char *const names[RNN_GATES] = {"g0", "g1", "g2", "g3"};
+  const int64_t groups = c->s.n_hidden / c->parts;
   c->first = first;
-  for (uint32_t g = c->from; g < c->to; g++) c->acc[g] = columns_alloc(b, cols, names[g], c->s.t);
+  for (uint32_t g = c->from; g < c->to; g++) {
+    for (uint32_t p = 0; p < c->parts; p++) c->acc[g][p] = columns_alloc(b, cols, names[g], c->s.t);
+  }
   columns_each(b, cols, NULL, start_gates, c);
-  columns_over(b, cols, 1, &c->s.n_hidden, add_gates, c);
+  columns_over(b, cols, 1, &groups, add_gates, c);
+  if (c->parts > 1) columns_each(b, cols, NULL, sum_parts, c);
   columns_each(b, cols, NULL, finish, c);
+}
+
+static int64_t lanes_of(const Cell *c) {
+  int64_t lanes = target_lanes(c->ctx->target, dtype_info(c->s.t)->bits);
+  return lanes < 1 ? 1 : lanes;
+}
+
+// Hidden units of one tile of so many gates.
+static int64_t tile_width(const Cell *c, int64_t gates) {
+  int64_t vectors = c->ctx->target->n_vregs / (2 * gates);
+  return lanes_of(c) * (vectors < 1 ? 1 : vectors > 4 ? 4 : vectors);
+}
+
+// Few accumulators wait for each other: they are split while there are registers and h divides.
+static uint32_t parts_of(const Cell *c, int64_t gates) {
+  int64_t h = c->s.n_hidden, chains = gates * ((h + lanes_of(c) - 1) / lanes_of(c));
+  uint32_t parts = MAX_PARTS;
+  while (parts > 1 && (h % parts || chains * parts > c->ctx->target->n_vregs / 2)) parts /= 2;
+  return parts;
 }
 
 // All hidden units, for gates [from, to).
 static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, ColumnFn *finish) {
-  int64_t lanes = target_lanes(c->ctx->target, dtype_info(c->s.t)->bits), gates = to - from;
-  int64_t vectors = c->ctx->target->n_vregs / (2 * gates), h = c->s.n_hidden;
-  vectors = vectors < 1 ? 1 : vectors > 4 ? 4 : vectors;
-  int64_t width = vectors * (lanes < 1 ? 1 : lanes), whole = h - h % width;
+  int64_t h = c->s.n_hidden, width = tile_width(c, to - from), whole = h - h % width;
   c->from = from;
   c->to = to;
   c->source = source;
+  c->parts = parts_of(c, to - from);
   if (whole) {
     Columns cols = columns_new(c->ctx, c->s.t, width);
-    KVar *j = kb_for(b, "j", 0, whole, width, FOR_SEQ);
-    tile(c, b, &cols, aff_var(j), finish);
-    kb_end(b);
+    bool loop = whole > width;
+    Affine first = loop ? aff_var(kb_for(b, "j", 0, whole, width, FOR_SEQ)) : aff(0);
+    tile(c, b, &cols, first, finish);
+    if (loop) kb_end(b);
   }
   if (whole < h) {
     Columns cols = columns_new(c->ctx, c->s.t, h - whole);
     tile(c, b, &cols, aff(whole), finish);
   }
+}
+
+// The new state may overwrite the old one: no tile reads h after another one has written it.
+static bool is_direct(const Cell *c) {
+  if (c->op->kind == OP_GRU && !c->after) return true;  // the last phase multiplies reset * h
+  return c->s.n_hidden <= tile_width(c, c->s.gates);
 }
 
 // ---- one sequence
@@ -209,7 +256,6 @@ static void set_time(Cell *c, Affine t) {
 }
 
 static void cell_step(Cell *c, KBuild *b) {
-  int64_t h = c->s.n_hidden;
   if (c->op->kind == OP_LSTM) {
     phase(c, b, 0, 4, c->h, lstm_finish);
   } else if (c->op->kind == OP_RNN) {
@@ -220,7 +266,7 @@ static void cell_step(Cell *c, KBuild *b) {
     phase(c, b, 0, 2, c->h, gru_finish_gates);
     phase(c, b, 2, 3, c->reset, gru_finish_candidate);
   }
-  copy_row(b, c->h, c->row, c->next, c->row, h);
+  if (c->next != c->h) copy_row(b, c->h, c->row, c->next, c->row, c->s.n_hidden);
 }
 
 static void time_loop(Cell *c, KBuild *b) {
@@ -273,7 +319,7 @@ static bool direction(Cell *c, int64_t dir) {
   c->lens = optional_in(c, &b, 4);
   c->h0 = optional_in(c, &b, 5);
   c->h = state_rows(c, &b, "h");
-  c->next = state_rows(c, &b, "next");
+  c->next = is_direct(c) ? c->h : state_rows(c, &b, "next");
   if (lstm) {
     c->c0 = optional_in(c, &b, 6);
     c->p = optional_in(c, &b, 7);

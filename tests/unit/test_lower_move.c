@@ -275,8 +275,9 @@ Test(lower, quant) {
   lower_case(c, "%x: f32[4,6]", "u8[4,6]", "%r0 = threshold %x, @t, @d : u8[4,6]");
 }
 
-static void rnn_case(const char *op, int gates, int dirs, const char *attrs, bool lens, bool states, bool batch_major) {
-  int t = 5, b = 3, in = 4, h = 37;
+static void rnn_case(const char *op, int gates, int dirs, const char *attrs, bool lens, bool states, bool batch_major,
+                     int h) {
+  int t = 5, b = 3, in = 4;
   const char *dir = dirs == 2 ? "direction = bidirectional" : "direction = forward";
   const char *state = batch_major ? fmt("f32[%d,%d,%d]", b, dirs, h) : fmt("f32[%d,%d,%d]", dirs, b, h);
   const char *y = batch_major ? fmt("f32[%d,%d,%d,%d]", b, t, dirs, h) : fmt("f32[%d,%d,%d,%d]", t, dirs, b, h);
@@ -289,20 +290,22 @@ static void rnn_case(const char *op, int gates, int dirs, const char *attrs, boo
   const char *operands =
       fmt("%%x, %%w, %%r, %%b, %s%s%s", lens ? "%n" : "_", states ? ", %h" : ", _", lstm && states ? ", %c, %p" : "");
   const char *results = fmt("%s, %s%s%s", y, state, lstm ? ", " : "", lstm ? state : "");
-  Check c = {.ulps = 512, .lo = 0, .hi = t + 1};
+  Check c = {.ulps = h > 100 ? 8192 : 512, .lo = 0, .hi = t + 1};  // wide cells amplify rounding
   lower_case(c, args, results,
              fmt("%s = %s %s {%s%s%s%s} : %s", lstm ? "%r0, %r1, %r2" : "%r0, %r1", op, operands, dir,
                  *attrs ? ", " : "", attrs, batch_major ? ", batch_major = true" : "", results));
 }
 
 Test(lower, rnn) {
+  static const int hidden[] = {37, 8, 130, 3, 16, 64, 20, 33};
   for (int v = 0; v < 8; v++) {
     bool lens = v & 1, states = v & 2;
-    rnn_case("lstm", 4, v & 4 ? 2 : 1, v == 5 ? "clip = 0.7, input_forget = true" : "", lens, states, v == 6);
-    rnn_case("gru", 3, v & 4 ? 2 : 1, "", lens, states, v == 6);
-    rnn_case("gru", 3, v & 4 ? 2 : 1, "linear_before_reset = true", lens, states, false);
-    rnn_case("rnn", 1, v & 4 ? 2 : 1, v == 3 ? "activations = \"ScaledTanh\", alpha = [0.5], beta = [0.25]" : "", lens,
-             states, v == 6);
+    int h = hidden[v], dirs = v & 4 ? 2 : 1;
+    rnn_case("lstm", 4, dirs, v == 5 ? "clip = 0.7, input_forget = true" : "", lens, states, v == 6, h);
+    rnn_case("gru", 3, dirs, "", lens, states, v == 6, h);
+    rnn_case("gru", 3, dirs, "linear_before_reset = true", lens, states, false, h);
+    rnn_case("rnn", 1, dirs, v == 3 ? "activations = \"ScaledTanh\", alpha = [0.5], beta = [0.25]" : "", lens, states,
+             v == 6, h);
   }
 }
 
