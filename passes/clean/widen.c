@@ -98,7 +98,7 @@ static Value *wide_const(Module *m, Const *c) {
   bool codes = is_small_float(c->type->dtype), nibbles = dtype_info(c->type->dtype)->bits == 4;
   for (int64_t i = 0; i < n; i++) {
     if (codes) {
-      bytes[i] = nibbles ? (uint8_t)((uint32_t)from[i / 2] >> (i % 2 * 4) & 15) : from[i];
+      bytes[i] = (uint8_t)(nibbles ? (uint32_t)from[i / 2] >> (i % 2 * 4) & 15 : from[i]);
     } else {
       elem_set_i(bytes, t->dtype, i, const_i(m, c, i));
     }
