@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "passes/lower/dot8.h"
+#include "passes/lower/planes.h"
 #include "passes/price.h"
 
 Plan lower_plan(LowerCtx *ctx, const Op *op) {
@@ -27,7 +28,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   NestTile t = {.lanes = 1, .mr = 1, .my = 1, .nv = 1, .ku = 1, .ks = 1};
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
   t.mb = m;
-  if (!plan_is(p, "fma") && !plan_is(p, "dot8")) return t;
+  if (!plan_is(p, "fma") && !plan_is(p, "dot8") && !plan_is(p, "planes")) return t;
   t.lanes = clamp_param(p, "lanes", target_lanes(ctx->target, dtype_info(type)->bits), 64);
   t.mr = clamp_param(p, "mr", 4, m < 32 ? m : 32);
   t.my = clamp_param(p, "my", 1, rows < 8 ? rows : 8);
@@ -202,6 +203,19 @@ static Value *fold_columns(LowerCtx *ctx, const Op *op, const Plan *plan, ConvGe
   return pack_folded(ctx->m, w->constant, g->kernel[0] * g->kernel[1], taps, step, fold);
 }
 
+// x and the weights as bits: from here on channels are words.
+static Value *conv_planes(LowerCtx *ctx, const Op *op, Nest *n, ConvGeom *g) {
+  int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2], words = planes_words(g->c);
+  n->bits = taps * g->c;
+  n->type = DT_I64;
+  n->bias = planes_padding(ctx, op, g);
+  Value *weights = planes_weights(ctx, op, taps, g->c, g->o, g->o, 1);
+  n->x = planes_pack(ctx, op, n->x, g->c);
+  n->x0 = n->x0 / g->c * words;
+  g->c = words;
+  return weights;
+}
+
 bool lower_conv(LowerCtx *ctx, const Op *op) {
   ConvGeom g;
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
@@ -214,19 +228,23 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
   Value *weights = fold_columns(ctx, op, &plan, &g, &n.bias);
   n.x_zero = op_int(op, A_CONV_x_zero);
+  bool planes = plan_is(&plan, "planes");
+  if (planes && !planes_check(ctx, op)) return false;
   DType staged = dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype;
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
     int64_t extent[CONV_AXES];
     n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
     if (n.x == NULL) return false;
+    if (planes) weights = conv_planes(ctx, op, &n, &g);
     pointwise_nest(&n, &g, rank);
   } else {
     Window w = conv_window(&g);
-    w.fill = n.x_zero;
+    w.fill = planes ? -1 : n.x_zero;
     int64_t extent[CONV_AXES];
     n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
     if (n.x == NULL) return false;
+    if (planes) weights = conv_planes(ctx, op, &n, &g);
     window_nest(&n, &g, rank, extent);
   }
   n.n = g.o / g.group;
@@ -241,7 +259,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
-  n.post_again = lower_post_again(op, n.type);
+  n.post_again = !planes && lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

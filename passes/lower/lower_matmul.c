@@ -3,6 +3,7 @@
 // Batches and rows of A become one axis where nothing distinguishes them. 1-D operands are vectors of unit extent.
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
+#include "passes/lower/planes.h"
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
   PackSpec s = {.n_red = 1, .red = {g->k}, .red_stride = {g->b_k}, .n = g->n, .n_stride = g->b_n};
@@ -54,6 +55,18 @@ static void matmul_weight_steps(Nest *n, const MatmulGeom *g, const PackSpec *s)
   }
 }
 
+// x and B as bits: from here on the reduction counts words.
+static Value *matmul_planes(LowerCtx *ctx, const Op *op, Nest *n, MatmulGeom *g) {
+  Value *weights = planes_weights(ctx, op, 1, g->k, g->n, g->b_k, g->b_n);
+  n->bits = g->k;
+  n->type = DT_I64;
+  n->x = planes_pack(ctx, op, n->x, g->k);
+  g->k = g->a_m = planes_words(g->k);
+  g->b_k = g->n;
+  g->b_n = 1;
+  return weights;
+}
+
 bool lower_matmul(LowerCtx *ctx, const Op *op) {
   MatmulGeom g;
   if (!lower_contraction_check(ctx, op, matmul_geom(op, &g))) return false;
@@ -63,6 +76,9 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .n = g.n};
   n.name = arena_printf(ctx->m->arena, "matmul_%u", op->id);
   n.x = lower_buf(ctx, op_in(op, 0));
+  Value *weights = op_in(op, 1);
+  if (plan_is(&plan, "planes") && !planes_check(ctx, op)) return false;
+  if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &n, &g);
   matmul_axes(&n, &g, merged);
   n.n_red = 1;
   n.red[0] = g.k;
@@ -76,10 +92,10 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
     n.bias = dot8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);
   }
   if (!merged) matmul_weight_steps(&n, &g, &s);
-  n.w = stage_weights(ctx, op, op_in(op, 1), &s);
+  n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
-  n.post_again = lower_post_again(op, n.type);
+  n.post_again = n.bits == 0 && lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

@@ -36,6 +36,7 @@ typedef struct Nest {
   Value *bias;      // broadcast to the result, or NULL
   DType type;       // of the arithmetic
   bool dot;         // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
+  int64_t bits;     // > 0: x and w are words of bits (planes.h); products of one sum
   int64_t x_zero;   // integers, not dot: subtracted from every x
   int64_t x0;       // first element of x used
   bool post_again;  // the post function in a second walk over the tile (lower_post_again)

@@ -67,6 +67,10 @@ static KExpr *load_x(Emit *e, Affine at, int64_t have) {
 }
 
 static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
+  if (e->n->bits > 0) {
+    KExpr *differ = kx_op1(&e->b, KOP_POPCNT, kx_op2(&e->b, KOP_XOR, x, w));
+    return kx_op2(&e->b, KOP_ADD, acc, differ);
+  }
   return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
 }
 
@@ -198,12 +202,19 @@ static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
   return lower_body(&e->b, op_post(e->n->op), args);
 }
 
+// What the register holds as the sum of the op: of bits, the products that are +1 less those that are -1.
+static KExpr *sum_value(Emit *e, KExpr *held) {
+  if (e->n->bits == 0) return held;
+  KExpr *differ = kx_cast(&e->b, DT_I32, held), *two = kx_i(&e->b, DT_I32, 1);
+  return kx_op2(&e->b, KOP_SUB, kx_i(&e->b, DT_I32, e->n->bits), kx_op2(&e->b, KOP_SHL, differ, two));
+}
+
 // Bias, post function and store of one vector of the result.
 static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
   KBuild *b = &e->b;
   Affine at[4] = {aff(0), i, v, l}, out = nest_result(e, p);
-  KExpr *value = kx_load(b, t->acc, at);
-  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, load_extra(e, 0, p));
+  KExpr *value = sum_value(e, kx_load(b, t->acc, at));
+  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));
   if (!e->n->post_again) value = post_value(e, p, value);
   lower_store(b, e->y, &out, value);
 }
