@@ -217,6 +217,7 @@ bool infer_pool(Op *op) {
   if (!infer_ints(op, a.kernel, s, false, 1, INFER_MAX_STEP) || !check_window(op, s, a.strides, a.pads, a.dilations) ||
       !infer_ints(op, a.pads, 2 * s, true, 0, INFER_MAX_STEP))
     return false;
+  if (op->kind == OP_LPPOOL && !infer_is_float(op, 0, "the input")) return false;
   if (op->kind == OP_LPPOOL && op_int(op, A_LPPOOL_p) < 1) return infer_fail(op, "p must be at least 1");
   memcpy(dims, x->dims, sizeof dims);
   for (uint32_t i = 0; i < s; i++) {

@@ -12,10 +12,11 @@ static Value *image(Gen *g, const char *classes) {
   if (x && rnd_p(g, 90)) return x;
   int64_t dims[5] = {rnd_in(g, 1, 2), gen_extent(g), rnd_in(g, 1, 12), rnd_in(g, 1, 12), rnd_in(g, 1, 6)};
   uint32_t rank = (uint32_t)rnd_in(g, 3, rnd_p(g, 70) ? 4 : 5);
-  DType t = g->policy->dtypes[0] == 'h'   ? DT_F16
-            : g->policy->dtypes[0] == 'd' ? DT_F64
-            : g->policy->dtypes[0] == 'i' ? DT_I32
-                                          : DT_F32;
+  char first = g->policy->dtypes[0];
+  DType t = first == 'h'                                    ? DT_F16
+            : first == 'd'                                  ? DT_F64
+            : first == 'i' && gen_dtype_in(DT_I32, classes) ? DT_I32
+                                                            : DT_F32;
   return gen_arg(g, gen_type(g, t, rank, dims));
 }
 
