@@ -289,6 +289,7 @@ void gen_graph(Gen *g, uint64_t seed, const char *policy, Arena *arena, Diag *di
              .row = seed * 13};
   g->f = func_new(g->m, "random", 0, NULL);
   g->m->name = "qcc_random";
+  g->row = rnd(g);
   g->grid = rnd_p(g, 40);
   g->specials = g->policy->allow == (G_ELTWISE | G_SHAPE) && rnd_p(g, 25);
   uint32_t want = (uint32_t)rnd_in(g, 1, rnd_p(g, 50) ? 6 : 22), args = (uint32_t)rnd_in(g, 1, 3);

@@ -140,6 +140,15 @@ static bool make_reshape(Gen *g) {
   return gen_done(g, op);
 }
 
+static bool make_bitcast(Gen *g) {
+  Value *x = gen_need(g, "filbu", 0, MAX_RANK);
+  DType from = x->type->dtype;
+  DType to = from == DT_I8 ? DT_U8 : from == DT_U8 ? DT_I8 : from == DT_I64 ? DT_U64 : from == DT_I32 ? DT_U32 : DT_I32;
+  Op *op = gen_op(g, OP_BITCAST, 1, &x);
+  gen_result(g, op, to, x->type->rank, x->type->dims);
+  return gen_done(g, op);
+}
+
 static bool make_transpose(Gen *g) {
   Value *x = gen_need(g, ANY, 1, MAX_RANK);
   int64_t perm[MAX_RANK];
@@ -493,6 +502,7 @@ const Generator gen_basic[] = {
     {"eltwise again", G_ELTWISE, make_eltwise},
     {"map", G_ELTWISE, make_map},
     {"reshape", G_SHAPE, make_reshape},
+    {"bitcast", G_SHAPE, make_bitcast},
     {"transpose", G_SHAPE, make_transpose},
     {"expand", G_SHAPE, make_expand},
     {"tile", G_SHAPE, make_tile},

@@ -161,6 +161,7 @@ static bool op_is_exact(const Op *op) {
     case OP_ARGREDUCE:
     case OP_TOPK:
     case OP_RESHAPE:
+    case OP_BITCAST:
     case OP_TRANSPOSE:
     case OP_EXPAND:
     case OP_TILE:
