@@ -297,6 +297,7 @@ void gen_graph(Gen *g, uint64_t seed, const char *policy, Arena *arena, Diag *di
     uint32_t lo = g->policy->prefer & (G_CONV | G_DEPTHWISE) ? 3 : 0;
     gen_arg(g, random_type(g, "", g->policy->prefer == G_ALL ? 0 : lo, g->policy->max_rank));
   }
+  gen_row(g, seed);
   for (uint32_t tries = 0; tries < 30 * want && g->ops.n < want; tries++)
     pick_generator(g, rnd_p(g, 65) ? g->policy->prefer : g->policy->allow)->make(g);
   choose_results(g);

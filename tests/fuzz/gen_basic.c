@@ -54,9 +54,29 @@ static void eltwise_attrs(Gen *g, Op *op) {
       op_set_float(op, (int)i, op->kind == OP_ISINF ? (double)rnd_in(g, 0, 1) : (double)rnd_in(g, -8, 24) / 16.0);
 }
 
+// An op whose results lie in the domain of `k`.
+static OpKind into_domain(OpKind k) {
+  switch (k) {
+    case OP_ASIN:
+    case OP_ACOS:
+    case OP_ATANH: return OP_SIGMOID;
+    case OP_ACOSH: return OP_COSH;
+    case OP_LOG:
+    case OP_SQRT:
+    case OP_POW:
+    case OP_RECIP: return OP_SOFTPLUS;
+    default: return OP_NONE;
+  }
+}
+
 static bool eltwise_of(Gen *g, OpKind k, const char *classes) {
   const OpInfo *info = op_info(k);
   Value *in[3], *x = gen_need(g, classes, 0, MAX_RANK);
+  if (into_domain(k) != OP_NONE) {
+    Op *domain = gen_op(g, into_domain(k), 1, &x);
+    if (!gen_done(g, domain)) return false;
+    x = op_out(domain, 0);
+  }
   in[0] = x;
   if (k == OP_SELECT) {
     in[1] = x;
@@ -71,6 +91,11 @@ static bool eltwise_of(Gen *g, OpKind k, const char *classes) {
   eltwise_attrs(g, op);
   if (k == OP_CAST) gen_result(g, op, any_cast_type(g), x->type->rank, x->type->dims);
   return gen_done(g, op);
+}
+
+bool gen_row(Gen *g, uint64_t row) {
+  OpKind k = (OpKind)(1 + row % (OP_COUNT - 1));
+  return (op_info(k)->traits & TRAIT_ELTWISE) && (eltwise_of(g, k, operand_classes(k)) || eltwise_of(g, k, "fhd"));
 }
 
 static bool make_eltwise(Gen *g) {
