@@ -16,6 +16,7 @@
 #include "ir/text.h"
 #include "passes/pass.h"
 #include "runtime/qcc_rt.h"
+#include "tests/unit/cpus.h"
 
 #define PIPE_KEVAL "plan,lower,unroll"
 #define PIPE_JIT "plan,lower,memplan,expand,unroll"
@@ -30,41 +31,8 @@ typedef struct Case {
   uint64_t seed;
 } Case;
 
-static const Target wide = {.name = "wide",
-                            .arch = "x86-64",
-                            .vector_bits = 512,
-                            .n_vregs = 32,
-                            .has_masks = true,
-                            .has_fma = true,
-                            .l1_bytes = 49152,
-                            .l2_bytes = 1048576,
-                            .l3_bytes = 16777216,
-                            .code_bytes = 524288,
-                            .fma_per_cycle = 2,
-                            .load_per_cycle = 2,
-                            .l1_bytes_cycle = 128,
-                            .l2_bytes_cycle = 60,
-                            .l3_bytes_cycle = 30,
-                            .dram_bytes_cycle = 9,
-                            .call_cycles = 40,
-                            .ghz = 4};
-static const Target narrow = {.name = "narrow",
-                              .arch = "aarch64",
-                              .vector_bits = 128,
-                              .n_vregs = 16,
-                              .has_fma = true,
-                              .l1_bytes = 32768,
-                              .l2_bytes = 262144,
-                              .l3_bytes = 1048576,
-                              .code_bytes = 65536,
-                              .fma_per_cycle = 1,
-                              .load_per_cycle = 1,
-                              .l1_bytes_cycle = 16,
-                              .l2_bytes_cycle = 8,
-                              .l3_bytes_cycle = 4,
-                              .dram_bytes_cycle = 2,
-                              .call_cycles = 40,
-                              .ghz = 2};
+static const Target wide = {.name = "wide", CPU_512, .has_masks = true, .has_fma = true};
+static const Target narrow = {.name = "narrow", CPU_128, .has_fma = true};
 
 static inline uint32_t rnd(Case *c, uint32_t below) {
   c->seed = c->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);

@@ -18,6 +18,7 @@
 #include "ir/verify.h"
 #include "passes/pass.h"
 #include "runtime/qcc_rt.h"
+#include "tests/unit/cpus.h"
 
 // How close the kernels must come: EXACT (same bits, NaN aside), or within `ulps` of the element type at the largest
 // magnitude of the result.
@@ -28,41 +29,8 @@ typedef struct Check {
   const char *extra;  // more text (functions, constants) in front
 } Check;
 
-static const Target lower_wide = {.name = "wide",
-                                  .arch = "x86-64",
-                                  .vector_bits = 512,
-                                  .n_vregs = 32,
-                                  .has_masks = true,
-                                  .has_fma = true,
-                                  .l1_bytes = 49152,
-                                  .l2_bytes = 1048576,
-                                  .l3_bytes = 16777216,
-                                  .code_bytes = 524288,
-                                  .fma_per_cycle = 2,
-                                  .load_per_cycle = 2,
-                                  .l1_bytes_cycle = 128,
-                                  .l2_bytes_cycle = 60,
-                                  .l3_bytes_cycle = 30,
-                                  .dram_bytes_cycle = 9,
-                                  .call_cycles = 40,
-                                  .ghz = 4};
-static const Target lower_narrow = {.name = "narrow",
-                                    .arch = "aarch64",
-                                    .vector_bits = 128,
-                                    .n_vregs = 16,
-                                    .has_fma = true,
-                                    .l1_bytes = 32768,
-                                    .l2_bytes = 262144,
-                                    .l3_bytes = 1048576,
-                                    .code_bytes = 65536,
-                                    .fma_per_cycle = 1,
-                                    .load_per_cycle = 1,
-                                    .l1_bytes_cycle = 16,
-                                    .l2_bytes_cycle = 8,
-                                    .l3_bytes_cycle = 4,
-                                    .dram_bytes_cycle = 2,
-                                    .call_cycles = 40,
-                                    .ghz = 2};
+static const Target lower_wide = {.name = "wide", CPU_512, .has_masks = true, .has_fma = true};
+static const Target lower_narrow = {.name = "narrow", CPU_128, .has_fma = true};
 
 static uint64_t lower_state = 1;
 static inline uint32_t lower_rnd(uint32_t below) {

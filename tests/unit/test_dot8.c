@@ -3,24 +3,7 @@
 #include "passes/price.h"
 #include "tests/unit/contract_case.h"
 
-static const Target vnni = {.name = "vnni",
-                            .arch = "x86-64",
-                            .vector_bits = 512,
-                            .n_vregs = 32,
-                            .has_dot4 = true,
-                            .l1_bytes = 49152,
-                            .l2_bytes = 1048576,
-                            .l3_bytes = 16777216,
-                            .code_bytes = 524288,
-                            .fma_per_cycle = 2,
-                            .load_per_cycle = 2,
-                            .l1_bytes_cycle = 128,
-                            .l2_bytes_cycle = 60,
-                            .l3_bytes_cycle = 30,
-                            .dram_bytes_cycle = 9,
-                            .dot4_per_cycle = 2,
-                            .call_cycles = 40,
-                            .ghz = 4};
+static const Target vnni = {.name = "vnni", CPU_512, .has_dot4 = true, .dot4_per_cycle = 2};
 
 // Any byte; every third one an end of the range.
 static int64_t any_byte(Case *c, DType t) {

@@ -3,26 +3,8 @@
 #include "passes/price.h"
 #include "tests/unit/contract_case.h"
 
-static const Target bits = {.name = "bits",
-                            .arch = "x86-64",
-                            .vector_bits = 512,
-                            .n_vregs = 32,
-                            .has_dot4 = true,
-                            .has_popcnt_vec = true,
-                            .l1_bytes = 49152,
-                            .l2_bytes = 1048576,
-                            .l3_bytes = 16777216,
-                            .code_bytes = 524288,
-                            .fma_per_cycle = 2,
-                            .load_per_cycle = 2,
-                            .l1_bytes_cycle = 128,
-                            .l2_bytes_cycle = 60,
-                            .l3_bytes_cycle = 30,
-                            .dram_bytes_cycle = 9,
-                            .dot4_per_cycle = 2,
-                            .popcnt_per_cycle = 2,
-                            .call_cycles = 40,
-                            .ghz = 4};
+static const Target bits = {
+    .name = "bits", CPU_512, .has_dot4 = true, .has_popcnt_vec = true, .dot4_per_cycle = 2, .popcnt_per_cycle = 2};
 
 static Value *signs(Case *c, uint32_t rank, const int64_t *dims) {
   const Type *type = type_tensor(c->m->types, DT_I8, rank, dims);
