@@ -9,6 +9,7 @@
 #include "ir/op.h"
 
 typedef struct Module Module;
+typedef struct Note Note;  // note.h
 typedef struct Func Func;
 typedef struct Op Op;
 typedef struct Value Value;
@@ -114,6 +115,7 @@ struct Module {
   Diag *diag;
   VEC(Func *) funcs;  // funcs.at[0] is the entry; others are bodies of map and post attributes
   VEC(Const *) consts;
+  VEC(Note) notes;  // on layers, for the report (note.h)
   uint32_t n_values, n_ops, n_consts;
   Program *program;   // set by lower; from then on the functions are only kept for reports
   const char *name;   // symbol prefix

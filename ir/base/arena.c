@@ -98,15 +98,21 @@ void *arena_copy(Arena *arena, const void *bytes, size_t size) {
   return p;
 }
 
-char *arena_printf(Arena *arena, const char *fmt, ...) {
-  va_list ap, again;
-  va_start(ap, fmt);
-  va_copy(again, ap);
-  int n = vsnprintf(NULL, 0, fmt, ap);
-  va_end(ap);
+char *arena_vprintf(Arena *arena, const char *fmt, va_list args) {
+  va_list again;
+  va_copy(again, args);
+  int n = vsnprintf(NULL, 0, fmt, args);
   char *s = arena_alloc(arena, n < 0 ? 1 : (size_t)n + 1);
   if (n > 0) vsnprintf(s, (size_t)n + 1, fmt, again);
   va_end(again);
+  return s;
+}
+
+char *arena_printf(Arena *arena, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  char *s = arena_vprintf(arena, fmt, args);
+  va_end(args);
   return s;
 }
 

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdarg.h>
 #include <stdint.h>
 
 typedef struct Arena Arena;
@@ -27,6 +28,7 @@ void arena_free(Arena *arena);  // NULL is allowed
 void *arena_alloc(Arena *arena, size_t size);
 void *arena_copy(Arena *arena, const void *bytes, size_t size);
 char *arena_printf(Arena *arena, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+char *arena_vprintf(Arena *arena, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
 ArenaMark arena_mark(const Arena *arena);
 void arena_reset(Arena *arena, ArenaMark mark);  // drops everything allocated after the mark

@@ -65,7 +65,7 @@ static const Discrete *known(const Ctx *c, const Value *v) { return v ? map_get(
 
 static void remember(Ctx *c, const Value *v, Value *q, int64_t lo, int64_t hi) {
   Discrete *d = NEW(c->pass->arena, Discrete);
-  *d = (Discrete){q, lo, hi};
+  *d = (Discrete){q, lo, hi, 1};
   map_set(c->known, v->id + 1u, d);
 }
 

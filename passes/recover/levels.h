@@ -4,10 +4,11 @@
 
 #include "passes/pass.h"
 
-// An i8 value equal to a float one, element by element, and the range of both.
+// A float value on a grid: every element is f32(scale * q) bit for bit, q an i8 or u8 value within lo .. hi.
 typedef struct Discrete {
   Value *q;
   int64_t lo, hi;
+  double scale;
 } Discrete;
 
 // An exact integer sum and the float value computed from it, element by element.

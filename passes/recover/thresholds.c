@@ -283,7 +283,7 @@ bool levels_threshold(PassCtx *ctx, const Sum *s, Discrete *d, Value **value) {
   Levels best = {0};
   Op *found = search(&t, &best);
   if (found != NULL) {
-    *d = (Discrete){rewrite(&t, found, &best), best.value[0], best.value[best.n - 1]};
+    *d = (Discrete){rewrite(&t, found, &best), best.value[0], best.value[best.n - 1], 1};
     *value = levels_emit(found, OP_CAST, DT_F32, 1, &d->q, found);
     (*value)->name = found->out[0]->name;
     value_replace(found->out[0], *value);

@@ -1,0 +1,27 @@
+// Notes on layers: what passes found out and decided, kept for the report. A note belongs to the ONNX nodes of a
+// location; fused ops keep all of theirs, so a note is found from whatever the layer became.
+#ifndef QCC_IR_NOTE_H
+#define QCC_IR_NOTE_H
+
+#include "ir/graph.h"
+
+typedef enum NoteKind {
+#define NOTE(name, word, meaning) NOTE_##name,
+#include "ir/notes.def"
+#undef NOTE
+  NOTE_KINDS
+} NoteKind;
+
+struct Note {
+  const Loc *loc;  // of the op when the note was made
+  NoteKind kind;
+  const char *text;
+};
+
+const char *note_word(NoteKind kind);
+// Adds a note to the layer of `op`; the same note twice is kept once.
+void note_layer(Module *m, const Op *op, NoteKind kind, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+// The next note from index *at on that shares an ONNX node (or a line of text) with `loc`; NULL: there is no other.
+const Note *note_next(const Module *m, const Loc *loc, uint32_t *at);
+
+#endif
