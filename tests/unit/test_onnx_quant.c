@@ -1,4 +1,5 @@
-// Quantised operators of every dialect: one node each, imported and interpreted, against values worked out by hand.
+// Quantised operators of every dialect: one node each, imported, interpreted, compiled for this machine and for one of
+// 128 bits without masks (kernel interpreter), against values worked out by hand.
 //
 // A case is text. Inputs are "name type dims = values", the first is fed at run time, the others are initialisers; "_"
 // is an absent input. The expectation is the elements of the first output, or "!" and a part of the message.
@@ -8,10 +9,9 @@
 #include <string.h>
 
 #include "frontend/onnx.h"
-#include "ir/elem.h"
-#include "ir/eval.h"
-#include "ir/verify.h"
+#include "passes/pipeline.h"
 #include "tests/onnx_build.h"
+#include "tests/unit/lower_case.h"
 
 typedef struct QuantCase {
   const char *domain, *op, *inputs, *attrs, *want;
@@ -120,7 +120,34 @@ static const char *evaluated(Arena *arena, Module *m, const Fed *fed) {
   return elements(arena, &results[0]);
 }
 
-static void run_case(const QuantCase *c) {
+// The first result after the whole pipeline, or the messages.
+static const char *compiled(Arena *arena, Module *m, const Target *target, LowerRun *run, const Fed *fed) {
+  Func *f = m->funcs.at[0];
+  const Type *y_type = f->results[0]->type;
+  const PassOptions opt = pass_options_default();
+  const RunOptions run_opt = {.verify_each = true};
+  const void *in[1] = {NULL};
+  void *out[8];
+  Tensor x = {0}, y = {0};
+  if (f->n_args) {
+    x = tensor_new(arena, f->args[0]->type);
+    for (uint32_t i = 0; i < fed->n; i++) elem_set_f(x.data, x.type->dtype, i, fed->v[i]);
+    in[0] = x.data;
+  }
+  for (uint32_t i = 0; i < f->n_results; i++) {
+    Tensor result = tensor_new(arena, f->results[i]->type);
+    out[i] = result.data;
+    if (i == 0) y = result;
+  }
+  if (!pipeline_run(m, target, pipeline_default, &opt, &run_opt, arena, NULL)) return diag_text(m->diag);
+  y.type = y_type;
+  return run(m, target, in, out) ? elements(arena, &y) : diag_text(m->diag);
+}
+
+typedef enum RunBy { BY_EVAL, BY_JIT, BY_KEVAL } RunBy;
+static const char *const run_names[] = {"interpreted", "on this machine", "128 bits"};
+
+static void run_case(const QuantCase *c, RunBy by) {
   Arena *arena = arena_new("test");
   Diag *diag = diag_new(arena, NULL);
   OnnxOptions opt = onnx_options_default();
@@ -135,15 +162,20 @@ static void run_case(const QuantCase *c) {
   size_t size;
   uint8_t *bytes = build_pack(&b, &size);
   Module *m = onnx_import_bytes(arena, diag, "m.onnx", NULL, bytes, size, &opt);
-  const char *got = m ? evaluated(arena, m, &fed) : diag_text(diag);
   if (m) cr_expect(verify_module(m), "%s", diag_text(diag));
+  const char *got = diag_text(diag);
+  if (m && by == BY_EVAL) got = evaluated(arena, m, &fed);
+  if (m && by == BY_JIT) got = compiled(arena, m, target_native(), lower_jit, &fed);
+  if (m && by == BY_KEVAL) got = compiled(arena, m, &lower_narrow, lower_keval, &fed);
   bool same = m ? same_elements(got, c->want) : c->want[0] == '!' && strstr(got, c->want + 1);
-  cr_expect(same, "%s:%s (%s) {%s}\n  got  %s\n  want %s", c->domain, c->op, c->inputs, c->attrs, got, c->want);
+  cr_expect(same, "%s:%s (%s) {%s} %s\n  got  %s\n  want %s", c->domain, c->op, c->inputs, c->attrs, run_names[by], got,
+            c->want);
   arena_free(arena);
 }
 
 static void run_all(const QuantCase *c, size_t n) {
-  for (size_t i = 0; i < n; i++) run_case(&c[i]);
+  for (size_t i = 0; i < n; i++)
+    for (int by = BY_EVAL; by <= BY_KEVAL; by++) run_case(&c[i], (RunBy)by);
 }
 #define RUN(cases) run_all(cases, sizeof cases / sizeof *cases)
 
