@@ -109,6 +109,7 @@ int cmd_compile(Session *s) {
   ObjectBytes object = {0};
   s->release = !s->opt.print_after.n;
   bool ok = session_compile(s, &object) && (!path || write_object(s, path, &object));
+  if (s->pass_opt.explain) report_explain(s);
   free(object.at);
   if (ok && option_flag(&s->opt.verbose)) {
     StrBuf b;

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ir/note.h"
+
 static const char *step_layer(Session *s, const Step *step) {
   const Loc *loc = step->loc;
   while (loc && loc->next) loc = loc->next;  // the last node fused into it names the tensor people know
@@ -81,4 +83,28 @@ void report_json(Session *s, StrBuf *out) {
     strbuf_putc(out, '}');
   }
   strbuf_puts(out, "]}");
+}
+
+static bool is_named(const Loc *loc, const char *name) {
+  for (; loc; loc = loc->next) {
+    if (loc->node_name && strcmp(loc->node_name, name) == 0) return true;
+    if (loc->output && strcmp(loc->output, name) == 0) return true;
+  }
+  return false;
+}
+
+// A reason to stay float is void once a later pass found integers after all.
+static bool note_holds(const Note *note, const Op *op) {
+  return note->kind != NOTE_FLOAT || op->n_in == 0 || dtype_is_float(op_in(op, 0)->type->dtype);
+}
+
+void report_explain(Session *s) {
+  const char *layer = s->pass_opt.explain_layer;
+  bool *said = NEW_ARRAY(s->arena, bool, s->m->notes.n + 1);
+  for (const Op *op = s->m->funcs.at[0]->first; op; op = op->next) {
+    if (layer && *layer && !is_named(op->loc, layer)) continue;
+    uint32_t at = 0;
+    for (const Note *n; (n = note_next(s->m, op->loc, &at)) != NULL; said[at - 1] = true)
+      if (!said[at - 1] && note_holds(n, op)) diag_note(s->diag, n->loc, "%s: %s", note_word(n->kind), n->text);
+  }
 }

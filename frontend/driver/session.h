@@ -66,6 +66,7 @@ int cmd_opt(Session *s);
 // report.c
 void report_text(Session *s, StrBuf *out);
 void report_json(Session *s, StrBuf *out);
+void report_explain(Session *s);  // the notes on every layer, or on the one asked for, as diagnostics
 void json_string(StrBuf *out, const char *text);
 
 #endif

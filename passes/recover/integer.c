@@ -12,10 +12,11 @@
 // requantisation equals the reference (tail.h) at every sum of that range, in f32 or f64 arithmetic; where no factors
 // do, the reference itself is emitted. A sum that is not quantised again is scaled to float. Before, dequantize is
 // moved below data movement; integer operators on widened bytes read the bytes (narrow.c); after, the quantize and
-// dequantize ops that are left become element-wise code. Every layer that stays float is reported with its reason by
-// --explain.
+// dequantize ops that are left become element-wise code. Every layer that stays float leaves a note with
+// the reason.
 #include <math.h>
 
+#include "ir/note.h"
 #include "passes/graph_util.h"
 #include "passes/recover/quantised.h"
 #include "passes/recover/tail.h"
@@ -37,7 +38,7 @@ typedef struct Layer {
 } Layer;
 
 static bool stays(Layer *l, const char *why) {
-  if (l->ctx->opt->explain) diag_note(l->ctx->diag, l->op->loc, "stays float: %s", why);
+  note_layer(l->m, l->op, NOTE_FLOAT, "%s", why);
   return false;
 }
 
@@ -302,6 +303,18 @@ static void drop(Op *op) {
   if (op != NULL) op_unlink(op);
 }
 
+static void note_integer(const Layer *l, const char *how) {
+  int64_t lo = l->tail.lo[0], hi = l->tail.hi[0];
+  for (int64_t c = 1; c < l->channels; c++) {
+    if (l->tail.lo[c] < lo) lo = l->tail.lo[c];
+    if (l->tail.hi[c] > hi) hi = l->tail.hi[c];
+  }
+  note_layer(l->m, l->op, NOTE_RECOVERED, "%s inputs, 8-bit weights with a scale per %s; %s",
+             dtype_info(l->x.q->type->dtype)->name, l->w.axis >= 0 ? "channel" : "tensor", how);
+  note_layer(l->m, l->op, NOTE_PROOF, "sums %lld..%lld from the weights as they are, exact in i32", (long long)lo,
+             (long long)hi);
+}
+
 static void rewrite(Layer *l) {
   Requant r;
   Value *y;
@@ -317,7 +330,7 @@ static void rewrite(Layer *l) {
     if (l->quant != NULL) how = "the reference expression";
     y = emit_scaled(l, emit_sum(l, NULL), l->quant != NULL ? DT_F64 : DT_F32);
   }
-  if (l->ctx->opt->explain) diag_note(l->ctx->diag, l->op->loc, "integer: %s", how);
+  note_integer(l, how);
   y->name = end->out[0]->name;
   value_replace(end->out[0], y);
   if (end == l->op) {

@@ -21,6 +21,7 @@
 
 #include "ir/base/map.h"
 #include "ir/elem.h"
+#include "ir/note.h"
 #include "passes/graph_util.h"
 
 typedef struct Ctx {
@@ -336,9 +337,10 @@ static bool make_integer(Ctx *c, Op *op) {
   if (op->out[0]->type->dtype != DT_F32 || !read_geometry(&l) || !read_weights(&l) || !bias_fits(&l)) return false;
   if (!read_range(&l)) return false;
   rewrite(&l);
-  if (c->pass->opt->explain)
-    diag_note(c->pass->diag, op->loc, "integer: inputs %lld..%lld, weights -a, 0, +a per channel, sums %lld..%lld",
-              (long long)l.x->lo, (long long)l.x->hi, (long long)l.s.lo, (long long)l.s.hi);
+  note_layer(c->m, op, NOTE_RECOVERED, "inputs %lld..%lld, weights -a, 0, +a per channel", (long long)l.x->lo,
+             (long long)l.x->hi);
+  note_layer(c->m, op, NOTE_PROOF, "sums %lld..%lld from the weights as they are, exact in i32 and f32",
+             (long long)l.s.lo, (long long)l.s.hi);
   Discrete d;
   Value *value;
   if (levels_threshold(c->pass, &l.s, &d, &value)) remember(c, value, d.q, d.lo, d.hi);

@@ -5,6 +5,7 @@
 // levels that rise or fall with the sum is then the same as comparisons with integers, whatever the tail was made of:
 // scales, batch norms of either sign, sign functions with any meaning of zero, clips and roundings.
 #include "ir/eval.h"
+#include "ir/note.h"
 #include "passes/graph_util.h"
 #include "passes/recover/levels.h"
 
@@ -287,9 +288,8 @@ bool levels_threshold(PassCtx *ctx, const Sum *s, Discrete *d, Value **value) {
     *value = levels_emit(found, OP_CAST, DT_F32, 1, &d->q, found);
     (*value)->name = found->out[0]->name;
     value_replace(found->out[0], *value);
-    if (ctx->opt->explain)
-      diag_note(ctx->diag, found->loc, "thresholds: %lld levels, exhaustive over %lld sums x %lld channels",
-                (long long)best.n, (long long)(s->hi - s->lo + 1), (long long)s->channels);
+    note_layer(ctx->m, found, NOTE_PROOF, "%lld thresholds per channel, exhaustive over %lld sums x %lld channels",
+               (long long)best.n - 1, (long long)(s->hi - s->lo + 1), (long long)s->channels);
   }
   arena_free(t.arena);
   return found != NULL;
