@@ -19,16 +19,7 @@ typedef struct Verify {
   const Op **op;        // by op id
 } Verify;
 
-static bool fail(const Verify *v, const Loc *loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static bool fail(const Verify *v, const Loc *loc, const char *fmt, ...) {
-  StrBuf b;
-  strbuf_init(&b, v->scratch);
-  va_list ap;
-  va_start(ap, fmt);
-  strbuf_vprintf(&b, fmt, ap);
-  va_end(ap);
-  return diag_error(v->d, DIAG_REFUSED, loc, "%s", strbuf_str(&b));
-}
+#define fail(v, loc, ...) diag_error((v)->d, DIAG_REFUSED, loc, __VA_ARGS__)
 
 static const char *type_of(const Verify *v, const Value *value) {
   return value->type ? type_text(v->scratch, v->m->types, value->type) : "no type";

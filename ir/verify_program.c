@@ -12,16 +12,7 @@ typedef struct VerifyProgram {
   bool **written;         // by kernel id: parameters it writes
 } VerifyProgram;
 
-static bool fail(const VerifyProgram *v, const Loc *loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static bool fail(const VerifyProgram *v, const Loc *loc, const char *fmt, ...) {
-  StrBuf b;
-  strbuf_init(&b, v->scratch);
-  va_list ap;
-  va_start(ap, fmt);
-  strbuf_vprintf(&b, fmt, ap);
-  va_end(ap);
-  return diag_error(v->d, DIAG_REFUSED, loc, "program: %s", strbuf_str(&b));
-}
+#define fail(v, loc, ...) diag_error((v)->d, DIAG_REFUSED, loc, "program: " __VA_ARGS__)
 
 // ---- kernels: each checked alone, then the calls between them
 
