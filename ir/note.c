@@ -25,17 +25,32 @@ static bool places_meet(const Loc *a, const Loc *b) {
   return false;
 }
 
+static void note_add(Module *m, Note note) {
+  for (uint32_t i = m->notes.n; i-- > 0;) {
+    const Note *n = &m->notes.at[i];
+    if (n->kind == note.kind && n->loc == note.loc && strcmp(n->text, note.text) == 0) return;
+  }
+  vec_push(m->arena, &m->notes, note);
+}
+
 void note_layer(Module *m, const Op *op, NoteKind kind, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  note_add(m, (Note){.loc = op->loc, .kind = kind, .text = arena_vprintf(m->arena, fmt, args)});
+  va_end(args);
+}
+
+void note_precision(Module *m, const Op *op, NoteKind kind, uint32_t w_bits, uint32_t x_bits, const char *fmt, ...) {
   va_list args;
   va_start(args, fmt);
   const char *text = arena_vprintf(m->arena, fmt, args);
   va_end(args);
-  for (uint32_t i = m->notes.n; i-- > 0;) {
-    const Note *n = &m->notes.at[i];
-    if (n->kind == kind && n->loc == op->loc && strcmp(n->text, text) == 0) return;
-  }
-  Note note = {op->loc, kind, text};
-  vec_push(m->arena, &m->notes, note);
+  note_add(m, (Note){.loc = op->loc, .kind = kind, .w_bits = w_bits, .x_bits = x_bits, .text = text});
+}
+
+void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t channels) {
+  const char *text = arena_printf(m->arena, "%lld per channel", (long long)per_channel);
+  note_add(m, (Note){.loc = op->loc, .kind = NOTE_THRESHOLDS, .count = per_channel * channels, .text = text});
 }
 
 const Note *note_next(const Module *m, const Loc *loc, uint32_t *at) {

@@ -15,12 +15,19 @@ typedef enum NoteKind {
 struct Note {
   const Loc *loc;  // of the op when the note was made
   NoteKind kind;
+  uint32_t w_bits, x_bits;  // of weights and inputs; 0: the note does not say
+  int64_t count;            // NOTE_THRESHOLDS: all of the layer
   const char *text;
 };
 
 const char *note_word(NoteKind kind);
 // Adds a note to the layer of `op`; the same note twice is kept once.
 void note_layer(Module *m, const Op *op, NoteKind kind, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+// The same with the widths of weights and inputs (DECLARED, EMITTED): they make the bit operations of the report.
+void note_precision(Module *m, const Op *op, NoteKind kind, uint32_t w_bits, uint32_t x_bits, const char *fmt, ...)
+    __attribute__((format(printf, 6, 7)));
+// The layer's tail became `per_channel` comparisons for each of `channels`.
+void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t channels);
 // The next note from index *at on that shares an ONNX node (or a line of text) with `loc`; NULL: there is no other.
 const Note *note_next(const Module *m, const Loc *loc, uint32_t *at);
 

@@ -1,9 +1,11 @@
 // Pass `plan`: one kernel strategy per contraction, the cheapest by the price model, written on the op as data.
 //
 // Ops that carry a plan already (written by hand in a test, or kept from before) are left alone: lowering obeys what is
-// written. With --explain every price is reported.
+// written. With --explain every price is reported. Every contraction leaves a note on the arithmetic it gets.
 #include <string.h>
 
+#include "ir/note.h"
+#include "passes/bipolar.h"
 #include "passes/pass.h"
 #include "passes/price.h"
 
@@ -49,14 +51,45 @@ static void explain(PassCtx *ctx, const Op *op) {
   }
 }
 
+// Bits that tell the values of an operand apart, as far as its type and its constant say.
+static uint32_t value_bits(Module *m, const Value *v) {
+  const DTypeInfo *t = dtype_info(v->type->dtype);
+  if (dtype_is_float(v->type->dtype)) return t->bits;
+  if (value_is_bipolar(v)) return 1;
+  if (!value_is_const(v)) return t->bits;
+  int64_t n = type_count(v->type), lo = 0, hi = 0;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t q = const_i(m, v->constant, i);
+    if (q < lo) lo = q;
+    if (q > hi) hi = q;
+  }
+  uint32_t bits = 1;
+  while (bits < t->bits &&
+         (lo < 0 ? lo < -(INT64_C(1) << (bits - 1)) || hi >= INT64_C(1) << (bits - 1) : hi >= INT64_C(1) << bits))
+    bits++;
+  return bits;
+}
+
+static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
+  const Value *x = op_in(op, 0), *w = op_in(op, 1);
+  note_precision(ctx->m, op, NOTE_EMITTED, value_bits(ctx->m, w), value_bits(ctx->m, x), "%s x %s -> %s as %s",
+                 dtype_info(x->type->dtype)->name, dtype_info(w->type->dtype)->name,
+                 dtype_info(op->out[0]->type->dtype)->name, plan_text(ctx->arena, p));
+}
+
 PassResult pass_plan(PassCtx *ctx) {
   PassResult result = PASS_SAME;
   for (uint32_t f = 0; f < ctx->m->funcs.n; f++) {
     for (Op *op = ctx->m->funcs.at[f]->first; op != NULL; op = op->next) {
-      if (!is_contraction(op->kind) || op_plan(op) != NULL) continue;
+      if (!is_contraction(op->kind)) continue;
+      if (op_plan(op) != NULL) {
+        note_emitted(ctx, op, op_plan(op));
+        continue;
+      }
       if (is_explained(ctx->opt, op)) explain(ctx, op);
       Plan p = plan_choose(op, ctx->target);
       op_set_plan(op, &p);
+      note_emitted(ctx, op, &p);
       result = PASS_CHANGED;
     }
   }

@@ -288,8 +288,9 @@ bool levels_threshold(PassCtx *ctx, const Sum *s, Discrete *d, Value **value) {
     *value = levels_emit(found, OP_CAST, DT_F32, 1, &d->q, found);
     (*value)->name = found->out[0]->name;
     value_replace(found->out[0], *value);
-    note_layer(ctx->m, found, NOTE_PROOF, "%lld thresholds per channel, exhaustive over %lld sums x %lld channels",
-               (long long)best.n - 1, (long long)(s->hi - s->lo + 1), (long long)s->channels);
+    note_thresholds(ctx->m, found, best.n - 1, s->channels);
+    note_layer(ctx->m, found, NOTE_PROOF, "tail equal at every one of %lld sums x %lld channels",
+               (long long)(s->hi - s->lo + 1), (long long)s->channels);
   }
   arena_free(t.arena);
   return found != NULL;
