@@ -44,6 +44,8 @@ Pos nest_outer_reductions(Emit *e, const Pos *p);
 Affine nest_result(const Emit *e, const Pos *p);
 // The place with its offsets in variables, for short addresses inside the tile.
 Pos nest_base(Emit *e, const Pos *p);
+// What a register holds as the sum of the op.
+KExpr *nest_sum(Emit *e, KExpr *held);
 // Bias, post function and stores of a tile whose sums are in t->acc[0, pixel, vector, lane].
 void nest_results(Emit *e, const Tile *t, const Pos *p);
 
