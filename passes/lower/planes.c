@@ -6,6 +6,16 @@
 
 enum { WORD = 64 };
 
+bool planes_x(const Op *op, PlanesX *f) {
+  const Value *x = op_in(op, 0);
+  int64_t channels = x->type->dims[x->type->rank - 1];
+  *f = (PlanesX){.lo = -1, .step = 2, .planes = 1, .group = 1, .channels = channels, .words = planes_words(channels)};
+  f->fill = f->lo;
+  return value_is_bipolar(x);
+}
+
+int64_t planes_row(const PlanesX *f) { return f->group * f->words * f->planes; }
+
 bool planes_check(LowerCtx *ctx, const Op *op) {
   for (uint32_t i = 0; i < 2; i++) {
     if (value_is_bipolar(op_in(op, i))) continue;
