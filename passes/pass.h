@@ -16,6 +16,7 @@ typedef enum PassLevel { LEVEL_GRAPH, LEVEL_GATE, LEVEL_KERNEL } PassLevel;
 typedef struct PassOptions {
   bool strict_fp;             // --fp=strict: no contraction, no reassociation beyond what the text says
   int64_t fold_bytes;         // folding budget: bytes a folded result may have
+  double tolerate;            // weights may miss a grid by this much of a step; 0: bit for bit
   bool explain;               // plan reports its price table
   const char *explain_layer;  // ... of the layer of this name only; NULL or "": of all
   bool profile;               // lower inserts nothing extra, but keeps one step per op (bench, verify)

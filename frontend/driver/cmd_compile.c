@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/driver/session.h"
+#include "frontend/driver/report.h"
 #include "ir/text.h"
 
 static const char *with_extension(Session *s, const char *path, const char *ext) {
@@ -44,32 +44,53 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
     fwrite(strbuf_str(&b), 1, b.n, stdout);  // main looks at the state of stdout
     return true;
   }
-  return write_files(s, &(OutFile){path, strbuf_str(&b), b.n}, 1);
+  return write_files(s, &(OutFile){path, strbuf_str(&b), b.n, false}, 1);
 }
 
-static bool write_object(Session *s, const char *path, const ObjectBytes *object) {
-  StrBuf header, text, json;
-  strbuf_init(&header, s->arena);
-  strbuf_init(&text, s->arena);
-  strbuf_init(&json, s->arena);
-  if (!header_text(s->m, s->name, object->stack, &header)) return false;
-  OutFile files[10] = {{path, object->at, object->n}, {with_extension(s, path, ".h"), strbuf_str(&header), header.n}};
-  uint32_t n = 2;
-  for (uint32_t i = 0; i < s->opt.report.n && n < 10; i++) {
-    const char *file = s->opt.report.at[i];
-    size_t len = strlen(file);
-    bool as_json = len > 5 && strcmp(file + len - 5, ".json") == 0;
-    StrBuf *b = as_json ? &json : &text;
-    if (!b->n) {
-      if (as_json) {
-        report_json(s, b);
-      } else {
-        report_text(s, b);
-      }
-    }
-    files[n++] = (OutFile){file, strbuf_str(b), b->n};
+static bool ends_with(const char *text, const char *tail) {
+  size_t n = strlen(text), k = strlen(tail);
+  return n > k && strcmp(text + n - k, tail) == 0;
+}
+
+static OutFile report_file(Session *s, const Report *r, const char *path) {
+  StrBuf b;
+  strbuf_init(&b, s->arena);
+  if (ends_with(path, ".json")) {
+    report_json(s, r, &b);
+  } else if (ends_with(path, ".html")) {
+    report_html(s, r, &b);
+  } else {
+    report_text(s, r, &b);
   }
+  return (OutFile){path, strbuf_str(&b), b.n, true};
+}
+
+// The object, its header and the reports.
+static bool write_object(Session *s, const char *path, const ObjectBytes *object, const Report *r) {
+  enum { MOST_FILES = 10 };
+  StrBuf header;
+  strbuf_init(&header, s->arena);
+  if (!header_text(s->m, s->name, object->stack, &header)) return false;
+  OutFile files[MOST_FILES] = {{path, object->at, object->n, false},
+                               {with_extension(s, path, ".h"), strbuf_str(&header), header.n, false}};
+  uint32_t n = 2;
+  if (s->opt.report.n > MOST_FILES - n)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "more than %u reports", MOST_FILES - n);
+  for (uint32_t i = 0; i < s->opt.report.n; i++) files[n++] = report_file(s, r, s->opt.report.at[i]);
   return write_files(s, files, n);
+}
+
+static bool finish(Session *s, const char *path, const ObjectBytes *object) {
+  Report r = report_new(s, (int64_t)object->n);
+  if (s->pass_opt.explain) report_explain(s);
+  if (!require_check(s, &r) || (path && !write_object(s, path, object, &r))) return false;
+  if (option_flag(&s->opt.verbose)) {
+    StrBuf b;
+    strbuf_init(&b, s->arena);
+    report_text(s, &r, &b);
+    fputs(strbuf_str(&b), stdout);
+  }
+  return true;
 }
 
 static bool emit_kind_known(const char *kind) {
@@ -108,15 +129,10 @@ int cmd_compile(Session *s) {
   if (strcmp(kind, "obj") != 0) return emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
   ObjectBytes object = {0};
   s->release = !s->opt.print_after.n;
-  bool ok = session_compile(s, &object) && (!path || write_object(s, path, &object));
-  if (s->pass_opt.explain) report_explain(s);
+  bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
+  if (noted) declare_layers(s);
+  bool ok = require_known(s) && session_compile(s, &object) && finish(s, path, &object);
   free(object.at);
-  if (ok && option_flag(&s->opt.verbose)) {
-    StrBuf b;
-    strbuf_init(&b, s->arena);
-    report_text(s, &b);
-    fputs(strbuf_str(&b), stdout);
-  }
   return ok ? 0 : diag_exit_code(s->diag);
 }
 

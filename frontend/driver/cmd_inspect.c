@@ -4,45 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/driver/session.h"
+#include "frontend/driver/report.h"
 
 typedef struct Row {
   const char *layer, *op, *type;
   int64_t params, macs, ops, bytes;
 } Row;
-
-static int64_t contraction_terms(const Op *op) {
-  const Type *w = op_in(op, 1)->type;
-  int64_t n = type_count(w);
-  switch (op->kind) {
-    case OP_CONV: {
-      int64_t out = op_enum(op, A_CONV_layout) == LAYOUT_NCHW ? w->dims[0] : w->dims[w->rank - 1];
-      return out ? n / out : 0;
-    }
-    case OP_MATMUL: {
-      const Type *a = op_in(op, 0)->type;
-      if (a->rank == 1) return a->dims[0];
-      return a->dims[op_bool(op, A_MATMUL_trans_a) ? a->rank - 2 : a->rank - 1];
-    }
-    default: return 0;
-  }
-}
-
-static int64_t op_macs(const Op *op) {
-  if (op->kind == OP_CONV || op->kind == OP_MATMUL) return type_count(op->out[0]->type) * contraction_terms(op);
-  if (op->kind == OP_CONV_TRANSPOSE) {
-    const Type *x = op_in(op, 0)->type, *w = op_in(op, 1)->type;
-    bool nchw = op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NCHW;
-    int64_t in = nchw ? w->dims[0] : w->dims[w->rank - 2];
-    return in ? type_count(x) * (type_count(w) / in) : 0;
-  }
-  if (op->kind == OP_LSTM || op->kind == OP_GRU || op->kind == OP_RNN) {
-    const Type *x = op_in(op, 0)->type;
-    int64_t steps = x->dims[0] * x->dims[1];
-    return steps * (type_count(op_in(op, 1)->type) + type_count(op_in(op, 2)->type));
-  }
-  return 0;
-}
 
 static bool moves_only(OpKind k) {
   return k == OP_RESHAPE || k == OP_TRANSPOSE || k == OP_CONCAT || k == OP_SLICE || k == OP_PAD || k == OP_EXPAND ||

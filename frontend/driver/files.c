@@ -2,8 +2,10 @@
 //
 // The temporaries of the moment are known to a signal handler, so an interrupted run leaves none behind; signals wait
 // while the list and the folder disagree. After the first rename the others follow: nothing but a full disk for a
-// folder entry or a name that became a folder meanwhile can stop them.
+// folder entry or a name that became a folder meanwhile can stop them. A report may also go to a terminal or a pipe: it
+// is written there after the files stand.
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,9 +96,26 @@ static bool temp_write(Session *s, const OutFile *f, uint32_t slot) {
   return ok || file_fail(s, "write", f->path);
 }
 
-static bool check_place(Session *s, const char *path) {
+// Names under /dev and /proc stand for open files: what they lead to may be a regular file, but they must not be
+// replaced.
+static bool is_stream(const char *path) {
   struct stat st;
-  if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) return true;
+  if (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0) return true;
+  return stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+static bool stream_write(Session *s, const OutFile *f) {
+  int fd = open(f->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+  bool ok = fd >= 0 && write_all(fd, f->bytes, f->n);
+  if (!ok) file_fail(s, "write", f->path);
+  if (fd >= 0) close(fd);
+  return ok;
+}
+
+static bool check_place(Session *s, const OutFile *f) {
+  struct stat st;
+  const char *path = f->path;
+  if (is_stream(path) ? f->may_stream : stat(path, &st) != 0 || S_ISREG(st.st_mode)) return true;
   return diag_error(s->diag, DIAG_IO, NULL, "'%.200s' is not a regular file", str_escape(s->arena, path, 200));
 }
 
@@ -105,6 +124,7 @@ static bool rename_all(Session *s, const OutFile *files, uint32_t n) {
   sigset_t before;
   signals_hold(&before);
   for (uint32_t i = 0; i < n && ok; i++) {
+    if (!temps[i]) continue;
     ok = rename(temps[i], files[i].path) == 0 || file_fail(s, "rename to", files[i].path);
     if (ok) temps[i] = NULL;
   }
@@ -116,9 +136,12 @@ bool write_files(Session *s, const OutFile *files, uint32_t n) {
   QCC_CHECK(n <= MAX_TEMPS, "write_files: %u files", n);
   signals_watch();
   bool ok = true;
-  for (uint32_t i = 0; i < n && ok; i++) ok = check_place(s, files[i].path);
-  for (uint32_t i = 0; i < n && ok; i++) ok = temp_write(s, &files[i], i);
+  for (uint32_t i = 0; i < n && ok; i++) ok = check_place(s, &files[i]);
+  for (uint32_t i = 0; i < n && ok; i++)
+    if (!files[i].may_stream || !is_stream(files[i].path)) ok = temp_write(s, &files[i], i);
   ok = ok && rename_all(s, files, n);
+  for (uint32_t i = 0; i < n && ok; i++)
+    if (files[i].may_stream && is_stream(files[i].path)) ok = stream_write(s, &files[i]);
   for (uint32_t i = 0; i < n; i++) temp_drop(i);
   return ok;
 }

@@ -74,21 +74,30 @@ static void print_timings(const Session *s) {
             (long long)s->timings.at[i].ops);
 }
 
+static bool pass_options(Session *s) {
+  const char *fp = option_text(&s->opt.fp, "fast"), *tolerate = option_text(&s->opt.tolerate, "0");
+  char *end;
+  s->pass_opt = pass_options_default();
+  s->pass_opt.strict_fp = strcmp(fp, "strict") == 0;
+  s->pass_opt.explain = option_flag(&s->opt.explain);
+  s->pass_opt.explain_layer = option_text(&s->opt.explain, "");
+  s->pass_opt.tolerate = strtod(tolerate, &end);
+  if (!s->pass_opt.strict_fp && strcmp(fp, "fast") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--fp wants fast or strict, not '%.60s'", fp);
+  if (end == tolerate || *end || !(s->pass_opt.tolerate >= 0 && s->pass_opt.tolerate < 0.5))
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--tolerate wants a number from 0 to below 0.5, not '%.60s'",
+                      tolerate);
+  return true;
+}
+
 int main(int argc, char **argv) {
   Session s = {.arena = arena_new("module"), .start = session_now(), .terminal = isatty(2) != 0};
   s.diag = diag_new(s.arena, stderr);
-  s.pass_opt = pass_options_default();
   int code = 2;
   if (options_parse(&s.opt, argc, argv, s.arena, s.diag)) {
-    const char *fp = option_text(&s.opt.fp, "fast");
-    s.pass_opt.strict_fp = strcmp(fp, "strict") == 0;
-    s.pass_opt.explain = option_flag(&s.opt.explain);
-    s.pass_opt.explain_layer = option_text(&s.opt.explain, "");
     if (information(&s)) {
       code = 0;
-    } else if (!s.pass_opt.strict_fp && strcmp(fp, "fast") != 0) {
-      diag_error(s.diag, DIAG_USAGE, NULL, "--fp wants fast or strict, not '%.60s'", fp);
-    } else if (session_target(&s)) {
+    } else if (pass_options(&s) && session_target(&s)) {
       code = command_run(&s);
     }
     if (option_flag(&s.opt.time_passes)) print_timings(&s);

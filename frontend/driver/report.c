@@ -1,55 +1,59 @@
-// The layer report: what each step of the program is, in text and JSON. Both read the same rows.
-#include "frontend/driver/session.h"
+// The layer report as text, as JSON and as notes of --explain. All read the same rows (layers.c); the page is
+// report_html.c.
+#include "frontend/driver/report.h"
 
 #include <string.h>
 
-#include "ir/note.h"
+static const char *bits_text(Arena *a, uint32_t w, uint32_t x) { return w ? arena_printf(a, "W%uA%u", w, x) : ""; }
 
-static const char *step_layer(Session *s, const Step *step) {
-  const Loc *loc = step->loc;
-  while (loc && loc->next) loc = loc->next;  // the last node fused into it names the tensor people know
-  if (!loc) return "";
-  const char *name = loc->node_name && loc->node_name[0] ? loc->node_name : loc->output;
-  return name ? str_escape(s->arena, name, 60) : "";
+static void text_row(Session *s, const LayerRow *r, StrBuf *out) {
+  strbuf_printf(out, "%-36s %-10s %-8s %-8s %-8s %12.0f %15.0f %10lld %9lld %9lld %6lld  %s\n", r->name, r->kind,
+                r->strategy, bits_text(s->arena, r->declared_w, r->declared_x),
+                r->contraction ? bits_text(s->arena, r->w_bits, r->x_bits) : "", r->macs, r->bit_ops,
+                (long long)r->weights, (long long)r->weight_bytes, (long long)r->table_bytes, (long long)r->thresholds,
+                r->result);
 }
 
-static const char *step_types(Session *s, const Step *step) {
-  if (!step->op || !step->op->n_out || !step->op->out[0]->type) return "";
-  return type_text(s->arena, s->m->types, step->op->out[0]->type);
+static void text_notes(const LayerRow *r, StrBuf *out) {
+  if (!r->notes.n) return;
+  strbuf_printf(out, "\n%s\n", r->name);
+  for (uint32_t i = 0; i < r->notes.n; i++)
+    strbuf_printf(out, "  %-10s %s\n", note_word(r->notes.at[i]->kind), r->notes.at[i]->text);
 }
 
-typedef struct Totals {
-  double macs, bytes;
-  int64_t weights;
-} Totals;
+static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-static Totals totals_of(const Program *p) {
-  Totals t = {0};
-  for (uint32_t i = 0; i < p->steps.n; i++) {
-    t.macs += p->steps.at[i].macs;
-    t.bytes += p->steps.at[i].bytes;
-  }
-  for (uint32_t i = 0; i < p->bufs.n; i++)
-    if (p->bufs.at[i]->kind == PBUF_CONST && !p->bufs.at[i]->alias_of) t.weights += p->bufs.at[i]->bytes;
-  return t;
-}
-
-void report_text(Session *s, StrBuf *out) {
+// Bytes of the constants of the object against the file's parameters as f32, and against the bits its weights need.
+static void text_totals(Session *s, const Report *r, StrBuf *out) {
   const Program *p = s->m->program;
-  Totals t = totals_of(p);
-  strbuf_printf(out, "%-4s %-40s %-16s %-8s %14s %12s  %s\n", "step", "layer", "op", "strategy", "MACs", "bytes",
-                "result");
-  for (uint32_t i = 0; i < p->steps.n; i++) {
-    const Step *step = &p->steps.at[i];
-    strbuf_printf(out, "%-4u %-40s %-16s %-8s %14.0f %12.0f  %s\n", i, step_layer(s, step),
-                  step->op ? op_info(step->op->kind)->name : "copy", step->strategy ? step->strategy : "loop",
-                  step->macs, step->bytes, step_types(s, step));
-  }
-  strbuf_printf(out, "\ntarget %s, %u steps, %u kernels, %.0f MACs, %lld bytes of weights\n", s->target->name,
-                p->steps.n, p->kernels.n, t.macs, (long long)t.weights);
+  int64_t constants = r->weight_bytes + r->table_bytes;
+  double declared = s->params.weight_bits / 8, as_float = 4.0 * (double)s->params.elements;
+  strbuf_printf(out, "\ntarget %s, %u steps, %u kernels, %.0f MACs, %.0f bit operations, %lld thresholds\n",
+                s->target->name, p->steps.n, p->kernels.n, r->macs, r->bit_ops, (long long)r->thresholds);
+  strbuf_printf(out, "constants %lld bytes: %lld of weights, %lld of thresholds, biases and scales\n",
+                (long long)constants, (long long)r->weight_bytes, (long long)r->table_bytes);
+  if (s->params.elements)
+    strbuf_printf(out,
+                  "%lld parameters, %.0f bytes as f32: %.2f times the constants; weights need %.0f bytes as declared, "
+                  "%.3f of what they take\n",
+                  (long long)s->params.elements, as_float, ratio(as_float, (double)constants), declared,
+                  ratio(declared, (double)r->weight_bytes));
+  if (r->object_bytes)
+    strbuf_printf(out, "object %lld bytes, %.2f times smaller than the parameters as f32\n", (long long)r->object_bytes,
+                  ratio(as_float, (double)r->object_bytes));
   strbuf_printf(out, "workspace %lld bytes (largest sum of live tensors: %lld)\n", (long long)p->workspace_bytes,
                 (long long)p->live_bytes);
 }
+
+void report_text(Session *s, const Report *r, StrBuf *out) {
+  strbuf_printf(out, "%-36s %-10s %-8s %-8s %-8s %12s %15s %10s %9s %9s %6s  %s\n", "layer", "op", "strategy",
+                "declared", "emitted", "MACs", "bit-ops", "weights", "bytes", "tables", "thresh", "result");
+  for (uint32_t i = 0; i < r->n; i++) text_row(s, &r->rows[i], out);
+  for (uint32_t i = 0; i < r->n; i++) text_notes(&r->rows[i], out);
+  text_totals(s, r, out);
+}
+
+// ---- JSON
 
 void json_string(StrBuf *out, const char *text) {
   strbuf_putc(out, '"');
@@ -64,26 +68,72 @@ void json_string(StrBuf *out, const char *text) {
   strbuf_putc(out, '"');
 }
 
-void report_json(Session *s, StrBuf *out) {
-  const Program *p = s->m->program;
-  Totals t = totals_of(p);
-  strbuf_printf(out,
-                "{\"qcc\":\"%s\",\"target\":\"%s\",\"steps\":%u,\"kernels\":%u,\"macs\":%.0f,\"weight_bytes\":%lld,",
-                QCC_VERSION, s->target->name, p->steps.n, p->kernels.n, t.macs, (long long)t.weights);
-  strbuf_printf(out, "\"workspace_bytes\":%lld,\"live_bytes\":%lld,\"layers\":[", (long long)p->workspace_bytes,
-                (long long)p->live_bytes);
-  for (uint32_t i = 0; i < p->steps.n; i++) {
-    const Step *step = &p->steps.at[i];
-    strbuf_puts(out, i ? ",{\"layer\":" : "{\"layer\":");
-    json_string(out, step_layer(s, step));
-    strbuf_printf(out, ",\"op\":\"%s\",\"strategy\":\"%s\",\"macs\":%.0f,\"bytes\":%.0f,\"result\":",
-                  step->op ? op_info(step->op->kind)->name : "copy", step->strategy ? step->strategy : "loop",
-                  step->macs, step->bytes);
-    json_string(out, step_types(s, step));
+static void json_notes(const LayerRow *r, StrBuf *out) {
+  strbuf_puts(out, ",\"notes\":[");
+  for (uint32_t i = 0; i < r->notes.n; i++) {
+    strbuf_printf(out, "%s{\"kind\":\"%s\",\"text\":", i ? "," : "", note_word(r->notes.at[i]->kind));
+    json_string(out, r->notes.at[i]->text);
     strbuf_putc(out, '}');
+  }
+  strbuf_puts(out, "]");
+}
+
+static void json_row(const LayerRow *r, StrBuf *out) {
+  strbuf_puts(out, "{\"layer\":");
+  json_string(out, r->name);
+  strbuf_printf(out, ",\"op\":\"%s\",\"strategy\":\"%s\",\"steps\":%u,\"result\":", r->kind, r->strategy, r->n_steps);
+  json_string(out, r->result);
+  if (r->contraction) {
+    strbuf_printf(out, ",\"float\":%s,\"macs\":%.0f,\"bit_ops\":%.0f,\"weights\":%lld,\"weight_bits\":%u,",
+                  r->is_float ? "true" : "false", r->macs, r->bit_ops, (long long)r->weights, r->w_bits);
+    strbuf_printf(out, "\"input_bits\":%u,\"declared_weight_bits\":%u,\"declared_input_bits\":%u,", r->x_bits,
+                  r->declared_w, r->declared_x);
+    strbuf_printf(out, "\"weight_bytes\":%lld,\"thresholds\":%lld", (long long)r->weight_bytes,
+                  (long long)r->thresholds);
+    json_notes(r, out);
+  }
+  strbuf_printf(out, ",\"table_bytes\":%lld}", (long long)r->table_bytes);
+}
+
+void report_json(Session *s, const Report *r, StrBuf *out) {
+  const Program *p = s->m->program;
+  strbuf_printf(out, "{\"qcc\":\"%s\",\"target\":\"%s\",\"steps\":%u,\"kernels\":%u,\"macs\":%.0f,\"bit_ops\":%.0f,",
+                QCC_VERSION, s->target->name, p->steps.n, p->kernels.n, r->macs, r->bit_ops);
+  strbuf_printf(out, "\"weight_bytes\":%lld,\"table_bytes\":%lld,\"thresholds\":%lld,\"object_bytes\":%lld,",
+                (long long)r->weight_bytes, (long long)r->table_bytes, (long long)r->thresholds,
+                (long long)r->object_bytes);
+  strbuf_printf(out, "\"parameters\":%lld,\"declared_weight_bytes\":%.0f,\"workspace_bytes\":%lld,\"live_bytes\":%lld,",
+                (long long)s->params.elements, s->params.weight_bits / 8, (long long)p->workspace_bytes,
+                (long long)p->live_bytes);
+  strbuf_puts(out, "\"layers\":[\n");
+  for (uint32_t i = 0; i < r->n; i++) {
+    if (i) strbuf_puts(out, ",\n");
+    json_row(&r->rows[i], out);
+  }
+  strbuf_puts(out, "\n]}\n");
+}
+
+// Kept short: it is read-only data of every object.
+void report_info(Session *s, StrBuf *out) {
+  const Program *p = s->m->program;
+  Report r = report_new(s, 0);
+  strbuf_printf(out, "{\"qcc\":\"%s\",\"target\":\"%s\",\"steps\":%u,\"kernels\":%u,\"macs\":%.0f,", QCC_VERSION,
+                s->target->name, p->steps.n, p->kernels.n, r.macs);
+  strbuf_printf(out, "\"weight_bytes\":%lld,\"workspace_bytes\":%lld,\"layers\":[",
+                (long long)(r.weight_bytes + r.table_bytes), (long long)p->workspace_bytes);
+  const char *comma = "";
+  for (uint32_t i = 0; i < r.n; i++) {
+    if (!r.rows[i].contraction) continue;
+    strbuf_printf(out, "%s{\"layer\":", comma);
+    json_string(out, r.rows[i].name);
+    strbuf_printf(out, ",\"op\":\"%s\",\"strategy\":\"%s\",\"weight_bits\":%u,\"input_bits\":%u}", r.rows[i].kind,
+                  r.rows[i].strategy, r.rows[i].w_bits, r.rows[i].x_bits);
+    comma = ",";
   }
   strbuf_puts(out, "]}");
 }
+
+// ---- --explain
 
 static bool is_named(const Loc *loc, const char *name) {
   for (; loc; loc = loc->next) {

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "frontend/driver/report.h"
 #include "frontend/onnx.h"
 #include "ir/text.h"
 #include "ir/verify.h"
@@ -190,7 +191,7 @@ bool session_passes(Session *s, const char *pipeline) {
 bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
   StrBuf info;
   strbuf_init(&info, s->arena);
-  report_json(s, &info);
+  report_info(s, &info);
   EmitOptions emit = {
       .name = s->name, .info_json = strbuf_str(&info), .pic = true, .steps = s->steps, .release = s->release};
   if (s->terminal) progress_line(s, "code generation", 0, 1);

@@ -21,7 +21,12 @@ typedef struct Session {
   int64_t iterations;  // --iterations, 0: not given
   bool steps;          // emit NAME_run_step too (bench)
   bool release;        // constants may go once nothing names them: the graph is not looked at again
-  bool in_process;     // emit without a child process (tests that fork themselves)
+  struct {
+    int64_t elements;    // of all constants an op reads
+    int64_t weights;     // of them weights of contractions
+    double weight_bits;  // as few as the file's values need
+  } params;              // of the imported graph (declare_layers)
+  bool in_process;       // emit without a child process (tests that fork themselves)
 } Session;
 
 double session_now(void);
@@ -41,6 +46,7 @@ typedef struct OutFile {
   const char *path;
   const void *bytes;
   size_t n;
+  bool may_stream;  // a terminal, pipe or device will do (reports)
 } OutFile;
 bool write_files(Session *s, const OutFile *files, uint32_t n);
 
@@ -62,11 +68,5 @@ int cmd_verify(Session *s);
 int cmd_bench(Session *s);
 int cmd_inspect(Session *s);
 int cmd_opt(Session *s);
-
-// report.c
-void report_text(Session *s, StrBuf *out);
-void report_json(Session *s, StrBuf *out);
-void report_explain(Session *s);  // the notes on every layer, or on the one asked for, as diagnostics
-void json_string(StrBuf *out, const char *text);
 
 #endif

@@ -73,6 +73,11 @@ for kind in asm ll qir kir; do
 done
 check "--emit=qir is read back" sh -c "$qcc $model --emit=qir -o back.qir && $qcc back.qir -o back.o"
 check "--report" sh -c "$qcc $model -o m.o --report r.txt --report r.json && grep -q MACs r.txt && grep -q '\"layers\"' r.json"
+check "--report as a page" sh -c "$qcc $model -o m.o --report r.html && grep -q '</table>' r.html && ! grep -q http r.html"
+check "--report to a pipe" sh -c "$qcc $model -o m.o --report=/dev/stdout | cat | grep -q bit-ops"
+check "--report states precision" sh -c "$qcc $model -o m.o --report r.txt && grep -q '^  declared  *weights f32' r.txt && grep -q 'W32A32' r.txt"
+printf '%s\n' 'const @w: i8[8,16] = rand(1)' 'func @f(%x: u8[4,8]) -> i32[4,16] {' '%0 = matmul %x, @w : i32[4,16]' 'return %0' '}' >int.qir
+check "--require=integer of integers" "$qcc" int.qir -o m.o --require=integer --require='dot8:*'
 check "--explain" sh -c "$qcc $model -o m.o --explain 2>&1 | grep -q fma"
 check "--time-passes" sh -c "$qcc $model -o m.o --time-passes 2>&1 | grep -q '^lower .* ms'"
 check "--print-after" sh -c "$qcc $model -o m.o --print-after=fuse 2>&1 | grep -q '^# after fuse'"
@@ -134,6 +139,7 @@ ends 2 1 header "$qcc" "$model" -o box/m.h
 ends 2 1 emit "$qcc" "$model" -o box/m.o --emit=exe
 ends 2 1 x86-64-v3 "$qcc" "$model" -o box/m.o --target=vax
 ends 2 1 strict "$qcc" "$model" -o box/m.o --fp=exact
+ends 2 1 tolerate "$qcc" "$model" -o box/m.o --tolerate=1
 ends 2 1 NAME=NUMBER "$qcc" "$model" -o box/m.o --dim N
 ends 2 1 NAME=NUMBER "$qcc" "$model" -o box/m.o --dim N=-1
 ends 2 1 input-shape "$qcc" "$model" -o box/m.o --input-shape x
@@ -151,6 +157,13 @@ ends 2 1 'no input file' "$qcc" verify
 # ---- 3: unsupported, every node listed in one run
 unsupported=$root/tests/driver/unsupported.onnx
 for word in fancy_1 fancy_2 nms acme:FancyOp NonMaxSuppressionX; do ends 3 2 "$word" "$qcc" "$unsupported" -o box/m.o; done
+
+# ---- 3: a rule is not kept; the layers that break it are listed
+ends 3 + 'on floats' "$qcc" "$model" -o box/m.o --report box/r.txt --require=integer
+ends 3 + "runs as fma" "$qcc" "$model" -o box/m.o --require=dot8
+ends 3 1 "runs as dot8" "$qcc" int.qir -o box/m.o --require=planes
+ends 2 1 'rules are integer' "$qcc" "$model" -o box/m.o --require=fast
+ends 2 1 'no layer fits' "$qcc" "$model" -o box/m.o '--require=integer:nowhere*'
 
 # ---- 4: files. Root may write anywhere, so the folders are ones where nobody can.
 mkdir folder.o folder.h

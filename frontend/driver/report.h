@@ -1,0 +1,54 @@
+// The layer report. A row is a contraction or whatever else became steps of the program, with what the file declares,
+// what passes found out (notes, joined by location), the arithmetic that was emitted and what it weighs.
+#ifndef QCC_FRONTEND_DRIVER_REPORT_H
+#define QCC_FRONTEND_DRIVER_REPORT_H
+
+#include "frontend/driver/session.h"
+#include "ir/note.h"
+
+typedef VEC(const Note *) Notes;
+
+typedef struct LayerRow {
+  const Op *op;      // NULL: a copy
+  const char *name;  // of the ONNX node
+  const char *kind, *strategy, *result;
+  bool contraction, is_float;
+  uint32_t declared_w, declared_x, w_bits, x_bits;  // 0: not known
+  double macs, bit_ops;                             // bit_ops: MACs x bits of weights x bits of inputs (S15)
+  int64_t weights;                                  // elements
+  int64_t weight_bytes, table_bytes;                // in the object: packed weights; thresholds, biases, scales
+  int64_t thresholds;
+  uint32_t first_step, n_steps;
+  Notes notes;  // in the order of notes.def; reasons to stay float only where the layer is float
+} LayerRow;
+
+typedef struct Report {
+  LayerRow *rows;
+  uint32_t n;
+  double macs, bit_ops;
+  int64_t weight_bytes, table_bytes, thresholds;
+  int64_t object_bytes;  // 0: not emitted yet
+} Report;
+
+bool op_is_contraction(OpKind k);
+int64_t op_macs(const Op *op);                        // multiply-adds, 0 of everything but contractions
+const char *loc_layer(Arena *arena, const Loc *loc);  // the name people know a fused layer by
+void declare_layers(Session *s);                      // notes what the imported graph states; before any pass
+
+// The rows of the lowered program.
+Report report_new(Session *s, int64_t object_bytes);
+const char *row_note(const LayerRow *row, NoteKind kind);  // the first of its kind or NULL
+
+void report_text(Session *s, const Report *r, StrBuf *out);
+void report_json(Session *s, const Report *r, StrBuf *out);
+void report_html(Session *s, const Report *r, StrBuf *out);
+void report_info(Session *s, StrBuf *out);  // the short JSON inside the object
+void report_explain(Session *s);            // the notes on every layer, or on the one asked for, as diagnostics
+void json_string(StrBuf *out, const char *text);
+
+// --require=RULE[:LAYERS]. Both return false after diag_error: of a rule nobody knows, and of the layers that break
+// one.
+bool require_known(Session *s);
+bool require_check(Session *s, const Report *r);
+
+#endif

@@ -1,0 +1,85 @@
+// --require=RULE[:LAYERS]: the build fails, with every layer that breaks the rule and why, unless all contractions (or
+// those whose name fits the pattern) keep it.
+//
+//   --require=integer            inputs and weights are integers
+//   --require=planes:/layer1/*   the strategy of that name
+//
+// A layer that is float in the file breaks `integer` like any other: name the layers that must keep it.
+#include <fnmatch.h>
+#include <string.h>
+
+#include "frontend/driver/report.h"
+#include "passes/price.h"
+
+typedef struct Rule {
+  const char *text;     // as given
+  const char *name;     // before the colon
+  const char *pattern;  // behind it, or NULL: all layers
+} Rule;
+
+static Rule rule_read(Session *s, const char *text) {
+  const char *colon = strchr(text, ':');
+  size_t n = colon ? (size_t)(colon - text) : strlen(text);
+  return (Rule){text, arena_printf(s->arena, "%.*s", (int)n, text), colon ? colon + 1 : NULL};
+}
+
+static bool is_strategy(const char *name) {
+  for (uint32_t i = 0; i < strategy_count(); i++)
+    if (strcmp(strategy_at(i)->name, name) == 0) return true;
+  return false;
+}
+
+static const char *rule_names(Arena *arena) {
+  StrBuf b;
+  strbuf_init(&b, arena);
+  strbuf_puts(&b, "integer");
+  for (uint32_t i = 0; i < strategy_count(); i++) strbuf_printf(&b, ", %s", strategy_at(i)->name);
+  return strbuf_str(&b);
+}
+
+bool require_known(Session *s) {
+  for (uint32_t i = 0; i < s->opt.require.n; i++) {
+    Rule rule = rule_read(s, s->opt.require.at[i]);
+    if (strcmp(rule.name, "integer") == 0 || is_strategy(rule.name)) continue;
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--require wants RULE or RULE:LAYERS, not '%.60s'; rules are %s",
+                      rule.text, rule_names(s->arena));
+  }
+  return true;
+}
+
+static const char *why_float(Session *s, const LayerRow *row) {
+  const char *reason = row_note(row, NOTE_FLOAT), *declared = row_note(row, NOTE_DECLARED);
+  if (reason) return reason;
+  return declared ? arena_printf(s->arena, "the file says: %s", declared) : "no pass left a reason";
+}
+
+// True when the row keeps the rule; else one error.
+static bool row_keeps(Session *s, const Rule *rule, const LayerRow *row) {
+  if (strcmp(rule->name, "integer") == 0) {
+    if (!row->is_float) return true;
+    return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' runs as %s on floats (%s)",
+                      rule->text, row->name, row->strategy, why_float(s, row));
+  }
+  if (strcmp(row->strategy, rule->name) == 0) return true;
+  return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' runs as %s on W%uA%u%s%s%s",
+                    rule->text, row->name, row->strategy, row->w_bits, row->x_bits, row->is_float ? " (" : "",
+                    row->is_float ? why_float(s, row) : "", row->is_float ? ")" : "");
+}
+
+bool require_check(Session *s, const Report *r) {
+  bool ok = true;
+  for (uint32_t i = 0; i < s->opt.require.n; i++) {
+    Rule rule = rule_read(s, s->opt.require.at[i]);
+    uint32_t fit = 0;
+    for (uint32_t k = 0; k < r->n; k++) {
+      const LayerRow *row = &r->rows[k];
+      if (!row->contraction || (rule.pattern && fnmatch(rule.pattern, row->name, 0) != 0)) continue;
+      fit++;
+      ok &= row_keeps(s, &rule, row);
+    }
+    if (rule.pattern && !fit)
+      ok = diag_error(s->diag, DIAG_USAGE, NULL, "--require=%.100s: no layer fits; --report=FILE.txt shows the names",
+                      rule.text);
+  }
+  return ok;
+}
