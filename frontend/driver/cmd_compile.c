@@ -26,9 +26,9 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
   PrintOptions print = {.locs = option_flag(&s->opt.print_locs)};
   if (strcmp(kind, "qir") == 0) {
     // The graph as it stands before the gate.
-    if (!session_passes(
-            s, option_text(&s->opt.passes, "infer,fold,simplify,cse,dce,layout,fold,simplify,fuse,cse,dce,plan")))
-      return false;
+    const char *all = pipeline_default, *gate = strstr(all, ",lower");
+    const char *graph = arena_printf(s->arena, "%.*s", gate ? (int)(gate - all) : (int)strlen(all), all);
+    if (!session_passes(s, option_text(&s->opt.passes, graph))) return false;
   } else if (strcmp(kind, "kir") == 0) {
     if (!session_passes(s, session_pipeline(s))) return false;
   } else {
