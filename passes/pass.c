@@ -20,8 +20,8 @@ static const PassInfo infos[] = {
 
 // The whole way of a network, as --print-pipeline shows it.
 const char *const pipeline_default =
-    "infer,widen,integer,fold,simplify,cse,dce,levels,layout,fold,simplify,fuse,cse,dce,plan,lower,memplan,expand,"
-    "ksimplify,vectorize,unroll,ksimplify,split";
+    "infer,widen,integer,fold,simplify,cse,dce,codes,levels,layout,fold,simplify,fuse,cse,dce,plan,lower,memplan,"
+    "expand,ksimplify,vectorize,unroll,ksimplify,split";
 
 uint32_t pass_count(void) { return sizeof infos / sizeof infos[0]; }
 const PassInfo *pass_at(uint32_t i) { return &infos[i]; }

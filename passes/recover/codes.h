@@ -1,0 +1,35 @@
+// Inside of the codes pass: what chains of element-wise ops, sums of contractions and contractions of few-valued
+// tensors are rewritten to.
+#ifndef QCC_PASSES_RECOVER_CODES_H
+#define QCC_PASSES_RECOVER_CODES_H
+
+#include "ir/base/map.h"
+#include "passes/pass.h"
+
+#define STEPS_MAX 32
+
+// A function of one float that is constant between thresholds: value[i] for start[i] <= x < start[i + 1]. start[0] is
+// -inf; -0 and +0 have the same value.
+typedef struct Steps {
+  uint32_t n;
+  float start[STEPS_MAX];
+  double value[STEPS_MAX];
+  bool takes_nan;  // NaN gives value[0], as it does when comparisons choose
+} Steps;
+
+double steps_at(const Steps *s, float x);
+
+// The float tensor `v` is a function of, element by element, through element-wise ops and numbers; NULL: of none or of
+// several. `sources` maps value id + 1 to what this found for values before it.
+Value *codes_source(Module *m, Map *sources, const Value *v);
+// Finds the steps of `root` as a function of `source` by bisection over all floats; false when there are more than
+// STEPS_MAX, or when they cannot be proved. *cost: vector instructions of the ops between the two, roughly.
+bool codes_steps_of(PassCtx *ctx, Value *root, Value *source, Steps *s, double *cost);
+
+// Chains that are such functions become one comparison and selection per step where that is less work.
+bool codes_steps(PassCtx *ctx, Func *f);
+
+// Sums of scaled contractions of one tensor become one contraction with the sum of the weights.
+bool codes_bases(PassCtx *ctx, Func *f);
+
+#endif
