@@ -15,10 +15,12 @@
 // dequantize ops that are left become element-wise code. Every layer that stays float leaves a note with
 // the reason.
 #include <math.h>
+#include <stdlib.h>
 
 #include "ir/note.h"
 #include "passes/graph_util.h"
 #include "passes/recover/quantised.h"
+#include "passes/recover/requant_emit.h"
 #include "passes/recover/tail.h"
 
 typedef struct Layer {
@@ -118,7 +120,12 @@ static bool channel_values(Layer *l, const Value *v, const double **out, bool *p
   return n > 0;
 }
 
-// The f32 bias of each channel, and in units of the sum where its scale is the product of the other two.
+static int64_t whole_units(const Layer *l, int64_t c, double bias) {
+  return (int64_t)fmin(fmax(rint(bias / l->tail.scale[c]), -0x1p40), 0x1p40);
+}
+
+// The f32 bias of each channel, and the nearest whole number of units of the sum: the number itself where it is
+// quantised with the product of the other two scales.
 static bool read_bias(Layer *l) {
   Module *m = l->m;
   const Value *b = op_in(l->op, 2);
@@ -131,21 +138,22 @@ static bool read_bias(Layer *l) {
   int64_t n = type_count(data->type);
   if ((n != 1 && n != l->channels) || (n > 1 && data->type->dims[data->type->rank - 1] != n))
     return stays(l, "bias not per channel");
-  bool whole = l->has_b;
+  bool small = true;
   for (int64_t c = 0; c < l->channels; c++) {
     int64_t i = n == 1 ? 0 : c;
     if (l->has_b) {
       shift[c] = const_i(m, data->constant, i) - quantised_zero(m, &l->b, i);
       double scale = quantised_scale(m, &l->b, i);
       bias[c] = (double)(float)((double)shift[c] * scale);
-      whole = whole && fabs(scale - l->tail.scale[c]) <= l->tail.scale[c] * 0x1p-20;
-      whole = whole && shift[c] > -(INT64_C(1) << 29) && shift[c] < (INT64_C(1) << 29);
+      if (fabs(scale - l->tail.scale[c]) > l->tail.scale[c] * 0x1p-20) shift[c] = whole_units(l, c, bias[c]);
     } else {
       bias[c] = const_f(m, data->constant, i);
+      shift[c] = whole_units(l, c, bias[c]);
     }
+    small = small && llabs(shift[c]) < INT64_C(1) << 29;
   }
   l->tail.bias = bias;
-  l->tail.shift = whole ? shift : NULL;
+  l->tail.shift = small ? shift : NULL;
   return true;
 }
 
@@ -257,24 +265,6 @@ static Value *per_channel(Layer *l, DType t, const double *v) {
   return channel_const(l->m, t, l->channels, l->axis, l->op->out[0]->type->rank, v);
 }
 
-static bool tightens(const Layer *l, const int64_t *limit, int64_t range) {
-  for (int64_t c = 0; c < l->channels; c++)
-    if (limit[c] != range) return true;
-  return false;
-}
-
-static Value *limits(Layer *l, DType t, const int64_t *v) {
-  double *f = NEW_ARRAY(l->ctx->arena, double, l->channels);
-  for (int64_t c = 0; c < l->channels; c++) f[c] = (double)v[c];
-  return per_channel(l, t, f);
-}
-
-static bool any(const double *v, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
-    if (v[i] != 0) return true;
-  return false;
-}
-
 // sum * scale + bias as f32: in f64 as the reference does, or in f32 where the result is not quantised.
 static Value *emit_scaled(Layer *l, Value *sum, DType t) {
   Op *at = l->op;
@@ -284,26 +274,16 @@ static Value *emit_scaled(Layer *l, Value *sum, DType t) {
 }
 
 static Value *emit_requant(Layer *l, const Requant *r) {
-  Op *at = l->op;
-  Value *y = emit_cast_to(at, emit_sum(l, r->shifted ? l->tail.shift : NULL), r->type, at);
-  y = emit_with(at, OP_MUL, y, per_channel(l, r->type, r->mul), at);
-  if (any(r->add, l->channels)) y = emit_with(at, OP_ADD, y, per_channel(l, r->type, r->add), at);
-  if (r->zero != 0) {
-    y = graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc);
-    y = emit_with(at, OP_ADD, y, const_splat(l->m, type_scalar(l->m->types, r->type), (double)r->zero), at);
-  }
-  // Whole limits: clamping before rounding is the same.
-  if (tightens(l, r->low, l->tail.out_min)) y = emit_limit(at, OP_GREATER, y, limits(l, r->type, r->low));
-  if (tightens(l, r->high, l->tail.out_max)) y = emit_limit(at, OP_LESS, y, limits(l, r->type, r->high));
-  if (r->zero == 0) y = graph_emit(at, OP_ROUND, 1, &y, y->type, at->loc);
-  return emit_cast_to(at, y, l->quant->out[0]->type->dtype, at);  // saturates
+  ChannelAxis channels = {l->channels, l->axis, l->op->out[0]->type->rank};
+  Value *sum = emit_sum(l, r->shifted ? l->tail.shift : NULL);
+  return requant_emit(l->op, sum, r, &channels, l->quant->out[0]->type->dtype, l->ctx->arena);
 }
 
 static void drop(Op *op) {
   if (op != NULL) op_unlink(op);
 }
 
-static void note_integer(const Layer *l, const char *how) {
+static void note_integer(const Layer *l, const char *how, int64_t boundaries) {
   int64_t lo = l->tail.lo[0], hi = l->tail.hi[0];
   for (int64_t c = 1; c < l->channels; c++) {
     if (l->tail.lo[c] < lo) lo = l->tail.lo[c];
@@ -311,8 +291,12 @@ static void note_integer(const Layer *l, const char *how) {
   }
   note_layer(l->m, l->op, NOTE_RECOVERED, "%s inputs, 8-bit weights with a scale per %s; %s",
              dtype_info(l->x.q->type->dtype)->name, l->w.axis >= 0 ? "channel" : "tensor", how);
-  note_layer(l->m, l->op, NOTE_PROOF, "sums %lld..%lld from the weights as they are, exact in i32", (long long)lo,
-             (long long)hi);
+  note_layer(l->m, l->op, NOTE_PROOF, "sums %lld..%lld from the weights as they are fit %lld bits", (long long)lo,
+             (long long)hi, (long long)width_of_range(lo, hi));
+  if (boundaries > 0)
+    note_layer(l->m, l->op, NOTE_PROOF,
+               "equal to the reference on both sides of %lld level boundaries of %lld channels", (long long)boundaries,
+               (long long)l->channels);
 }
 
 static void rewrite(Layer *l) {
@@ -320,8 +304,10 @@ static void rewrite(Layer *l) {
   Value *y;
   Op *end = l->op;
   const char *how = "scaled to float";
+  int64_t boundaries = 0;
   if (l->quant != NULL && tail_requant(&l->tail, l->ctx->arena, &r)) {
-    how = r.type == DT_F32 ? "one f32 factor per channel" : "one f64 factor per channel";
+    how = requant_text(&r);
+    boundaries = r.boundaries;
     end = l->quant;
     y = emit_requant(l, &r);
     for (uint32_t i = 0; i < l->tail.n_links; i++) op_add_loc(y->op, l->links[i]);
@@ -330,7 +316,7 @@ static void rewrite(Layer *l) {
     if (l->quant != NULL) how = "the reference expression";
     y = emit_scaled(l, emit_sum(l, NULL), l->quant != NULL ? DT_F64 : DT_F32);
   }
-  note_integer(l, how);
+  note_integer(l, how, boundaries);
   y->name = end->out[0]->name;
   value_replace(end->out[0], y);
   if (end == l->op) {

@@ -1,13 +1,13 @@
-// The way from an exact integer sum to a quantised value, and its replacement by one multiplication per channel.
+// The way from an exact integer sum of dequantised bytes to a quantised value, for one multiplication per channel.
 //
 // The reference of channel c at sum a is the network's own chain in f64: v = a * scale[c] + bias[c], the links in
 // order, then saturate(round(v / out_scale) + out_zero). (In f32 the chain is no function of the sum: it rounds every
 // factor and partial sum first. Where its scales are powers of two both are exact and the same.) Every step is
-// monotone, so the reference is known when its level boundaries are: T[k], the smallest sum that reaches level k.
+// monotone, so the reference is known when its level boundaries are (requant.h).
 #ifndef QCC_PASSES_RECOVER_TAIL_H
 #define QCC_PASSES_RECOVER_TAIL_H
 
-#include "ir/graph.h"
+#include "passes/recover/requant.h"
 
 #define TAIL_LINKS 6
 
@@ -22,7 +22,7 @@ typedef struct TailLink {
 typedef struct Tail {
   int64_t channels;
   const double *scale, *bias;  // bias: the f32 value added, or NULL
-  const int64_t *shift;        // the bias in units of the sum where it is a whole number of them, or NULL
+  const int64_t *shift;        // the bias in units of the sum, rounded to a whole number of them, or NULL
   const int64_t *lo, *hi;      // range of the sums, without bias
   TailLink link[TAIL_LINKS];
   uint32_t n_links;
@@ -31,19 +31,8 @@ typedef struct Tail {
   bool zero_first;  // the zero point is added before rounding
 } Tail;
 
-// q = clamp(round((a + shift) * mul + add) + zero, low, high). shift: only when `shifted`. zero: out_zero, or 0 with
-// out_zero inside of add.
-typedef struct Requant {
-  DType type;  // of the arithmetic, F32 or F64
-  bool shifted;
-  int64_t zero;
-  double *mul, *add;  // [channels]
-  int64_t *low, *high;
-  int64_t boundaries;  // level boundaries compared
-} Requant;
-
 int64_t tail_eval(const Tail *t, int64_t channel, int64_t sum);
-// False when no multiplier of either type gives the reference at every sum.
+// False when no form of arithmetic gives the reference at every sum.
 bool tail_requant(const Tail *t, Arena *arena, Requant *out);
 
 #endif

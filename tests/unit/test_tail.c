@@ -11,15 +11,17 @@ static uint32_t next(uint64_t *seed, uint32_t below) {
   return (uint32_t)(*seed >> 33) % below;
 }
 
-static int64_t requant_eval(const Requant *r, const Tail *t, int64_t c, int64_t sum, bool fused) {
-  double x = (double)(sum + (r->shifted ? t->shift[c] : 0)), v;
-  if (r->type == DT_F32) {
-    float a = (float)x, m = (float)r->mul[c], b = (float)r->add[c];
-    v = fused ? (double)fmaf(a, m, b) : (double)((float)(a * m) + b);
-  } else {
-    v = fused ? fma(x, r->mul[c], r->add[c]) : x * r->mul[c] + r->add[c];
-  }
-  double q = nearbyint(v) + (double)r->zero;
+static double multiply_add(const Requant *r, double x, double m, double a, bool fused) {
+  if (r->form == REQUANT_F64) return fused ? fma(x, m, a) : x * m + a;
+  return fused ? (double)fmaf((float)x, (float)m, (float)a) : (double)((float)((float)x * (float)m) + (float)a);
+}
+
+// What the ops of the form give, all multiply-adds fused or none.
+static int64_t computed(const Requant *r, const Tail *t, int64_t c, int64_t sum, bool fused) {
+  int64_t shifted = sum + (r->shifted ? t->shift[c] : 0);
+  double x = r->form == REQUANT_F64 ? (double)shifted : (double)(float)shifted, v = r->add[c];
+  if (r->form == REQUANT_SPLIT) v = multiply_add(r, x, r->mul_low[c], v, fused);
+  double q = nearbyint(multiply_add(r, x, r->mul[c], v, fused)) + (double)r->zero;
   return (int64_t)fmin(fmax(q, (double)r->low[c]), (double)r->high[c]);
 }
 
@@ -28,7 +30,7 @@ static void check_all(const Tail *t, const Requant *r, uint64_t seed) {
     for (int64_t sum = t->lo[c]; sum <= t->hi[c]; sum++) {
       int64_t want = tail_eval(t, c, sum);
       for (int fused = 0; fused < 2; fused++) {
-        int64_t got = requant_eval(r, t, c, sum, fused);
+        int64_t got = computed(r, t, c, sum, fused);
         cr_assert(got == want, "seed %llu channel %lld sum %lld: %lld, not %lld", (unsigned long long)seed,
                   (long long)c, (long long)sum, (long long)got, (long long)want);
       }

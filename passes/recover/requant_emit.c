@@ -1,0 +1,81 @@
+// The forms of requant.h as element-wise ops. See requant_emit.h.
+#include "passes/recover/requant_emit.h"
+
+#include "passes/graph_util.h"
+#include "passes/recover/quantised.h"
+
+typedef struct Emit {
+  Op *at;
+  Module *m;
+  const Requant *r;
+  const ChannelAxis *c;
+  DType t;  // of the arithmetic
+  double *scratch;
+} Emit;
+
+static Value *constant(const Emit *e, const double *v) {
+  return channel_const(e->m, e->t, e->c->channels, e->c->axis, e->c->rank, v);
+}
+
+static Value *whole_constant(const Emit *e, const int64_t *v) {
+  for (int64_t i = 0; i < e->c->channels; i++) e->scratch[i] = (double)v[i];
+  return constant(e, e->scratch);
+}
+
+static bool any(const double *v, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (v[i] != 0) return true;
+  return false;
+}
+
+static bool tightens(const Emit *e, const int64_t *limit, int64_t range) {
+  for (int64_t c = 0; c < e->c->channels; c++)
+    if (limit[c] != range) return true;
+  return false;
+}
+
+static Value *with(const Emit *e, OpKind kind, Value *x, Value *by) { return emit_with(e->at, kind, x, by, e->at); }
+
+static Value *rounded(const Emit *e, Value *y) { return graph_emit(e->at, OP_ROUND, 1, &y, y->type, e->at->loc); }
+
+static Value *emit_float(const Emit *e, Value *sum, DType to) {
+  const Requant *r = e->r;
+  int64_t n = e->c->channels;
+  Value *x = emit_cast_to(e->at, sum, e->t, e->at), *y = with(e, OP_MUL, x, constant(e, r->mul));
+  if (r->form == REQUANT_SPLIT) {
+    Value *low = with(e, OP_MUL, x, constant(e, r->mul_low));
+    if (any(r->add, n)) low = with(e, OP_ADD, low, constant(e, r->add));
+    y = with(e, OP_ADD, y, low);
+  } else if (any(r->add, n)) {
+    y = with(e, OP_ADD, y, constant(e, r->add));
+  }
+  if (r->zero != 0)
+    y = with(e, OP_ADD, rounded(e, y), const_splat(e->m, type_scalar(e->m->types, e->t), (double)r->zero));
+  // Whole limits: clamping before rounding is the same. The cast saturates.
+  if (tightens(e, r->low, dtype_min(to))) y = emit_limit(e->at, OP_GREATER, y, whole_constant(e, r->low));
+  if (tightens(e, r->high, dtype_max(to))) y = emit_limit(e->at, OP_LESS, y, whole_constant(e, r->high));
+  return emit_cast_to(e->at, r->zero == 0 ? rounded(e, y) : y, to, e->at);
+}
+
+static Value *emit_shift(const Emit *e, Value *sum, DType to) {
+  const Requant *r = e->r;
+  Value *y = with(e, OP_MUL, sum, constant(e, r->mul));
+  if (any(r->add, e->c->channels)) y = with(e, OP_ADD, y, constant(e, r->add));
+  y = with(e, OP_SHR, y, whole_constant(e, r->right));
+  y = with(e, OP_MAX, y, whole_constant(e, r->low));
+  y = with(e, OP_MIN, y, whole_constant(e, r->high));
+  return emit_cast_to(e->at, y, to, e->at);
+}
+
+Value *requant_emit(Op *at, Value *sum, const Requant *r, const ChannelAxis *channels, DType to, Arena *arena) {
+  Emit e = {.at = at, .m = at->func->module, .r = r, .c = channels};
+  e.t = r->form == REQUANT_SHIFT ? DT_I32 : r->form == REQUANT_F64 ? DT_F64 : DT_F32;
+  e.scratch = NEW_ARRAY(arena, double, channels->channels);
+  return r->form == REQUANT_SHIFT ? emit_shift(&e, sum, to) : emit_float(&e, sum, to);
+}
+
+int64_t width_of_range(int64_t lo, int64_t hi) {
+  int64_t bits = 8;
+  while (bits < 64 && (lo < -(INT64_C(1) << (bits - 1)) || hi >= INT64_C(1) << (bits - 1))) bits *= 2;
+  return bits;
+}
