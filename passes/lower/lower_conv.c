@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "passes/lower/bits_border.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/planes.h"
 #include "passes/price.h"
@@ -208,7 +209,6 @@ static Value *conv_planes(LowerCtx *ctx, const Op *op, Nest *n, ConvGeom *g) {
   int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2], words = planes_words(g->c);
   n->bits = taps * g->c;
   n->type = DT_I64;
-  n->bias = planes_padding(ctx, op, g);
   Value *weights = planes_weights(ctx, op, taps, g->c, g->o, g->o, 1);
   n->x = planes_pack(ctx, op, n->x, g->c);
   n->x0 = n->x0 / g->c * words;
@@ -244,8 +244,10 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     int64_t extent[CONV_AXES];
     n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
     if (n.x == NULL) return false;
+    ConvGeom bytes = g;
     if (planes) weights = conv_planes(ctx, op, &n, &g);
     window_nest(&n, &g, rank, extent);
+    if (planes) border_bias(ctx, &n, &bytes, 1);  // padding is read as -1, and is to add nothing
   }
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);

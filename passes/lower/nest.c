@@ -246,6 +246,17 @@ static void view_bytes(Emit *e) {
   }
 }
 
+// The bias is a row per border class: parameters for the tables that say where a place finds its row.
+static bool class_params(Emit *e) {
+  bool any = false;
+  for (uint32_t i = 0; i < e->n->rank; i++) {
+    if (e->n->class_at[i] == NULL) continue;
+    any = true;
+    e->class_at[i] = flat_param(e, "class", lower_buf(e->ctx, e->n->class_at[i]), SPACE_CONST);
+  }
+  return any;
+}
+
 static void emit_params(Emit *e) {
   const Nest *n = e->n;
   e->x = flat_param(e, "x", n->x, SPACE_ARG);
@@ -256,7 +267,11 @@ static void emit_params(Emit *e) {
     const PBuf *bias = lower_buf(e->ctx, n->bias);
     KBuf *param = flat_param(e, "bias", bias, bias->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);
     e->extra[e->n_extra] = param;
-    operand_strides(n, n->bias->type, e->stride[e->n_extra++]);
+    operand_strides(n, n->bias->type, e->stride[e->n_extra]);
+    if (class_params(e)) {
+      for (uint32_t i = 0; i + 1 < n->rank; i++) e->stride[e->n_extra][i] = 0;
+    }
+    e->n_extra++;
   }
   e->pp = lower_post_params(e->ctx, &e->b, n->op);
   uint32_t first = op_info(n->op->kind)->max_in;
@@ -289,8 +304,12 @@ bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   emit_par(&e, &where, &p);
   emit_panels(&e, &p, &where);
   kb_end(&e.b);
-  PBuf *bufs[4] = {n->x, n->w, n->y, n->bias != NULL ? lower_buf(ctx, n->bias) : NULL};
-  Step *step = lower_step(ctx, &e.b, n->op, &e.pp, n->bias != NULL ? 4 : 3, bufs);
+  PBuf *bufs[4 + MAX_RANK] = {n->x, n->w, n->y};
+  uint32_t n_bufs = 3;
+  if (n->bias != NULL) bufs[n_bufs++] = lower_buf(ctx, n->bias);
+  for (uint32_t i = 0; i < n->rank; i++)
+    if (n->class_at[i] != NULL) bufs[n_bufs++] = lower_buf(ctx, n->class_at[i]);
+  Step *step = lower_step(ctx, &e.b, n->op, &e.pp, n_bufs, bufs);
   step->strategy = strategy;
   step->macs = nest_macs(n);
   return true;

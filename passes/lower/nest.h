@@ -33,7 +33,7 @@ typedef struct Nest {
   const Op *op;
   const char *name;  // of the kernel
   PBuf *x, *w, *y;
-  Value *bias;      // broadcast to the result, or NULL
+  Value *bias;      // broadcast to the result, or NULL; with classes: rows of columns
   DType type;       // of the arithmetic
   bool dot;         // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
   int64_t bits;     // > 0: x and w are words of bits (planes.h); products of one sum
@@ -44,6 +44,7 @@ typedef struct Nest {
   uint32_t rank;
   int64_t dims[MAX_RANK], first[MAX_RANK];  // extents; where the loops begin
   uint32_t axis_of[MAX_RANK];               // nest axis of each axis of the op's result
+  Value *class_at[MAX_RANK];  // by place along a nest axis: what it adds to the element of the bias; or NULL
   uint32_t n_rows;
   NestLoop row[NEST_ROWS];  // outermost first; `my` tiles the last one
   NestLoop m;

@@ -13,6 +13,7 @@ typedef struct Emit {
   uint32_t n_extra;  // operands broadcast to the result: the bias (if any) first, then post operands
   KBuf *extra[17];
   int64_t stride[17][MAX_RANK];
+  KBuf *class_at[MAX_RANK];  // tables of border classes, or NULL
   PostParams pp;
   int64_t k;        // length of the whole reduction
   int64_t vectors;  // vectors of one group
@@ -23,6 +24,7 @@ typedef struct Emit {
 // A place in the iteration space: element offsets in x and w, and result indices.
 typedef struct Pos {
   Affine x, w, axis[MAX_RANK];
+  Affine row;  // element of the bias where the row of the border class begins
 } Pos;
 
 typedef struct Tile {

@@ -15,6 +15,8 @@
 //   x in 0 .. 3: lo = 0, step = 1, m = 2                    x in {-3, -1, 1, 3}: lo = -3, step = 2, m = 2
 //
 // Products of -1 and +1: sum of K products = K - 2 * popcount(x xor w).
+// Zero padding is read as -1; what it adds to the sum is known per border class and channel and taken back by the
+// bias (bits_border.h).
 #ifndef QCC_PASSES_LOWER_PLANES_H
 #define QCC_PASSES_LOWER_PLANES_H
 
@@ -42,7 +44,5 @@ PBuf *planes_pack(LowerCtx *ctx, const Op *op, PBuf *x, int64_t channels);
 // Weights [taps][channels][n], element i of a tap and column at the strides given, as words [taps][words][n].
 Value *planes_weights(LowerCtx *ctx, const Op *op, int64_t taps, int64_t channels, int64_t n, int64_t row,
                       int64_t column);
-// For each result element the sum of the weights that meet padding; NULL without padding.
-Value *planes_padding(LowerCtx *ctx, const Op *op, const ConvGeom *g);
 
 #endif
