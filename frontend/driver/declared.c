@@ -17,6 +17,8 @@
 #define FEW 4         // elements per value, at least, before a tensor counts as made of few values
 #define TRACE_OPS 40  // ops looked at from a contraction backwards
 
+static bool is_recurrent(OpKind k) { return k == OP_LSTM || k == OP_GRU || k == OP_RNN; }
+
 static uint32_t bits_for(double levels) { return levels < 2 ? 1 : (uint32_t)ceil(log2(levels)); }
 
 // ---- weights
@@ -73,6 +75,10 @@ static bool channels_of(const Op *op, Channels *c) {
   const Type *w = op_in(op, 1)->type;
   int64_t n = type_count(w);
   if (n == 0 || w->rank < 2) return false;
+  if (is_recurrent(op->kind)) {  // gate rows
+    *c = (Channels){n / w->dims[w->rank - 1], w->dims[w->rank - 1], 1, w->dims[w->rank - 1]};
+    return true;
+  }
   bool inner = false;  // channels are the last axis
   if (op->kind == OP_CONV) {
     inner = op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
@@ -114,7 +120,7 @@ static Precision weights_precision(Module *m, const Op *op, uint32_t slot) {
   int64_t n = type_count(w->type);
   uint32_t all = values_count(m, w->constant, 0, n, 1, TENSOR_VALUES);
   if (n < (int64_t)all * FEW) all = 0;
-  uint32_t one = slot == 1 ? channel_values(m, op, w->constant) : 0;
+  uint32_t one = slot == 1 || is_recurrent(op->kind) ? channel_values(m, op, w->constant) : 0;
   if (one && (!all || one < all))
     return (Precision){bits_for(one), arena_printf(m->arena, "%s, %u values per channel", t->name, one)};
   if (all && bits_for(all) < t->bits)
@@ -204,8 +210,6 @@ static Precision input_precision(Module *m, const Value *x) {
 }
 
 // ---- layers
-
-static bool is_recurrent(OpKind k) { return k == OP_LSTM || k == OP_GRU || k == OP_RNN; }
 
 bool op_is_contraction(OpKind k) { return k == OP_CONV || k == OP_MATMUL || k == OP_CONV_TRANSPOSE || is_recurrent(k); }
 

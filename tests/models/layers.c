@@ -1,0 +1,187 @@
+// What low-bit networks become: which layers the file declares with at most 8 bits and qcc leaves in float, and how
+// many bytes the weights take against the bits they need. Nothing is emitted or run: the rows of the report are
+// compared.
+//
+//   layers LIST.tsv ROOT [--only SUBSTRING] [--bless]
+//
+// LIST.tsv:  float  NETWORK  LAYER  WxAy  why it stays float          a layer that may stay float, and must until the
+// row goes
+//            size   NETWORK  CEILING  BYTES                           bytes of packed weights / bytes of the bits they
+//            need
+// A float layer without a row, a row without its float layer, a float layer without a reason and a network above its
+// ceiling fail. --bless writes the table as things are. Sizes are those of the CPU row named below.
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frontend/driver/report.h"
+#include "ir/base/map.h"
+#include "tests/support/case.h"
+
+#define CPU "zen5"
+#define LOW_BITS 8
+static const char *const until_plan = "memplan";
+
+typedef struct Line {
+  const char *key, *text;
+  double ceiling;
+  bool met;
+} Line;
+typedef VEC(Line) Lines;
+
+static Lines lines_read(Arena *arena, const char *path) {
+  Lines lines = {0};
+  FILE *f = fopen(path, "re");
+  char buffer[2048], kind[16], network[128], what[512], more[64];
+  while (f && fgets(buffer, sizeof buffer, f)) {
+    if (buffer[0] == '#' || !tsv_field(buffer, 0, kind, sizeof kind)) continue;
+    tsv_field(buffer, 1, network, sizeof network);
+    tsv_field(buffer, 2, what, sizeof what);
+    bool size = strcmp(kind, "size") == 0;
+    if (!size) tsv_field(buffer, 3, more, sizeof more);
+    const char *key =
+        size ? arena_printf(arena, "size\t%s", network) : arena_printf(arena, "float\t%s\t%s\t%s", network, what, more);
+    vec_push(arena, &lines, ((Line){key, arena_printf(arena, "%s", buffer), size ? strtod(what, NULL) : 0, false}));
+  }
+  if (f) fclose(f);
+  return lines;
+}
+
+static Line *line_find(Lines *lines, const char *key) {
+  for (uint32_t i = 0; i < lines->n; i++)
+    if (strcmp(lines->at[i].key, key) == 0) return &lines->at[i];
+  return NULL;
+}
+
+typedef struct Run {
+  Arena *arena;
+  Lines lines;
+  FILE *bless;  // the new table or NULL
+  uint32_t passed, failed;
+} Run;
+
+static void verdict(Run *run, bool ok, const char *key, const char *why) {
+  if (run->bless) return;
+  run->passed += ok;
+  run->failed += !ok;
+  if (!ok) printf("FAIL %s: %s\n", key, why);
+}
+
+static bool is_low(const LayerRow *row) {
+  return row->contraction &&
+         ((row->declared_w && row->declared_w <= LOW_BITS) || (row->declared_x && row->declared_x <= LOW_BITS));
+}
+
+static void check_float(Run *run, const char *network, const LayerRow *row) {
+  const char *why = row_note(row, NOTE_FLOAT);
+  const char *key =
+      arena_printf(run->arena, "float\t%s\t%s\tW%uA%u", network, row->name, row->declared_w, row->declared_x);
+  if (run->bless) fprintf(run->bless, "%s\t%s\n", key, why ? why : "?");
+  Line *line = line_find(&run->lines, key);
+  if (line) line->met = true;
+  verdict(run, line != NULL, key,
+          arena_printf(run->arena, "stays float and the table does not allow it (%s)", why ? why : "no reason given"));
+  if (line) verdict(run, why || strstr(line->text, "\t?"), key, "stays float without a reason");
+}
+
+static void check_size(Run *run, const char *network, double bytes, double needed) {
+  double excess = ceil(bytes / needed * 1000) / 1000;
+  const char *key = arena_printf(run->arena, "size\t%s", network);
+  if (run->bless) fprintf(run->bless, "%s\t%.3f\t%.0f\n", key, excess, bytes);
+  Line *line = line_find(&run->lines, key);
+  if (line) line->met = true;
+  verdict(run, line && excess <= line->ceiling + 1e-9, key,
+          arena_printf(run->arena, "weights take %.3f of the bits they need, allowed are %.3f", excess,
+                       line ? line->ceiling : 0));
+}
+
+static void check_network(Run *run, Session *s, const char *network) {
+  Report r = report_new(s, 0);
+  double bytes = 0, needed = 0;
+  for (uint32_t i = 0; i < r.n; i++) {
+    const LayerRow *row = &r.rows[i];
+    if (is_low(row) && row->is_float) check_float(run, network, row);
+    if (!row->contraction || !row->declared_w || row->declared_w > LOW_BITS) continue;
+    bytes += (double)row->weight_bytes;
+    needed += ceil((double)row->weights * row->declared_w / 8);
+  }
+  if (needed > 0) check_size(run, network, bytes, needed);
+}
+
+static bool lower_network(Session *s, const char *dir) {
+  s->opt.file = arena_printf(s->arena, "%s/model.onnx", dir);
+  for (int i = 0; i < 16; i++) session_shape_from(s, arena_printf(s->arena, "%s/test_data_set_0/input_%d.pb", dir, i));
+  s->target = target_by_name(CPU);
+  s->pass_opt = pass_options_default();
+  if (!session_load(s)) return false;
+  s->m->name = s->name;
+  declare_layers(s);
+  const char *end = strstr(pipeline_default, until_plan);
+  size_t n = (size_t)(end - pipeline_default) + strlen(until_plan);
+  return session_passes(s, arena_printf(s->arena, "%.*s", (int)n, pipeline_default));
+}
+
+static void run_network(Run *run, const char *root, const char *network) {
+  const char *dir = arena_printf(run->arena, "%s/%s", root, network);
+  if (access(arena_printf(run->arena, "%s/model.onnx", dir), R_OK) != 0) return;
+  Session s = {.arena = arena_new("module"), .start = session_now(), .name = "layers", .in_process = true};
+  s.diag = diag_new(s.arena, NULL);
+  if (lower_network(&s, dir)) {
+    check_network(run, &s, network);
+  } else {
+    verdict(run, false, network, arena_printf(run->arena, "%s", diag_text(s.diag)));
+  }
+  arena_free(s.arena);
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+
+static void run_all(Run *run, const char *root, const char *only) {
+  struct dirent **names = NULL;
+  int n = scandir(root, &names, NULL, by_name);
+  if (n < 0) verdict(run, false, root, "can't read the folder");
+  for (int i = 0; i < n; i++) {
+    if (names[i]->d_name[0] != '.' && strstr(names[i]->d_name, only)) run_network(run, root, names[i]->d_name);
+    free(names[i]);
+  }
+  free(names);
+  for (uint32_t i = 0; i < run->lines.n && !run->bless && !*only; i++)
+    if (!run->lines.at[i].met) verdict(run, false, run->lines.at[i].key, "no longer so: the row must go");
+}
+
+// The comment lines of the table stay.
+static FILE *bless_open(Arena *arena, const char *path) {
+  FILE *old = fopen(path, "re");
+  StrBuf head;
+  strbuf_init(&head, arena);
+  char buffer[2048];
+  while (old && fgets(buffer, sizeof buffer, old))
+    if (buffer[0] == '#') strbuf_puts(&head, buffer);
+  if (old) fclose(old);
+  FILE *f = fopen(path, "we");
+  if (f) fputs(strbuf_str(&head), f);
+  return f;
+}
+
+int main(int argc, char **argv) {
+  if (argc < 3) {
+    fprintf(stderr, "usage: layers LIST.tsv ROOT [--only SUBSTRING] [--bless]\n");
+    return 2;
+  }
+  Run run = {.arena = arena_new("layers")};
+  const char *only = "";
+  bool bless = false;
+  for (int i = 3; i < argc; i++) {
+    if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
+    bless |= strcmp(argv[i], "--bless") == 0;
+  }
+  run.lines = lines_read(run.arena, argv[1]);
+  if (bless) run.bless = bless_open(run.arena, argv[1]);
+  run_all(&run, argv[2], only);
+  if (run.bless) fclose(run.bless);
+  printf("%u passed, %u failed\n", run.passed, run.failed);
+  arena_free(run.arena);
+  return run.failed ? 1 : 0;
+}
