@@ -105,6 +105,77 @@ static LV limited(Emit *e, LLVMRealPredicate better, LV x, double limit) {
   return select3(e, LLVMBuildFCmp(e->b, better, x, by, ""), x, by);
 }
 
+// ---- bytes: four registers of 32-bit integers make one
+
+typedef struct Pack {
+  uint32_t lanes;  // of a quarter
+  const char *words, *bytes, *unsigned_bytes, *from_float;
+  uint32_t feature;
+} Pack;
+
+static const Pack packs[] = {
+    {16, "llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packsswb.512", "llvm.x86.avx512.packuswb.512",
+     "llvm.x86.avx512.mask.cvtps2dq.512", FEATURE_AVX512BW},
+    {8, "llvm.x86.avx2.packssdw", "llvm.x86.avx2.packsswb", "llvm.x86.avx2.packuswb", "llvm.x86.avx.cvt.ps2dq.256",
+     FEATURE_AVX2},
+    {4, "llvm.x86.sse2.packssdw.128", "llvm.x86.sse2.packsswb.128", "llvm.x86.sse2.packuswb.128",
+     "llvm.x86.sse2.cvtps2dq", FEATURE_SSE3},
+};
+
+// How x86 packs `n` lanes into bytes, or NULL.
+static const Pack *pack_of(const Emit *e, DType to, uint32_t n) {
+  if (strcmp(e->row->t.arch, "x86-64") != 0 || (to != DT_U8 && to != DT_I8)) return NULL;
+  for (uint32_t i = 0; i < sizeof packs / sizeof *packs; i++)
+    if (n == 4 * packs[i].lanes) return target_has(e->row, packs[i].feature) ? &packs[i] : NULL;
+  return NULL;
+}
+
+static LV quarter_of(Emit *e, LV v, uint32_t which, uint32_t n) {
+  int32_t lanes[64];
+  for (uint32_t i = 0; i < n; i++) lanes[i] = (int32_t)(which * n + i);
+  return shuffle(e, v, NULL, n, lanes);
+}
+
+// Four quarters saturated to bytes. Packing takes four lanes of each in turn; the order is put right at the end.
+static LV pack_bytes(Emit *e, const Pack *p, DType to, LV *quarter) {
+  uint32_t groups = p->lanes / 4;
+  LV low = call_intrinsic(e, p->words, 0, NULL, 2, quarter),
+     high = call_intrinsic(e, p->words, 0, NULL, 2, quarter + 2);
+  const char *name = to == DT_U8 ? p->unsigned_bytes : p->bytes;
+  LV all = call_intrinsic(e, name, 0, NULL, 2, (LV[]){low, high});
+  if (groups == 1) return all;
+  int32_t order[16];
+  for (uint32_t i = 0; i < p->lanes; i++) order[i] = (int32_t)(i % groups * 4 + i / groups);
+  LV fours = shuffle(e, LLVMBuildBitCast(e->b, all, LLVMVectorType(e->i32, p->lanes), ""), NULL, p->lanes, order);
+  return LLVMBuildBitCast(e->b, fours, LLVMVectorType(e->i8, 4 * p->lanes), "");
+}
+
+// One quarter rounded half to even. What is below 32 bits becomes the least integer, which packing saturates; what is
+// above was cut at `hi`. NaN becomes the least integer too, which is 0 as an unsigned byte.
+static LV round_quarter(Emit *e, const Pack *p, DType to, LV x) {
+  LV hi = lv_real(LLVMTypeOf(x), (double)dtype_max(to));
+  LV cut = select3(e, LLVMBuildFCmp(e->b, LLVMRealOLT, hi, x, ""), hi, x);
+  LT t = LLVMVectorType(e->i32, p->lanes);
+  LV args[4] = {cut, LLVMConstNull(t), LLVMConstInt(e->i16, UINT64_C(0xffff), false), LLVMConstInt(e->i32, 4, false)};
+  LV r = call_intrinsic(e, p->from_float, 0, NULL, p->lanes == 16 ? 4 : 1, args);
+  return to == DT_U8 ? r : select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), r, LLVMConstNull(t));
+}
+
+static LV round_to_bytes(Emit *e, const Pack *p, DType to, LV x) {
+  LV quarter[4];
+  for (uint32_t i = 0; i < 4; i++) quarter[i] = round_quarter(e, p, to, quarter_of(e, x, i, p->lanes));
+  return pack_bytes(e, p, to, quarter);
+}
+
+// Integers of 32 bits that fit bytes.
+static LV narrow_to_bytes(Emit *e, DType to, LV x) {
+  const Pack *p = pack_of(e, to, lanes_of(x));
+  if (p == NULL) return resize(e, x, type_value(e, to), false);
+  LV quarter[4];
+  for (uint32_t i = 0; i < 4; i++) quarter[i] = quarter_of(e, x, i, p->lanes);
+  return pack_bytes(e, p, to, quarter);
+}
+
 // Vectors of at most 32 bits, which LLVM would convert lane by lane: clamped to a range where the instruction is exact.
 static LV vector_to_int(Emit *e, DType from, DType to, LV x, bool round) {
   bool wide = dtype_info(to)->bits == 32, single = from != DT_F64;
@@ -118,7 +189,7 @@ static LV vector_to_int(Emit *e, DType from, DType to, LV x, bool round) {
   if (wide && single)
     r = select3(e, LLVMBuildFCmp(e->b, LLVMRealOGE, x, lv_real(LLVMTypeOf(x), 0x1p31), ""),
                 lv_int(LLVMTypeOf(r), INT32_MAX), r);
-  return resize(e, r, type_value(e, to), false);
+  return narrow_to_bytes(e, to, r);
 }
 
 static LV float_to_int(Emit *e, DType from, DType to, LV x) {
@@ -148,6 +219,8 @@ LV emit_cast(Emit *e, DType from, DType to, LV x) {
 LV emit_round_cast(Emit *e, DType from, DType to, LV x) {
   bool fits = dtype_is_int(to) && (dtype_info(to)->bits <= 16 || to == DT_I32);
   bool vector = LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind, single = from == DT_F32 || from == DT_F64;
+  const Pack *p = vector && from == DT_F32 ? pack_of(e, to, lanes_of(x)) : NULL;
+  if (p != NULL) return round_to_bytes(e, p, to, x);
   if (fits && vector && single && strcmp(e->row->t.arch, "x86-64") == 0) return vector_to_int(e, from, to, x, true);
   return emit_cast(e, from, to, emit_kop(e, KOP_ROUND, from, from, &x));
 }

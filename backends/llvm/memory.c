@@ -160,9 +160,29 @@ static void masked_store(Emit *e, LV v, LV p, LV mask) {
   call_intrinsic(e, "llvm.masked.store", 2, types, 4, args);
 }
 
+// The first `have` lanes of a followed by the first `more` of b, a vector of the same type.
+static LV join(Emit *e, LV a, LV b, uint32_t have, uint32_t more) {
+  int32_t lanes[256];
+  for (uint32_t i = 0; i < have + more; i++) lanes[i] = (int32_t)i;
+  return shuffle(e, a, b, have + more, lanes);
+}
+
+// Several registers of a buffer in registers, read as they were written.
+static LV load_registers(Emit *e, const Access *a) {
+  uint32_t lanes = target_lanes(&e->row->t, (uint32_t)a->size * 8), have = lanes;
+  if (e->lanes <= lanes || e->lanes % lanes != 0) return plain_load(e, LLVMVectorType(a->type, e->lanes), a->p);
+  LT vector = LLVMVectorType(a->type, lanes);
+  LV r = plain_load(e, vector, a->p);
+  for (; have < e->lanes; have += lanes) {
+    LV v = resize_vector(e, plain_load(e, vector, gep_k(e, a->p, have * a->size)), have);
+    r = join(e, r, v, have, lanes);
+  }
+  return r;
+}
+
 static LV load_contiguous(Emit *e, const Access *a) {
   LT vector = LLVMVectorType(a->type, e->lanes);
-  if (a->local) return plain_load(e, vector, a->p);
+  if (a->local) return load_registers(e, a);
   if (e->mask) return masked_load(e, vector, a->p, e->mask);
   uint32_t width = pow2_above(e->lanes);
   if (width == e->lanes || !e->row->t.has_masks) return plain_load(e, vector, a->p);

@@ -175,6 +175,15 @@ static int64_t body_lanes(const Vectorize *v, const Body *b) {
   return lanes > 64 ? 64 : lanes < 1 ? 1 : lanes;
 }
 
+// Floats that end as bytes: four registers of them make one of bytes.
+static bool makes_bytes(const Body *b) {
+  if (b->bits_f != 32 || b->jumps > 0 || b->ops > 24) return false;
+  for (uint32_t i = 0; i < b->places.n; i++)
+    if (b->places.at[i].stores && (b->places.at[i].reduces || dtype_info(b->places.at[i].buf->type)->bits != 8))
+      return false;
+  return true;
+}
+
 // ---- rewriting
 
 static KStmt *new_for(Vectorize *v, const char *name, Affine lo, Affine hi, int64_t step, KForKind kind) {
@@ -227,18 +236,25 @@ static int64_t units_of(const Body *b, int64_t vectors) {
   return vectors >= 4 * units ? units : 1;
 }
 
-static void cut(Vectorize *v, KBlock *b, KStmt *loop, const Body *body) {
-  int64_t lanes = body_lanes(v, body), step = loop->for_.step;
-  if (body->trips <= lanes) return;
-  v->changed = true;
-  int64_t vectors = body->trips / lanes, units = units_of(body, vectors), rounds = vectors / units;
+// Whole vectors of `lanes` of the first `trips` iterations, `units` per round; returns the iterations done.
+static int64_t cut_vectors(Vectorize *v, KBlock *b, KStmt *loop, int64_t trips, int64_t lanes, int64_t units) {
+  int64_t vectors = trips / lanes, rounds = vectors / units, step = loop->for_.step;
   Affine at = loop->for_.lo;
   emit_vectors(v, b, loop, at, rounds, units, lanes);
   at = aff_plus(at, rounds * units * lanes * step);
   emit_vectors(v, b, loop, at, vectors - rounds * units, 1, lanes);
-  int64_t done = vectors * lanes;
-  loop->for_.lo = aff_plus(loop->for_.lo, done * step);
-  if (done == body->trips) kblock_remove(b, loop);
+  loop->for_.lo = aff_plus(loop->for_.lo, vectors * lanes * step);
+  return vectors * lanes;
+}
+
+static void cut(Vectorize *v, KBlock *b, KStmt *loop, const Body *body) {
+  int64_t lanes = body_lanes(v, body), trips = body->trips;
+  if (trips <= lanes) return;
+  v->changed = true;
+  int64_t wide = makes_bytes(body) && lanes >= 4 ? 4 * lanes : 0;
+  if (wide > 0 && wide <= 64 && trips >= wide) trips -= cut_vectors(v, b, loop, trips, wide, 1);
+  if (trips >= lanes) trips -= cut_vectors(v, b, loop, trips, lanes, units_of(body, trips / lanes));
+  if (trips == 0) kblock_remove(b, loop);
 }
 
 static Body body_of(Vectorize *v, const KStmt *loop, int64_t trips) {

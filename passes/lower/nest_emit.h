@@ -30,6 +30,7 @@ typedef struct Pos {
 typedef struct Tile {
   int64_t mi, yi, nvec, tail;  // columns, rows, vectors, lanes of the last vector that are stored
   KBuf *acc, *row;
+  KBuf *sums;  // acc as one row, where several vectors are stored together, or NULL
 } Tile;
 
 // A loop, or nothing and index 0 when it has one iteration.
@@ -50,6 +51,8 @@ Pos nest_base(Emit *e, const Pos *p);
 KExpr *nest_sum(Emit *e, KExpr *held);
 // Bias, post function and stores of a tile whose sums are in t->acc[0, pixel, vector, lane].
 void nest_results(Emit *e, const Tile *t, const Pos *p);
+// The sums of dot products begin with the bias.
+void nest_start_bias(Emit *e, const Tile *t, const Pos *p);
 
 // One register tile at a place: its reduction and its stores.
 void nest_emit_tile(Emit *e, Tile t, const Pos *p);

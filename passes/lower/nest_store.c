@@ -34,12 +34,15 @@ static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
   return lower_body(&e->b, op_post(e->n->op), args);
 }
 
-// Bias, post function and store of one vector of the result.
+// Bias (which dot sums began with), post function and store of the result, lane l of vector v.
 static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
   KBuild *b = &e->b;
   Affine at[4] = {aff(0), i, v, l}, out = nest_result(e, p);
-  KExpr *value = nest_sum(e, kx_load(b, t->acc, at));
-  if (e->n->bias != NULL) value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));
+  if (t->sums != NULL) at[0] = aff_add(aff_mul(aff_add(aff_mul(i, t->nvec), v), e->n->tile.lanes), l);
+  KExpr *value = nest_sum(e, kx_load(b, t->sums != NULL ? t->sums : t->acc, at));
+  if (e->n->bias != NULL && !e->n->dot) {
+    value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));
+  }
   if (!e->n->post_again) value = post_value(e, p, value);
   lower_store(b, e->y, &out, value);
 }
@@ -49,8 +52,13 @@ static void emit_again(Emit *e, const Pos *p) {
   lower_store(&e->b, e->y, &out, post_value(e, p, lower_load(&e->b, e->y, &out)));
 }
 
-// Vectors from .. to - 1 of the tile, the first `lanes` of each: out of registers, or once more in memory.
-static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int64_t to, int64_t lanes, bool again) {
+// A run of vectors of the tile: from .. to - 1, `group` of them at a time, the first `lanes` of each.
+typedef struct Run {
+  int64_t from, to, group, lanes;
+} Run;
+
+// The run out of registers, or once more in memory.
+static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool again) {
   const Nest *n = e->n;
   uint32_t depth = e->depth;
   KForKind kind = again ? FOR_SEQ : FOR_UNROLL;
@@ -59,7 +67,8 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int6
   Pos q = pos_move(p, &n->m, ix);
   if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
   add_classes(e, t, &q, true);
-  Affine v = aff_plus(nest_open(e, "v", to - from, kind), from);
+  Affine v = aff_plus(aff_mul(nest_open(e, "v", (r->to - r->from) / r->group, kind), r->group), r->from);
+  int64_t lanes = r->group > 1 ? r->group * n->tile.lanes : r->lanes;
   Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
   q = pos_move(&q, &columns, aff_add(aff_mul(v, n->tile.lanes), l));
   if (again) {
@@ -71,12 +80,47 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, int64_t from, int6
   nest_close(e, depth);
 }
 
-void nest_results(Emit *e, const Tile *t, const Pos *p) {
+// Whole vectors first; a result of bytes takes four or two vectors of sums at a time, which make one vector of it.
+static uint32_t tile_runs(Emit *e, Tile *t, Run *run) {
+  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1, from = 0;
+  int64_t most = dtype_info(e->y->type)->bits == 8 && lanes >= 4 && lanes <= 16 ? 4 : 1;
+  uint32_t count = 0;
+  if (most > 1 && full > 1) {
+    int64_t sums = e->n->tile.ks * t->mi * t->yi * t->nvec * lanes;
+    t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
+  }
+  for (int64_t group = most; group >= 1; group /= 2) {
+    int64_t to = from + (full - from) / group * group;
+    if (to > from) run[count++] = (Run){from, to, group, lanes};
+    from = to;
+  }
+  if (full < t->nvec) run[count++] = (Run){full, t->nvec, 1, t->tail};
+  return count;
+}
+
+void nest_results(Emit *e, const Tile *tile, const Pos *p) {
+  Run run[4];
+  Tile t = *tile;
   Pos q = *p;
-  add_classes(e, t, &q, false);
-  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1;
+  add_classes(e, &t, &q, false);
+  uint32_t count = tile_runs(e, &t, run);
   for (int again = 0; again <= e->n->post_again; again++) {
-    if (full > 0) emit_stores(e, t, &q, 0, full, lanes, again != 0);
-    if (full < t->nvec) emit_stores(e, t, &q, full, t->nvec, t->tail, again != 0);
+    for (uint32_t i = 0; i < count; i++) emit_stores(e, &t, &q, &run[i], again != 0);
+  }
+}
+
+void nest_start_bias(Emit *e, const Tile *t, const Pos *p) {
+  const Nest *n = e->n;
+  int64_t lanes = n->tile.lanes;
+  NestLoop columns = {.axis = n->rank - 1, .scale = 1};
+  for (int64_t v = 0; v < t->nvec; v++) {
+    uint32_t depth = e->depth;
+    Affine i = nest_open(e, "i", t->mi * t->yi, FOR_UNROLL);
+    Affine l = aff_var(kb_for(&e->b, "l", 0, v + 1 < t->nvec ? lanes : t->tail, 1, FOR_VEC));
+    Pos q = pos_move(p, &columns, aff_plus(l, v * lanes));
+    Affine at[4] = {aff(0), i, aff(v), l};
+    kb_store(&e->b, t->acc, at, load_extra(e, 0, &q));
+    kb_end(&e->b);
+    nest_close(e, depth);
   }
 }

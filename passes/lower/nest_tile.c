@@ -201,6 +201,7 @@ void nest_emit_tile(Emit *e, Tile t, const Pos *p) {
   t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
   Pos q = nest_base(e, p);
   emit_zero(e, &t);
+  if (n->dot && n->bias != NULL) nest_start_bias(e, &t, &q);
   emit_reduction(e, &t, &q);
   if (e->k > 0) emit_sum_parts(e, &t);
   nest_results(e, &t, &q);

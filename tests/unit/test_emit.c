@@ -11,6 +11,7 @@ static const DType all[] = {DT_F64, DT_F32, DT_F16, DT_BF16, DT_I64, DT_I32, DT_
                             DT_I8,  DT_U64, DT_U32, DT_U16,  DT_U8,  DT_BOOL};
 static const int64_t widths_native[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 31, 32, 33};
 static const int64_t widths_other[] = {1, 3, 4, 8, 13, 16};
+static const int64_t widths_pack[] = {7, 16, 32, 64};
 
 typedef struct Case {
   KOp op;
@@ -30,7 +31,11 @@ static DType operand_type(KOp op, DType t, uint32_t i) {
   return t;
 }
 
+// To another type: a cast of the rounded operand.
+static bool is_rounding(const Case *c) { return c->op == KOP_ROUND && c->to != c->type; }
+
 static KExpr *case_expr(KBuild *b, const Case *c, KExpr **arg) {
+  if (is_rounding(c)) return kx_cast(b, c->to, kx_op1(b, KOP_ROUND, arg[0]));
   if (c->op == KOP_CAST) return kx_cast(b, c->to, arg[0]);
   if (c->op == KOP_VIEW) return kx_view(b, c->to, arg[0]);
   uint32_t n = kop_info(c->op)->arity;
@@ -50,11 +55,11 @@ static void add_kernel(Module *m, const Case *c, int64_t n, bool uniform) {
   uint32_t arity = kop_info(c->op)->arity;
   for (uint32_t i = 0; i < arity; i++)
     in[i] = kb_param(&b, names[i], operand_type(c->op, c->type, i), 1, &n, SPACE_ARG);
-  DType to = c->op == KOP_CAST || c->op == KOP_VIEW ? c->to
-             : kop_info(c->op)->rule == KRULE_BOOL  ? DT_BOOL
-             : c->op == KOP_DOT4                    ? DT_I32
-             : c->op == KOP_DOT2                    ? DT_F32
-                                                    : c->type;
+  DType to = c->op == KOP_CAST || c->op == KOP_VIEW || is_rounding(c) ? c->to
+             : kop_info(c->op)->rule == KRULE_BOOL                    ? DT_BOOL
+             : c->op == KOP_DOT4                                      ? DT_I32
+             : c->op == KOP_DOT2                                      ? DT_F32
+                                                                      : c->type;
   KBuf *out = kb_param(&b, "o", to, 1, &n, SPACE_ARG);
   KVar *i = kb_for(&b, "i", 0, n, 1, FOR_VEC);
   KExpr *arg[3];
@@ -78,6 +83,10 @@ static int run_cases(const Target *target, uint32_t n, const Case *cases, bool n
   Module *m = module_fresh(arena);
   const int64_t *widths = native ? widths_native : widths_other;
   size_t n_widths = native ? sizeof widths_native / 8 : sizeof widths_other / 8;
+  if (is_rounding(&cases[0])) {
+    widths = widths_pack;
+    n_widths = sizeof widths_pack / 8;
+  }
   for (uint32_t i = 0; i < n; i++)
     for (size_t w = 0; w < n_widths; w++) add_kernel(m, &cases[i], widths[w], w % 5 == 4);
   emit_case_steps(m);
@@ -121,6 +130,17 @@ Test(emit, casts) {
         if (to != from) cases[n++] = (Case){KOP_CAST, all[from], all[to]};
       cr_expect_eq(run_cases(t, n, cases, false), 0, "cast from %s on %s", dtype_info(all[from])->name, t->name);
     }
+  }
+}
+
+// Rounding to bytes packs whole registers; special values, both infinities and NaN included, end as the interpreter
+// says.
+Test(emit, rounds_to_bytes) {
+  static const Case cases[] = {
+      {KOP_ROUND, DT_F32, DT_U8}, {KOP_ROUND, DT_F32, DT_I8}, {KOP_ROUND, DT_F64, DT_U8}, {KOP_ROUND, DT_F64, DT_I8}};
+  for (uint32_t r = 0; r < target_count(); r++) {
+    if (target_runs_here(target_at(r)))
+      cr_expect_eq(run_cases(target_at(r), 4, cases, false), 0, "rounding to bytes on %s", target_at(r)->name);
   }
 }
 
