@@ -19,3 +19,5 @@ PassResult pass_codes(PassCtx *ctx) {
   if (changed) graph_drop_dead(f);
   return changed ? PASS_CHANGED : PASS_SAME;
 }
+
+PassResult pass_terms(PassCtx *ctx) { return codes_layers(ctx, ctx->m->funcs.at[0]) ? PASS_CHANGED : PASS_SAME; }

@@ -32,4 +32,34 @@ bool codes_steps(PassCtx *ctx, Func *f);
 // Sums of scaled contractions of one tensor become one contraction with the sum of the weights.
 bool codes_bases(PassCtx *ctx, Func *f);
 
+// ---- numbers as sums
+
+#define TERMS_VALUES 32
+#define TERMS_MAX 3
+#define TERMS_FORMS 4
+
+typedef enum TermsForm {
+  TERMS_GRID,   // one term
+  TERMS_PAIR,   // two terms of a few steps
+  TERMS_BYTES,  // the two bytes of one integer of 16 bits: scale[0] = 256 scale[1]
+  TERMS_BITS    // one bit per step
+} TermsForm;
+
+// Number i is f32(base + sum over k of scale[k] * code[k][i]), codes within a byte.
+typedef struct Terms {
+  TermsForm form;
+  uint32_t n;
+  double base, scale[TERMS_MAX];
+  int16_t code[TERMS_MAX][TERMS_VALUES];
+} Terms;
+
+double terms_value(const Terms *t, uint32_t i);
+const char *terms_form_text(TermsForm form);
+// Writes n ascending numbers in one form; false: it has no room for them.
+bool terms_find(TermsForm form, uint32_t n, const double *v, Terms *t);
+
+// Contractions of few-valued tensors and weights become integer contractions, one per pair of terms, where the plans of
+// those are cheaper.
+bool codes_layers(PassCtx *ctx, Func *f);
+
 #endif

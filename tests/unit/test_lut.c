@@ -1,0 +1,198 @@
+// Non-uniform few-valued networks: chains as thresholds give the chain's value at every float tried, numbers as sums of
+// terms come back bit for bit, and layers rewritten to integer contractions give the float layer's result.
+#include <float.h>
+
+#include "passes/recover/codes.h"
+#include "tests/unit/contract_case.h"
+
+static const Target cpu = {
+    .name = "bytes", CPU_512, .has_masks = true, .has_fma = true, .has_dot4 = true, .dot4_per_cycle = 2};
+
+static Module *parse(Arena *arena, const char *text) {
+  Module *m = parse_module(arena, diag_new(arena, NULL), "test", text, strlen(text));
+  cr_assert(m != NULL, "%s", text);
+  return m;
+}
+
+static void run_passes(Module *m, Arena *arena, const char *passes) {
+  PassOptions opt = pass_options_default();
+  RunOptions runner = {.verify_each = true};
+  cr_assert(pipeline_run(m, &cpu, passes, &opt, &runner, arena, NULL), "%s", diag_text(m->diag));
+}
+
+static uint32_t ops_of(const Module *m, OpKind kind, DType t) {
+  uint32_t n = 0;
+  for (const Op *op = m->funcs.at[0]->first; op; op = op->next) n += op->kind == kind && op_in(op, 0)->type->dtype == t;
+  return n;
+}
+
+// ---- chains
+
+#define FLOATS 4096
+
+static const char *const chains[] = {
+    "  %a = relu %x : f32[4096]\n  %b = max %a, f32(1e-30) : f32[4096]\n  %c = log %b : f32[4096]\n"
+    "  %d = div %c, f32(0.6931472) : f32[4096]\n  %e = round %d : f32[4096]\n"
+    "  %f = clip %e, f32(-5.0), f32(1.0) : f32[4096]\n  %g = sign %a : f32[4096]\n"
+    "  %h = pow f32(2.0), %f : f32[4096]\n  %y = mul %g, %h : f32[4096]\n",
+    "  %a = sign %x : f32[4096]\n  %b = mul %a, f32(0.25) : f32[4096]\n  %c = sub %x, %b : f32[4096]\n"
+    "  %d = sign %c : f32[4096]\n  %e = mul %d, f32(0.6) : f32[4096]\n  %f = add %b, %e : f32[4096]\n"
+    "  %y = tanh %f : f32[4096]\n",
+    "  %a = tanh %x : f32[4096]\n  %b = sub %a, f32(-1.0) : f32[4096]\n  %c = div %b, f32(0.06451613) : f32[4096]\n"
+    "  %d = add %c, f32(0.5) : f32[4096]\n  %e = floor %d : f32[4096]\n"
+    "  %f = mul %e, f32(0.06451613) : f32[4096]\n  %y = add %f, f32(-1.0) : f32[4096]\n",
+    "  %a = add %x, f32(-0.55) : f32[4096]\n  %b = clip %a, f32(0.0), f32(1.0) : f32[4096]\n"
+    "  %c = greater_equal %b, f32(0.5) : bool[4096]\n  %d = select %c, f32(0.44), f32(-0.44) : f32[4096]\n"
+    "  %e = less %x, f32(-0.3) : bool[4096]\n  %f = cast %e : f32[4096]\n  %g = exp %f : f32[4096]\n"
+    "  %y = sub %d, %g : f32[4096]\n",
+};
+
+// Around every start of a step, at the ends of the floats, and at random.
+static float probe(const Op *op, int64_t i, uint64_t *seed) {
+  static const float ends[] = {0, -0.0f, FLT_MIN, -FLT_MIN, FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, 1e-45f, -1e-45f};
+  if (i < 10) return ends[i];
+  *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+  for (int64_t skip = i / 33; op; op = op->next) {
+    bool compares = op->kind == OP_GREATER || op->kind == OP_GREATER_EQUAL;
+    if (!compares || skip-- > 0) continue;
+    float at = (float)const_f(op->func->module, op_in(op, 1)->constant, 0);
+    for (int64_t k = i % 33 - 16; k != 0; k += k < 0 ? 1 : -1) at = nextafterf(at, k < 0 ? -INFINITY : INFINITY);
+    return at;
+  }
+  return ldexpf((float)(int32_t)(*seed >> 32) * 0x1p-31f, (int)(*seed >> 20 & 15) - 8);
+}
+
+Test(lut, steps_equal_the_chain) {
+  for (uint32_t k = 0; k < sizeof chains / sizeof *chains; k++) {
+    Arena *arena = arena_new("steps");
+    const char *text = arena_printf(arena, "func @f(%%x: f32[4096]) -> f32[4096] {\n%s  return %%y\n}\n", chains[k]);
+    Module *before = parse(arena, text), *after = parse(arena, text);
+    run_passes(after, arena, "codes,dce");
+    cr_assert(ops_of(after, OP_SELECT, DT_BOOL) > 0, "chain %u is still there", k);
+    cr_assert(ops_of(after, OP_TANH, DT_F32) + ops_of(after, OP_EXP, DT_F32) + ops_of(after, OP_LOG, DT_F32) == 0);
+    Tensor x = tensor_new(arena, before->funcs.at[0]->args[0]->type), want, got;
+    uint64_t seed = k + 1;
+    for (int64_t i = 0; i < FLOATS; i++) ((float *)x.data)[i] = probe(after->funcs.at[0]->first, i, &seed);
+    cr_assert(eval_func(before->funcs.at[0], &x, &want, arena, NULL, NULL));
+    cr_assert(eval_func(after->funcs.at[0], &x, &got, arena, NULL, NULL));
+    for (int64_t i = 0; i < FLOATS; i++) {
+      double a = elem_get_f(want.data, DT_F32, i), b = elem_get_f(got.data, DT_F32, i);
+      cr_assert(a == b, "chain %u at %a: %.9g, not %.9g", k, (double)((float *)x.data)[i], b, a);
+    }
+    arena_free(arena);
+  }
+}
+
+// ---- numbers as sums
+
+static void check_terms(TermsForm form, uint32_t n, const double *v, bool want, const char *what) {
+  Terms t;
+  cr_assert_eq(terms_find(form, n, v, &t), want, "%s", what);
+  for (uint32_t i = 0; want && i < n; i++) cr_assert((double)(float)terms_value(&t, i) == v[i], "%s: %u", what, i);
+}
+
+Test(lut, forms) {
+  static const double none[4] = {0, (double)0.3177f, 1, (double)1.894f}, even[4] = {-0.75, -0.25, 0.25, 0.75};
+  double two[4] = {(double)(-0.7f - 0.2f), (double)(-0.7f + 0.2f), (double)(0.7f - 0.2f), (double)(0.7f + 0.2f)};
+  check_terms(TERMS_GRID, 4, even, true, "a grid");
+  check_terms(TERMS_GRID, 4, none, false, "no grid of a byte");
+  check_terms(TERMS_PAIR, 4, two, true, "two signs");
+  check_terms(TERMS_PAIR, 4, none, false, "no two scales");
+  check_terms(TERMS_BYTES, 4, none, true, "a grid of 16 bits");
+  check_terms(TERMS_BITS, 4, none, true, "a thermometer from 0");
+  check_terms(TERMS_BITS, 4, two, true, "a thermometer of signs");
+  two[1] = (double)nextafterf((float)two[1], 1);
+  check_terms(TERMS_PAIR, 4, two, false, "one unit in the last place off");
+}
+
+// ---- layers
+
+typedef struct Few {
+  uint32_t n;
+  double v[8];
+} Few;
+
+static const Few inputs[] = {
+    {4, {0, (double)0.3177f, 1, (double)1.894f}},
+    {4, {-0.9, -0.5, 0.5, 0.9}},
+    {4, {0.1, 0.25, 0.7, 1.3}},
+    {8, {0, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1, 2}},
+};
+static const Few weights[] = {{2, {-0.3, 0.3}},
+                              {4, {-0.31415927, -0.1234567, 0.1234567, 0.31415927}},
+                              {3, {-0.7, 0, 0.7}},
+                              {5, {-1, -0.5, 0.25, 0.5, 1}}};
+
+static Value *few_weights(Case *c, const Few *w, uint32_t rank, const int64_t *dims) {
+  const Type *t = type_tensor(c->m->types, DT_F32, rank, dims);
+  void *bytes = arena_alloc(c->arena, (size_t)type_bytes(t));
+  for (int64_t i = 0; i < type_count(t); i++) elem_set_f(bytes, DT_F32, i, w->v[rnd(c, w->n)]);
+  return const_bytes(c->m, t, bytes, "w");
+}
+
+static Value *few_values(Case *c, const Few *x) {
+  Value *arg = c->f->args[0], *y = const_splat(c->m, type_scalar(c->m->types, DT_F32), x->v[0]);
+  for (uint32_t i = 1; i < x->n; i++) {
+    Value *at = const_splat(c->m, type_scalar(c->m->types, DT_F32), -1 + 2.0 * i / x->n);
+    Op *past = op_new(c->f, NULL, OP_GREATER_EQUAL, 2, (Value *[]){arg, at}, NULL);
+    cr_assert(infer_op(past));
+    Value *in[3] = {op_out(past, 0), const_splat(c->m, type_scalar(c->m->types, DT_F32), x->v[i]), y};
+    Op *select = op_new(c->f, NULL, OP_SELECT, 3, in, NULL);
+    cr_assert(infer_op(select));
+    y = op_out(select, 0);
+  }
+  return y;
+}
+
+// Runs the pass and compares the interpreter's results before and after; says whether a float layer is left.
+static bool check_layer(Case *c, const char *what) {
+  Value *result = op_out(c->op, 0);
+  func_set_results(c->f, 1, &result);
+  Tensor x = random_tensor(c, c->f->args[0]->type), want, got;
+  int64_t terms = 0, count = type_count(result->type);
+  cr_assert(eval_func(c->f, &x, &want, c->arena, NULL, NULL));
+  OpKind kind = c->op->kind;
+  const Type *w = op_in(c->op, 1)->type;
+  terms = type_count(w) / result->type->dims[result->type->rank - 1];
+  run_passes(c->m, c->arena, "terms,dce");
+  cr_assert(eval_func(c->f, &x, &got, c->arena, NULL, NULL));
+  for (int64_t i = 0; i < count; i++) {
+    double a = elem_get_f(want.data, DT_F32, i), b = elem_get_f(got.data, DT_F32, i);
+    cr_assert(fabs(a - b) <= 0x1p-22 * (2 + (double)terms), "%s: element %lld is %.9g, not %.9g", what, (long long)i, b,
+              a);
+  }
+  return ops_of(c->m, kind, DT_F32) > 0;
+}
+
+static Case conv_case(const Few *x, const Few *w, int64_t c_in, int64_t c_out, int64_t pad, uint64_t seed) {
+  Case c = case_new(seed, DT_F32, 4, (int64_t[]){1, 14, 13, c_in});
+  Value *in[2] = {few_values(&c, x), few_weights(&c, w, 4, (int64_t[]){3, 3, c_in, c_out})};
+  c.op = op_new(c.f, NULL, OP_CONV, 2, in, NULL);
+  op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
+  op_set_ints(c.op, A_CONV_pads, 4, (int64_t[]){pad, pad, 0, pad});
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  return c;
+}
+
+Test(lut, layers) {
+  uint32_t integer = 0, all = 0;
+  for (uint32_t x = 0; x < sizeof inputs / sizeof *inputs; x++)
+    for (uint32_t w = 0; w < sizeof weights / sizeof *weights; w++, all += 2) {
+      Few in = inputs[x], by = weights[w];
+      for (uint32_t i = 0; i < 8; i++) {
+        in.v[i] = (double)(float)in.v[i];
+        by.v[i] = (double)(float)by.v[i];
+      }
+      Case c = conv_case(&in, &by, 32, 33, (int64_t)(w & 1), all + 1);
+      const char *what = arena_printf(c.arena, "input %u weights %u", x, w);
+      integer += !check_layer(&c, what);
+      arena_free(c.arena);
+      Case d = case_new(all + 7, DT_F32, 2, (int64_t[]){40, 70});
+      Value *operands[2] = {few_values(&d, &in), few_weights(&d, &by, 2, (int64_t[]){70, 65})};
+      d.op = op_new(d.f, NULL, OP_MATMUL, 2, operands, NULL);
+      cr_assert(infer_op(d.op));
+      integer += !check_layer(&d, what = arena_printf(d.arena, "matmul %u %u", x, w));
+      arena_free(d.arena);
+    }
+  cr_assert(integer >= all / 4 && integer < all, "%u of %u layers became integer", integer, all);
+}
