@@ -11,25 +11,29 @@
 #define MAX_COST 1500000  // scalar operations of an op
 
 static const Policy policies[] = {
-    {"any", G_ALL, G_ALL, "ffffhdilbuo", 5, 7},
-    {"any-float", G_ALL, G_ALL, "f", 5, 9},
-    {"conv", G_CONV, G_CONV | G_ELTWISE | G_POOL | G_NORM | G_SHAPE, "f", 5, 9},
-    {"depthwise", G_DEPTHWISE, G_DEPTHWISE | G_ELTWISE | G_POOL, "f", 4, 9},
-    {"odd-channels", G_CONV, G_CONV | G_ELTWISE | G_NORM | G_RESIZE, "f", 4, 37},
-    {"rank0", G_ELTWISE, G_ELTWISE | G_SHAPE | G_REDUCE | G_INDEX, "ffhdilbuo", 1, 3},
-    {"integer", G_ALL, G_ELTWISE | G_SHAPE | G_MATMUL | G_CONV | G_POOL | G_REDUCE | G_ORDER | G_INDEX, "ilbu", 5, 7},
-    {"shape", G_SHAPE, G_SHAPE | G_ELTWISE | G_INDEX, "ffhdilbuo", 5, 7},
-    {"rnn", G_RNN, G_RNN | G_ELTWISE | G_SHAPE | G_MATMUL, "f", 4, 6},
-    {"norm", G_NORM | G_REDUCE, G_NORM | G_REDUCE | G_ELTWISE | G_SHAPE | G_POOL, "fffh", 5, 11},
-    {"resize", G_RESIZE | G_POOL, G_RESIZE | G_POOL | G_ELTWISE | G_SHAPE | G_CONV, "ffffhu", 5, 8},
-    {"index", G_INDEX | G_ORDER, G_INDEX | G_ORDER | G_ELTWISE | G_SHAPE, "ffhdilbuo", 5, 7},
-    {"matmul", G_MATMUL, G_MATMUL | G_ELTWISE | G_SHAPE | G_NORM, "ffffd", 5, 19},
-    {"attention", G_MATMUL, G_MATMUL | G_ELTWISE | G_SHAPE | G_NORM | G_REDUCE, "f", 4, 12},
-    {"eltwise", G_ELTWISE, G_ELTWISE | G_SHAPE, "ffhdilbuo", 5, 33},
-    {"quant", G_QUANT, G_QUANT | G_ELTWISE | G_CONV | G_MATMUL | G_SHAPE, "ffbu", 4, 9},
-    {"half", G_ALL, G_ALL, "h", 5, 8},
-    {"double", G_ALL, G_ALL, "d", 5, 8},
+    {"any", G_ALL, G_ALL, "ffffhdilbuo", 5, 7, false},
+    {"any-float", G_ALL, G_ALL, "f", 5, 9, false},
+    {"conv", G_CONV, G_CONV | G_ELTWISE | G_POOL | G_NORM | G_SHAPE, "f", 5, 9, false},
+    {"depthwise", G_DEPTHWISE, G_DEPTHWISE | G_ELTWISE | G_POOL, "f", 4, 9, false},
+    {"odd-channels", G_CONV, G_CONV | G_ELTWISE | G_NORM | G_RESIZE, "f", 4, 37, false},
+    {"rank0", G_ELTWISE, G_ELTWISE | G_SHAPE | G_REDUCE | G_INDEX, "ffhdilbuo", 1, 3, false},
+    {"integer", G_ALL, G_ELTWISE | G_SHAPE | G_MATMUL | G_CONV | G_POOL | G_REDUCE | G_ORDER | G_INDEX, "ilbu", 5, 7,
+     false},
+    {"shape", G_SHAPE, G_SHAPE | G_ELTWISE | G_INDEX, "ffhdilbuo", 5, 7, false},
+    {"rnn", G_RNN, G_RNN | G_ELTWISE | G_SHAPE | G_MATMUL, "f", 4, 6, false},
+    {"norm", G_NORM | G_REDUCE, G_NORM | G_REDUCE | G_ELTWISE | G_SHAPE | G_POOL, "fffh", 5, 11, false},
+    {"resize", G_RESIZE | G_POOL, G_RESIZE | G_POOL | G_ELTWISE | G_SHAPE | G_CONV, "ffffhu", 5, 8, false},
+    {"index", G_INDEX | G_ORDER, G_INDEX | G_ORDER | G_ELTWISE | G_SHAPE, "ffhdilbuo", 5, 7, false},
+    {"matmul", G_MATMUL, G_MATMUL | G_ELTWISE | G_SHAPE | G_NORM, "ffffd", 5, 19, false},
+    {"attention", G_MATMUL, G_MATMUL | G_ELTWISE | G_SHAPE | G_NORM | G_REDUCE, "f", 4, 12, false},
+    {"eltwise", G_ELTWISE, G_ELTWISE | G_SHAPE, "ffhdilbuo", 5, 33, false},
+    {"quant", G_QUANT, G_QUANT | G_ELTWISE | G_CONV | G_MATMUL | G_SHAPE, "ffbu", 4, 9, false},
+    {"half", G_ALL, G_ALL, "h", 5, 8, false},
+    {"double", G_ALL, G_ALL, "d", 5, 8, false},
+    // by name only
+    {"lowbit", G_LOWBIT, G_LOWBIT, "f", 4, 9, true},
 };
+#define N_NAMED 1
 
 uint64_t rnd(Gen *g) {  // splitmix64
   uint64_t z = (g->rng += UINT64_C(0x9E3779B97F4A7C15));
@@ -252,7 +256,8 @@ bool gen_done(Gen *g, Op *op) {
 static const Generator *pick_generator(Gen *g, uint32_t families) {
   const Generator *chosen = NULL;
   uint64_t n = 0;
-  for (const Generator *const *list = (const Generator *const[]){gen_basic, gen_network, NULL}; *list; list++)
+  for (const Generator *const *list = (const Generator *const[]){gen_basic, gen_network, gen_lowbit, NULL}; *list;
+       list++)
     for (const Generator *r = *list; r->name; r++)
       if ((r->families & families) && rnd(g) % ++n == 0) chosen = r;
   return chosen;
@@ -278,7 +283,7 @@ static const Policy *policy_of(uint64_t seed, const char *name) {
   uint32_t n = sizeof policies / sizeof *policies;
   for (uint32_t i = 0; name && i < n; i++)
     if (strcmp(policies[i].name, name) == 0) return &policies[i];
-  return &policies[seed % n];
+  return &policies[seed % (n - N_NAMED)];
 }
 
 void gen_graph(Gen *g, uint64_t seed, const char *policy, Arena *arena, Diag *diag) {
@@ -290,14 +295,14 @@ void gen_graph(Gen *g, uint64_t seed, const char *policy, Arena *arena, Diag *di
   g->f = func_new(g->m, "random", 0, NULL);
   g->m->name = "qcc_random";
   g->row = rnd(g);
-  g->grid = rnd_p(g, 40);
+  g->grid = rnd_p(g, 40) || g->policy->exact;
   g->specials = g->policy->allow == (G_ELTWISE | G_SHAPE) && rnd_p(g, 25);
   uint32_t want = (uint32_t)rnd_in(g, 1, rnd_p(g, 50) ? 6 : 22), args = (uint32_t)rnd_in(g, 1, 3);
   for (uint32_t i = 0; i < args; i++) {
-    uint32_t lo = g->policy->prefer & (G_CONV | G_DEPTHWISE) ? 3 : 0;
+    uint32_t lo = g->policy->prefer & (G_CONV | G_DEPTHWISE) ? 3 : g->policy->prefer & G_LOWBIT ? 2 : 0;
     gen_arg(g, random_type(g, "", g->policy->prefer == G_ALL ? 0 : lo, g->policy->max_rank));
   }
-  gen_row(g, seed);
+  if (g->policy->prefer != G_LOWBIT) gen_row(g, seed);
   for (uint32_t tries = 0; tries < 30 * want && g->ops.n < want; tries++)
     pick_generator(g, rnd_p(g, 65) ? g->policy->prefer : g->policy->allow)->make(g);
   choose_results(g);

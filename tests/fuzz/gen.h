@@ -22,6 +22,7 @@ enum {
   G_QUANT = 1024,
   G_RESIZE = 2048,
   G_DEPTHWISE = 4096,
+  G_LOWBIT = 8192,
   G_ALL = 4095
 };
 
@@ -31,6 +32,7 @@ typedef struct Policy {
   const char *dtypes;      // of arguments: f float, h half, d double, i i32, l i64, b i8, u u8, o bool
   uint32_t max_rank;
   uint32_t extent;  // usual largest dim
+  bool exact;       // floats are whole multiples of powers of two that no op rounds: results must have the same bits
 } Policy;
 
 typedef struct Slot {
@@ -89,6 +91,6 @@ typedef struct Generator {
   uint32_t families;
   bool (*make)(Gen *g);
 } Generator;
-extern const Generator gen_basic[], gen_network[];  // end with a NULL name
+extern const Generator gen_basic[], gen_network[], gen_lowbit[];  // end with a NULL name
 
 #endif
