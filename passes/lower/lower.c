@@ -4,7 +4,7 @@
 // Buffers that need no copy are found here, because the graph knows the uses: reshapes and contiguous slices are
 // windows of their operand; a concat along the outermost axis has its operands' producers write into its own buffer;
 // results are written straight into the caller's memory. Placing buffers in the workspace is memplan's work.
-#include "passes/lower/lower.h"
+#include "passes/lower/bits.h"
 
 static LowerFn *const lower_table[OP_COUNT] = {
 #define LOWER(ID, fn) [OP_##ID] = fn,
@@ -188,15 +188,21 @@ static bool lower_window(LowerCtx *ctx, const Op *op) {
   return true;
 }
 
-static bool lower_op(LowerCtx *ctx, const Op *op) {
-  if (!check_op(ctx, op)) return false;
-  if (is_empty(op)) return true;
+static bool lower_to_bytes(LowerCtx *ctx, const Op *op) {
   if (lower_window(ctx, op)) return true;
   if (lower_is_packed_cast(op)) return lower_packed_cast(ctx, op);
   if (op_info(op->kind)->traits & TRAIT_ELTWISE) return lower_eltwise(ctx, op);
   LowerFn *fn = lower_table[op->kind];
   if (!fn) return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc, "no code for %s", op_info(op->kind)->name);
   return fn(ctx, op);
+}
+
+static bool lower_op(LowerCtx *ctx, const Op *op) {
+  if (!check_op(ctx, op)) return false;
+  if (is_empty(op) || bits_lower(ctx, op)) return true;
+  if (!lower_to_bytes(ctx, op)) return false;
+  bits_finish(ctx, op);
+  return true;
 }
 
 static bool lower_func(LowerCtx *ctx, const Func *f) {
@@ -210,6 +216,7 @@ static bool lower_func(LowerCtx *ctx, const Func *f) {
   for (const Op *op = f->first; op; op = op->next) ok = check_op(ctx, op) && ok;
   if (!ok) return false;
   place_concats(ctx, f);
+  bits_analyse(ctx, f);
   for (const Op *op = f->first; op; op = op->next) {
     ok = lower_op(ctx, op) && ok;
     arena_clear(ctx->m->build_arena);

@@ -11,6 +11,8 @@
 #include "ir/target.h"
 #include "passes/pass.h"
 
+typedef struct Bits Bits;  // values held as bits (bits.h)
+
 typedef struct LowerCtx {
   Module *m;
   Program *p;
@@ -18,6 +20,7 @@ typedef struct LowerCtx {
   const PassOptions *opt;
   PBuf **buf_of;  // by value id
   uint32_t n_buf_of;
+  Bits *bits;
 } LowerCtx;
 
 // A row of lower.def. Emits the steps for op, reading operands from and writing results to lower_buf(...).

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "passes/lower/bits.h"
 #include "passes/lower/bits_border.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/planes.h"
@@ -172,11 +173,16 @@ static bool widening_pays(const Op *op, DType from, DType type) {
   return from != type && type_count(op_in(op, 1)->type) >= 16 * op_in(op, 0)->type->dims[op_in(op, 0)->type->rank - 1];
 }
 
+// Extents of the buffer that holds a window, and the element where the window begins.
+static void window_place(const Window *w, bool inside, int64_t *extent, int64_t *x0) {
+  for (uint32_t i = 0; i < CONV_AXES; i++) extent[i] = inside ? w->in[i] : w->extent[i];
+  *x0 = inside ? ((w->from[0] * w->in[1] + w->from[1]) * w->in[2] + w->from[2]) * w->c : 0;
+}
+
 PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, DType type, int64_t *extent, int64_t *x0) {
   PBuf *x = lower_buf(ctx, op_in(op, 0));
   bool inside = window_is_inside(w) && !widening_pays(op, x->type->dtype, type);
-  for (uint32_t i = 0; i < CONV_AXES; i++) extent[i] = inside ? w->in[i] : w->extent[i];
-  *x0 = inside ? ((w->from[0] * w->in[1] + w->from[1]) * w->in[2] + w->from[2]) * w->c : 0;
+  window_place(w, inside, extent, x0);
   return inside ? x : stage_window(ctx, op, x, w, type);
 }
 
@@ -210,10 +216,27 @@ static Value *conv_planes(LowerCtx *ctx, const Op *op, Nest *n, ConvGeom *g) {
   n->bits = taps * g->c;
   n->type = DT_I64;
   Value *weights = planes_weights(ctx, op, taps, g->c, g->o, g->o, 1);
-  n->x = planes_pack(ctx, op, n->x, g->c);
-  n->x0 = n->x0 / g->c * words;
+  if (bits_of(ctx, op_in(op, 0)) == NULL) {
+    n->x = planes_pack(ctx, op, n->x, g->c);
+    n->x0 = n->x0 / g->c * words;
+  }
   g->c = words;
   return weights;
+}
+
+// x as the nest reads it: bytes, or words that its producer made. False after diag_error.
+static bool conv_x(LowerCtx *ctx, const Op *op, Nest *n, Window *w, DType staged, int64_t *extent) {
+  const BitsValue *held = bits_of(ctx, op_in(op, 0));
+  if (held == NULL) {
+    n->x = conv_stage(ctx, op, w, staged, extent, &n->x0);
+    return n->x != NULL;
+  }
+  w->c = planes_row(&held->form);
+  w->fill = 0;
+  bool inside = window_is_inside(w);
+  window_place(w, inside, extent, &n->x0);
+  n->x = inside ? held->words : stage_window(ctx, op, held->words, w, DT_I64);
+  return n->x != NULL;
 }
 
 bool lower_conv(LowerCtx *ctx, const Op *op) {
@@ -234,16 +257,14 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
     int64_t extent[CONV_AXES];
-    n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
-    if (n.x == NULL) return false;
+    if (!conv_x(ctx, op, &n, &w, staged, extent)) return false;
     if (planes) weights = conv_planes(ctx, op, &n, &g);
     pointwise_nest(&n, &g, rank);
   } else {
     Window w = conv_window(&g);
     w.fill = planes ? -1 : n.x_zero;
     int64_t extent[CONV_AXES];
-    n.x = conv_stage(ctx, op, &w, staged, extent, &n.x0);
-    if (n.x == NULL) return false;
+    if (!conv_x(ctx, op, &n, &w, staged, extent)) return false;
     ConvGeom bytes = g;
     if (planes) weights = conv_planes(ctx, op, &n, &g);
     window_nest(&n, &g, rank, extent);
@@ -260,8 +281,8 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   set_group_weights(&n, &s);
   n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
-  n.y = lower_buf(ctx, op_out(op, 0));
-  n.post_again = !planes && lower_post_again(op, n.type);
+  nest_result_buf(ctx, &n);
+  n.post_again = n.words == NULL && !planes && lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

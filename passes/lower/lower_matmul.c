@@ -1,6 +1,7 @@
 // Matrix products: B packed (at compile time when it is constant, else by a step before), then the contraction nest.
 //
 // Batches and rows of A become one axis where nothing distinguishes them. 1-D operands are vectors of unit extent.
+#include "passes/lower/bits.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/planes.h"
@@ -57,11 +58,13 @@ static void matmul_weight_steps(Nest *n, const MatmulGeom *g, const PackSpec *s)
 
 // x and B as bits: from here on the reduction counts words.
 static Value *matmul_planes(LowerCtx *ctx, const Op *op, Nest *n, MatmulGeom *g) {
-  Value *weights = planes_weights(ctx, op, 1, g->k, g->n, g->b_k, g->b_n);
+  const BitsValue *held = bits_of(ctx, op_in(op, 0));
+  int64_t row = held != NULL ? held->form.channels : g->k;  // a row of x may come in pieces, each in words of its own
+  Value *weights = planes_weights(ctx, op, g->k / row, row, g->n, g->b_k, g->b_n);
   n->bits = g->k;
   n->type = DT_I64;
-  n->x = planes_pack(ctx, op, n->x, g->k);
-  g->k = g->a_m = planes_words(g->k);
+  n->x = held != NULL ? held->words : planes_pack(ctx, op, n->x, g->k);
+  g->k = g->a_m = g->k / row * planes_words(row);
   g->b_k = g->n;
   g->b_n = 1;
   return weights;
@@ -75,7 +78,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   bool merged = matmul_rows_merge(op, &g);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .n = g.n};
   n.name = arena_printf(ctx->m->arena, "matmul_%u", op->id);
-  n.x = lower_buf(ctx, op_in(op, 0));
+  if (bits_of(ctx, op_in(op, 0)) == NULL) n.x = lower_buf(ctx, op_in(op, 0));
   Value *weights = op_in(op, 1);
   if (plan_is(&plan, "planes") && !planes_check(ctx, op)) return false;
   if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &n, &g);
@@ -94,8 +97,8 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (!merged) matmul_weight_steps(&n, &g, &s);
   n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
-  n.y = lower_buf(ctx, op_out(op, 0));
-  n.post_again = n.bits == 0 && lower_post_again(op, n.type);
+  nest_result_buf(ctx, &n);
+  n.post_again = n.words == NULL && n.bits == 0 && lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

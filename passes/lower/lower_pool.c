@@ -4,6 +4,7 @@
 // output columns when the stride is small, else one pixel at a time. Windows are clipped: along the innermost axis the
 // output splits into single border columns with constant windows and an interior whose window is whole; along the
 // outer axes (and where borders are wide) the bounds of a window are computed once per row.
+#include "passes/lower/bits_kernels.h"
 #include "passes/lower/lanes.h"
 
 #define BORDER_MAX 6  // border columns that get code of their own
@@ -30,11 +31,14 @@ typedef struct Pool {
   Axis axis[3];
   int64_t n, c;
   int64_t x_image, y_image;  // elements of one batch item (channels last) or of one channel
+  int64_t words;             // a maximum of bits: words of a row, which take the place of the channels; 0: other
   bool last, include_pad, column_major;
   int64_t p;  // lppool; 0: other
   KBuf *x, *y, *places;
+  KBuf *signs;  // [2][words]: bits kept and bits flipped in the result of a maximum of bits, or NULL
   // The current place.
   Affine x0, y0, plane;  // plane: first flat index of the image in channels-first order
+  Affine word;           // of a maximum of bits: the first word of the tile
   Window w[3];
   Affine tap[3];  // window variables
   KVar *area;
@@ -45,7 +49,8 @@ static void read_axes(Pool *p, const int slot[4]) {
   const Op *op = p->op;
   const Type *x = op_in(op, 0)->type, *y = op_out(op, 0)->type;
   p->nd = x->rank - 2;
-  int64_t xs = p->last ? x->dims[x->rank - 1] : 1, ys = xs;
+  p->c = p->words > 0 ? p->words : x->dims[p->last ? x->rank - 1 : 1];
+  int64_t xs = p->last ? p->c : 1, ys = xs;
   for (uint32_t i = p->nd; i-- > 0;) {
     uint32_t dim = p->last ? i + 1 : i + 2;
     Axis *a = &p->axis[i];
@@ -59,7 +64,6 @@ static void read_axes(Pool *p, const int slot[4]) {
     ys *= a->out;
   }
   p->n = x->dims[0];
-  p->c = x->dims[p->last ? x->rank - 1 : 1];
   p->x_image = xs;
   p->y_image = ys;
 }
@@ -181,10 +185,16 @@ static void pool_first_place(void *ctx, KBuild *b, const Affine *k, Affine col, 
   kb_store(b, p->where, acc, place_of(p, b, col));
 }
 
+static KExpr *with_signs(const Pool *p, KBuild *b, Affine word, KExpr *v) {
+  KExpr *kept = kx_op2(b, KOP_AND, v, kx_load1(b, p->signs, word));
+  return kx_op2(b, KOP_XOR, kept, kx_load1(b, p->signs, aff_plus(word, p->words)));
+}
+
 static void pool_result(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Pool *p = ctx;
   KExpr *v = kx_load(b, p->acc, acc);
+  if (p->signs) v = with_signs(p, b, aff_add(p->word, col), v);
   if (p->area) v = kx_op2(b, KOP_DIV, v, kx_var(b, p->area));
   if (p->p == 2) v = kx_op1(b, KOP_SQRT, v);
   if (p->p > 2) v = kx_op2(b, KOP_POW, v, lower_number(b, p->t, 1.0 / (double)p->p));
@@ -215,6 +225,7 @@ static void pool_tile(void *ctx, KBuild *b, const Columns *c, Affine first) {
   if (p->last) {
     int64_t spatial = p->x_image / (p->c ? p->c : 1);
     p->x0 = aff_add(p->x0, first);
+    p->word = first;
     p->plane = aff_add(p->plane, aff_mul(first, spatial));
   } else {
     w->start = aff_add(w->start, aff_mul(first, p->axis[p->nd - 1].stride));
@@ -321,35 +332,48 @@ static void pool_rows(Pool *p, KBuild *b) {
   while (opened--) kb_end(b);
 }
 
-static bool lower_pool(Pool *p, const int slot[4]) {
+static void pool_kernel(Pool *p, const int slot[4], PBuf *x, PBuf *y, PBuf *extra) {
   const Op *op = p->op;
   LowerCtx *ctx = p->ctx;
-  PBuf *x = lower_buf(ctx, op_in(op, 0)), *y = lower_buf(ctx, op_out(op, 0)), *places = NULL;
   KBuild b;
-  if (x->type->rank < 3 || x->type->rank > 5) {
-    return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc, "pooling over %d axes, expected 1 to 3",
-                      (int)x->type->rank - 2);
-  }
   read_axes(p, slot);
   p->t = lower_compute_type(x->type->dtype);
   lower_begin(ctx, &b, op);
   p->y = lower_flat(&b, y);
   p->x = lower_flat(&b, x);
-  if (op->n_out > 1 && lower_is_used(op, 1)) {
-    places = lower_buf(ctx, op_out(op, 1));
-    p->places = lower_flat(&b, places);
-  }
+  if (extra != NULL) *(p->words > 0 ? &p->signs : &p->places) = lower_flat(&b, extra);
   pool_rows(p, &b);
-  double macs = (double)type_count(y->type);
+  double macs = (double)type_count(op_out(op, 0)->type);
   for (uint32_t i = 0; i < p->nd; i++) macs *= (double)p->axis[i].kernel;
-  lower_step(ctx, &b, op, NULL, places ? 3 : 2, (PBuf *[]){y, x, places})->macs = macs;
+  Step *step = lower_step(ctx, &b, op, NULL, extra != NULL ? 3 : 2, (PBuf *[]){y, x, extra});
+  step->macs = macs;
+  if (p->words > 0) step->strategy = "bits";
+}
+
+static bool lower_pool(Pool *p, const int slot[4]) {
+  const Op *op = p->op;
+  LowerCtx *ctx = p->ctx;
+  uint32_t rank = op_in(op, 0)->type->rank;
+  if (rank < 3 || rank > 5) {
+    return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc, "pooling over %d axes, expected 1 to 3", (int)rank - 2);
+  }
+  bool places = op->n_out > 1 && lower_is_used(op, 1);
+  pool_kernel(p, slot, lower_buf(ctx, op_in(op, 0)), lower_buf(ctx, op_out(op, 0)),
+              places ? lower_buf(ctx, op_out(op, 1)) : NULL);
   return true;
+}
+
+static const int maxpool_slot[4] = {A_MAXPOOL_kernel, A_MAXPOOL_strides, A_MAXPOOL_pads, A_MAXPOOL_dilations};
+
+void lower_maxpool_words(LowerCtx *ctx, const Op *op, PBuf *x, PBuf *y, int64_t row, Value *signs) {
+  Pool p = {.ctx = ctx, .op = op, .combine = KOP_OR, .last = true, .words = row};
+  pool_kernel(&p, maxpool_slot, x, y, signs != NULL ? lower_const(ctx, signs) : NULL);
 }
 
 bool lower_maxpool(LowerCtx *ctx, const Op *op) {
   Pool p = {.ctx = ctx, .op = op, .combine = KOP_MAX, .last = op_enum(op, A_MAXPOOL_layout) == LAYOUT_NHWC};
   p.column_major = op_bool(op, A_MAXPOOL_column_major);
-  return lower_pool(&p, (int[]){A_MAXPOOL_kernel, A_MAXPOOL_strides, A_MAXPOOL_pads, A_MAXPOOL_dilations});
+  return lower_pool(&p, maxpool_slot);
 }
 
 bool lower_avgpool(LowerCtx *ctx, const Op *op) {

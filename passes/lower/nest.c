@@ -263,6 +263,7 @@ static void emit_params(Emit *e) {
   e->w = flat_param(e, "w", n->w, n->w->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);
   if (n->dot) view_bytes(e);
   e->y = flat_param(e, "y", n->y, SPACE_ARG);
+  e->units = (BitsUnits){.b = &e->b, .words = e->y};
   if (n->bias != NULL) {
     const PBuf *bias = lower_buf(e->ctx, n->bias);
     KBuf *param = flat_param(e, "bias", bias, bias->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);

@@ -13,6 +13,8 @@
 #define NEST_ROWS 10
 #define NEST_REDS 5
 
+typedef struct PlanesX PlanesX;  // planes.h
+
 // A loop over result elements: what one step moves in x and in the packed weights (elements) and in the result.
 typedef struct NestLoop {
   int64_t extent, x, w;
@@ -33,13 +35,14 @@ typedef struct Nest {
   const Op *op;
   const char *name;  // of the kernel
   PBuf *x, *w, *y;
-  Value *bias;      // broadcast to the result, or NULL; with classes: rows of columns
-  DType type;       // of the arithmetic
-  bool dot;         // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
-  int64_t bits;     // > 0: x and w are words of bits (planes.h); products of one sum
-  int64_t x_zero;   // integers, not dot: subtracted from every x
-  int64_t x0;       // first element of x used
-  bool post_again;  // the post function in a second walk over the tile (lower_post_again)
+  const PlanesX *words;  // y are words of codes (bits.h); NULL: elements
+  Value *bias;           // broadcast to the result, or NULL; with classes: rows of columns
+  DType type;            // of the arithmetic
+  bool dot;              // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
+  int64_t bits;          // > 0: x and w are words of bits (planes.h); products of one sum
+  int64_t x_zero;        // integers, not dot: subtracted from every x
+  int64_t x0;            // first element of x used
+  bool post_again;       // the post function in a second walk over the tile (lower_post_again)
   // The result as the nest sees it: axes of the op's result may be merged or unit axes added.
   uint32_t rank;
   int64_t dims[MAX_RANK], first[MAX_RANK];  // extents; where the loops begin
@@ -59,6 +62,8 @@ typedef struct Nest {
 void nest_settle(Nest *n);
 // The merging alone: for packing weights in the order of the merged loops.
 void nest_merge(Nest *n);
+// Sets y: words where the result of the op is held as bits and the tile of the nest can store them, else elements.
+void nest_result_buf(LowerCtx *ctx, Nest *n);
 // Emits the kernel and its step.
 bool nest_lower(LowerCtx *ctx, const Nest *n, const char *strategy);
 // Multiply-adds of the whole nest.

@@ -3,6 +3,7 @@
 #ifndef QCC_PASSES_LOWER_NEST_EMIT_H
 #define QCC_PASSES_LOWER_NEST_EMIT_H
 
+#include "passes/lower/bits_kernels.h"
 #include "passes/lower/nest.h"
 
 typedef struct Emit {
@@ -10,6 +11,7 @@ typedef struct Emit {
   KBuild b;
   const Nest *n;
   KBuf *x, *w, *y;
+  BitsUnits units;   // of y, where it is words
   uint32_t n_extra;  // operands broadcast to the result: the bias (if any) first, then post operands
   KBuf *extra[17];
   int64_t stride[17][MAX_RANK];
@@ -49,6 +51,15 @@ Affine nest_result(const Emit *e, const Pos *p);
 Pos nest_base(Emit *e, const Pos *p);
 // What a register holds as the sum of the op.
 KExpr *nest_sum(Emit *e, KExpr *held);
+// The result for lane l of vector v of pixel i, p being its place: bias (which dot sums began with) and post function
+// on the sum.
+KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l);
+// Makes the registers readable across vectors: t->sums.
+void nest_flat_sums(Emit *e, Tile *t);
+// Adds to p->row the border class along the axes that the pixels of a tile walk, or along the others.
+void nest_add_classes(Emit *e, const Tile *t, Pos *p, bool walked);
+// The stores of a tile whose result is held as bits (nest_words.c).
+void nest_words(Emit *e, const Tile *t, const Pos *p);
 // Bias, post function and stores of a tile whose sums are in t->acc[0, pixel, vector, lane].
 void nest_results(Emit *e, const Tile *t, const Pos *p);
 // The sums of dot products begin with the bias.

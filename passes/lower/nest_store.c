@@ -21,7 +21,7 @@ static bool walks(const Emit *e, const Tile *t, uint32_t axis) {
   return axis == n->m.axis || (t->yi > 1 && axis == n->row[n->n_rows - 1].axis);
 }
 
-static void add_classes(Emit *e, const Tile *t, Pos *p, bool walked) {
+void nest_add_classes(Emit *e, const Tile *t, Pos *p, bool walked) {
   for (uint32_t i = 0; i < e->n->rank; i++)
     if (walks(e, t, i) == walked) add_class(e, p, i);
 }
@@ -34,17 +34,20 @@ static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
   return lower_body(&e->b, op_post(e->n->op), args);
 }
 
-// Bias (which dot sums began with), post function and store of the result, lane l of vector v.
-static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
+KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
   KBuild *b = &e->b;
-  Affine at[4] = {aff(0), i, v, l}, out = nest_result(e, p);
+  Affine at[4] = {aff(0), i, v, l};
   if (t->sums != NULL) at[0] = aff_add(aff_mul(aff_add(aff_mul(i, t->nvec), v), e->n->tile.lanes), l);
   KExpr *value = nest_sum(e, kx_load(b, t->sums != NULL ? t->sums : t->acc, at));
   if (e->n->bias != NULL && !e->n->dot) {
     value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));
   }
-  if (!e->n->post_again) value = post_value(e, p, value);
-  lower_store(b, e->y, &out, value);
+  return e->n->post_again ? value : post_value(e, p, value);
+}
+
+static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
+  Affine out = nest_result(e, p);
+  lower_store(&e->b, e->y, &out, nest_value(e, t, p, i, v, l));
 }
 
 static void emit_again(Emit *e, const Pos *p) {
@@ -66,7 +69,7 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool
   Affine iy = nest_open(e, "iy", t->yi, kind), ix = nest_open(e, "i", t->mi, kind);
   Pos q = pos_move(p, &n->m, ix);
   if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
-  add_classes(e, t, &q, true);
+  nest_add_classes(e, t, &q, true);
   Affine v = aff_plus(aff_mul(nest_open(e, "v", (r->to - r->from) / r->group, kind), r->group), r->from);
   int64_t lanes = r->group > 1 ? r->group * n->tile.lanes : r->lanes;
   Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
@@ -80,15 +83,17 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool
   nest_close(e, depth);
 }
 
+void nest_flat_sums(Emit *e, Tile *t) {
+  int64_t sums = e->n->tile.ks * t->mi * t->yi * t->nvec * e->n->tile.lanes;
+  t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
+}
+
 // Whole vectors first; a result of bytes takes four or two vectors of sums at a time, which make one vector of it.
 static uint32_t tile_runs(Emit *e, Tile *t, Run *run) {
   int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1, from = 0;
   int64_t most = dtype_info(e->y->type)->bits == 8 && lanes >= 4 && lanes <= 16 ? 4 : 1;
   uint32_t count = 0;
-  if (most > 1 && full > 1) {
-    int64_t sums = e->n->tile.ks * t->mi * t->yi * t->nvec * lanes;
-    t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
-  }
+  if (most > 1 && full > 1) nest_flat_sums(e, t);
   for (int64_t group = most; group >= 1; group /= 2) {
     int64_t to = from + (full - from) / group * group;
     if (to > from) run[count++] = (Run){from, to, group, lanes};
@@ -102,7 +107,11 @@ void nest_results(Emit *e, const Tile *tile, const Pos *p) {
   Run run[4];
   Tile t = *tile;
   Pos q = *p;
-  add_classes(e, &t, &q, false);
+  nest_add_classes(e, &t, &q, false);
+  if (e->n->words != NULL) {
+    nest_words(e, &t, &q);
+    return;
+  }
   uint32_t count = tile_runs(e, &t, run);
   for (int again = 0; again <= e->n->post_again; again++) {
     for (uint32_t i = 0; i < count; i++) emit_stores(e, &t, &q, &run[i], again != 0);

@@ -1,0 +1,142 @@
+// The stores of a contraction nest whose result is held as bits: a comparison per channel, a unit of as many bits as
+// the vector has lanes. See nest_emit.h and bits.h.
+//
+//   for l in 0..8 vec { reduce bits u8[..], gt(result of lane l, -1) }      per pixel, vector and plane of the code
+//
+// Channels that do not fill a unit go into smaller units and single bits; the rest of a row's last word is zero.
+#include "passes/lower/nest_emit.h"
+
+// Units of `bits` bits: the one where the channels at p, a multiple of `bits`, begin.
+static Affine unit_at(Emit *e, const Pos *p, int64_t plane, int64_t bits) {
+  const Nest *n = e->n;
+  const PlanesX *f = n->words;
+  uint32_t last = n->rank - 1;
+  Affine row = aff(0), unit = aff(p->axis[last].base / bits);
+  int64_t run = planes_row(f) * 64 / bits;
+  for (uint32_t i = last; i-- > 0; run *= n->dims[i]) row = aff_add(row, aff_mul(p->axis[i], run));
+  for (uint32_t i = 0; i < p->axis[last].n; i++)
+    unit = aff_add(unit, aff_term(p->axis[last].term[i].var, p->axis[last].term[i].coef / bits));
+  if (f->planes == 1) return aff_add(row, unit);
+  KExpr *word = kx_op2(&e->b, KOP_DIV, kx_index(&e->b, unit), kx_i(&e->b, DT_I64, 64 / bits));
+  Affine w = aff_var(kb_let(&e->b, "word", word));
+  return aff_plus(aff_add(aff_add(row, unit), aff_mul(w, (f->planes - 1) * 64 / bits)), plane * 64 / bits);
+}
+
+// Where a tile keeps its channels from `from` on: vector and lane.
+static void lane_at(const Emit *e, const Tile *t, Affine from, Affine l, Affine *v, Affine *lane) {
+  int64_t lanes = e->n->tile.lanes;
+  *v = aff(0);
+  *lane = aff_add(from, l);
+  if (t->sums != NULL) return;
+  *v = aff(from.base / lanes);
+  for (uint32_t i = 0; i < from.n; i++) *v = aff_add(*v, aff_term(from.term[i].var, from.term[i].coef / lanes));
+  *lane = aff_plus(l, from.base % lanes);
+}
+
+// Channels from .. from + bits - 1 of the tile at pixel i.
+static void emit_unit(Emit *e, const Tile *t, const Pos *p, Affine i, Affine from, int64_t bits) {
+  KBuild *b = &e->b;
+  const PlanesX *f = e->n->words;
+  NestLoop columns = {.axis = e->n->rank - 1, .scale = 1};
+  Pos first = pos_move(p, &columns, from);
+  Affine at[8], v, lane;
+  for (int64_t plane = 0; plane < f->planes; plane++) at[plane] = unit_at(e, &first, plane, bits);
+  Affine l = aff_var(kb_for(b, "l", 0, bits, 1, FOR_VEC));
+  lane_at(e, t, from, l, &v, &lane);
+  Pos q = pos_move(&first, &columns, l);
+  KVar *value = kb_let(b, "y", nest_value(e, t, &q, i, v, lane));
+  for (int64_t plane = 0; plane < f->planes; plane++)
+    kb_reduce_bits(b, bits_unit(&e->units, bits), &at[plane], bits_code(b, f, plane, kx_var(b, value)));
+  kb_end(b);
+}
+
+// Fewer than 8 channels, one by one.
+static void emit_byte(Emit *e, const Tile *t, const Pos *p, Affine i, int64_t from, int64_t have) {
+  KBuild *b = &e->b;
+  const PlanesX *f = e->n->words;
+  NestLoop columns = {.axis = e->n->rank - 1, .scale = 1};
+  KExpr *byte[8] = {0};
+  Pos first = pos_move(p, &columns, aff(from));
+  for (int64_t l = 0; l < have; l++) {
+    Affine v, lane;
+    lane_at(e, t, aff(from), aff(l), &v, &lane);
+    Pos q = pos_move(&first, &columns, aff(l));
+    KVar *value = kb_let(b, "y", nest_value(e, t, &q, i, v, lane));
+    for (int64_t plane = 0; plane < f->planes; plane++) {
+      KExpr *bit = kx_cast(b, DT_U8, bits_code(b, f, plane, kx_var(b, value)));
+      if (l > 0) bit = kx_op2(b, KOP_OR, byte[plane], kx_op2(b, KOP_SHL, bit, kx_i(b, DT_U8, l)));
+      byte[plane] = bit;
+    }
+  }
+  for (int64_t plane = 0; plane < f->planes; plane++) {
+    Affine at = unit_at(e, &first, plane, 8);
+    kb_store1(b, bits_unit(&e->units, 8), at, byte[plane]);
+  }
+}
+
+// Opens the loops over the pixels of a tile.
+static Pos open_pixels(Emit *e, const Tile *t, const Pos *p, Affine *i) {
+  const Nest *n = e->n;
+  Affine iy = nest_open(e, "iy", t->yi, FOR_UNROLL), ix = nest_open(e, "i", t->mi, FOR_UNROLL);
+  *i = aff_add(aff_mul(iy, t->mi), ix);
+  Pos q = pos_move(p, &n->m, ix);
+  return t->yi > 1 ? pos_move(&q, &n->row[n->n_rows - 1], iy) : q;
+}
+
+static int64_t tile_channels(const Emit *e, const Tile *t) { return (t->nvec - 1) * e->n->tile.lanes + t->tail; }
+
+// The channels past the last one of a row, where the tile has its end.
+static void emit_clear(Emit *e, const Tile *t, const Pos *p) {
+  const Nest *n = e->n;
+  uint32_t depth = e->depth, last = n->rank - 1;
+  int64_t used = n->words->channels % 64, begin = n->words->channels - tile_channels(e, t);
+  bool fixed = aff_is_const(&p->axis[last]);
+  if (used == 0 || used > 56 || (fixed && p->axis[last].base != begin)) return;
+  if (!fixed) kb_if(&e->b, kx_op2(&e->b, KOP_EQ, kx_index(&e->b, p->axis[last]), kx_i(&e->b, DT_I64, begin)));
+  Affine i;
+  Pos q = open_pixels(e, t, p, &i);
+  int64_t run = planes_row(n->words);
+  Affine word = aff(run - n->words->planes);
+  for (uint32_t a = last; a-- > 0; run *= n->dims[a]) word = aff_add(word, aff_mul(q.axis[a], run));
+  bits_clear(&e->units, n->words, word, (used + 7) / 8 * 8);
+  nest_close(e, depth);
+  if (!fixed) kb_end(&e->b);
+}
+
+void nest_words(Emit *e, const Tile *tile, const Pos *p) {
+  Tile t = *tile;
+  int64_t lanes = e->n->tile.lanes, unit = lanes < 8 ? 8 : lanes, count = tile_channels(e, &t),
+          from = count - count % unit;
+  uint32_t depth = e->depth;
+  Affine i;
+  if (lanes < 8) nest_flat_sums(e, &t);
+  Pos q = open_pixels(e, &t, p, &i);
+  nest_add_classes(e, &t, &q, true);
+  if (from > 0) {
+    uint32_t inside = e->depth;
+    emit_unit(e, &t, &q, i, aff_mul(nest_open(e, "v", count / unit, FOR_UNROLL), unit), unit);
+    nest_close(e, inside);
+  }
+  for (int64_t bits = unit / 2; bits >= 8; bits /= 2)
+    for (; from + bits <= count; from += bits) emit_unit(e, &t, &q, i, aff(from), bits);
+  if (from < count) emit_byte(e, &t, &q, i, from, count - from);
+  nest_close(e, depth);
+  emit_clear(e, &t, p);
+}
+
+// Panels that begin with a unit, channels that are the rows of the words.
+static bool stores_words(const Nest *n, const PlanesX *f) {
+  int64_t lanes = n->tile.lanes, width = lanes * n->tile.nv;
+  if (lanes != 4 && lanes != 8 && lanes != 16 && lanes != 32 && lanes != 64) return false;
+  if (width % 8 != 0 && n->n > width) return false;
+  for (uint32_t i = 0; i < n->n_rows; i++)
+    if (n->row[i].axis == n->rank - 1) return false;
+  return bits_can_store(f) && n->tile.k_lanes == 0 && n->n == f->channels && n->dims[n->rank - 1] == n->n;
+}
+
+void nest_result_buf(LowerCtx *ctx, Nest *n) {
+  Value *y = op_out(n->op, 0);
+  const BitsValue *held = bits_of(ctx, y);
+  n->words = held != NULL && stores_words(n, &held->form) ? &held->form : NULL;
+  n->y = n->words != NULL ? bits_make(ctx, y) : lower_buf(ctx, y);
+}
