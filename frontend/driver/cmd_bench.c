@@ -4,22 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/driver/session.h"
-#include "runtime/qcc_rt.h"
+#include "frontend/driver/bench.h"
+#include "frontend/driver/report.h"
 
 static int by_value(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
-}
-
-// Inputs of ones would make comparisons degenerate; a small ramp keeps floats normal and integers valid indices (0).
-static void fill_inputs(const Loaded *l) {
-  for (uint32_t i = 0; i < l->model->n_inputs; i++) {
-    const qcc_tensor *t = &l->model->inputs[i];
-    if (t->dtype != 1) continue;
-    float *x = l->inputs[i];
-    for (uint64_t k = 0; k < t->bytes / sizeof *x; k++) x[k] = (float)(k % 17) / 17.0f - 0.5f;
-  }
 }
 
 typedef struct Sample {
@@ -49,8 +39,6 @@ static bool time_whole(Session *s, const Loaded *l, Sample *out, uint32_t *runs)
   *out = sample_of(t, *runs);
   return true;
 }
-
-typedef int StepFn(const qcc_call *call, uint32_t step);
 
 static void time_steps(Session *s, const Loaded *l, StepFn *run_step, double *seconds) {
   qcc_call call = {.workspace = l->workspace, .inputs = (const void *const *)l->inputs, .outputs = l->outputs};
@@ -85,12 +73,7 @@ static void print_layers(Session *s, const double *seconds) {
   printf("%-4s %-36s %-14s %-8s %10s %6s %6s\n", "step", "layer", "op", "strategy", "us", "share", "roof");
   for (uint32_t i = 0; i < p->steps.n; i++) {
     const Step *step = &p->steps.at[i];
-    const Loc *loc = step->loc;
-    while (loc && loc->next) loc = loc->next;
-    const char *name = loc && loc->node_name && loc->node_name[0] ? loc->node_name
-                       : loc && loc->output                       ? loc->output
-                                                                  : "";
-    printf("%-4u %-36s %-14s %-8s %10.2f %5.1f%% %5.1f%%\n", i, str_escape(s->arena, name, 36),
+    printf("%-4u %-36s %-14s %-8s %10.2f %5.1f%% %5.1f%%\n", i, loc_layer(s->arena, step->loc),
            step->op ? op_info(step->op->kind)->name : "copy", step->strategy ? step->strategy : "loop",
            1e6 * seconds[i], 100 * seconds[i] / total, 100 * roof_seconds(s->target, step) / seconds[i]);
   }
@@ -98,6 +81,8 @@ static void print_layers(Session *s, const double *seconds) {
 }
 
 int cmd_bench(Session *s) {
+  if (option_flag(&s->opt.calibrate)) return bench_calibrate(s);
+  if (s->opt.suite.n) return bench_suite(s, option_text(&s->opt.suite, ""));
   ObjectBytes object = {0};
   Loaded l = {0};
   s->name = "qcc_bench";
@@ -109,7 +94,7 @@ int cmd_bench(Session *s) {
   Sample whole = {0};
   uint32_t runs = 0;
   if (ok) {
-    fill_inputs(&l);
+    bench_fill(&l);
     ok = time_whole(s, &l, &whole, &runs);
   }
   if (ok) {
@@ -119,9 +104,7 @@ int cmd_bench(Session *s) {
       printf("{\"median_us\":%.3f,\"min_us\":%.3f,\"runs\":%u,\"macs\":%.0f}\n", 1e6 * whole.median, 1e6 * whole.min,
              runs, macs);
     } else {
-      StepFn *run_step = NULL;
-      void *symbol = jit_symbol(l.jit, arena_printf(s->arena, "%s_run_step", s->name));
-      memcpy(&run_step, &symbol, sizeof run_step);
+      StepFn *run_step = bench_step_fn(s, &l);
       double *seconds = NEW_ARRAY(s->arena, double, s->m->program->steps.n + 1);
       if (run_step) {
         time_steps(s, &l, run_step, seconds);

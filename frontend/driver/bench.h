@@ -1,0 +1,57 @@
+// Benchmarks that qcc makes itself: modules from IR text, compiled and loaded into this process, timed step by step,
+// and set against what the processor can do, measured in the same run through kernels of the same code generator.
+#ifndef QCC_FRONTEND_DRIVER_BENCH_H
+#define QCC_FRONTEND_DRIVER_BENCH_H
+
+#include "frontend/driver/session.h"
+#include "runtime/qcc_rt.h"
+
+typedef int StepFn(const qcc_call *call, uint32_t step);
+
+typedef struct Bench {
+  Session s;
+  ObjectBytes object;
+  Loaded l;
+  StepFn *run_step;
+} Bench;
+
+// How to compile a text: from the start of the pipeline or as a lowered program; `edit` changes the module after
+// parsing; every contraction runs as `strategy` (NULL: as `plan` chooses).
+typedef struct BenchSpec {
+  const char *text;
+  bool lowered;
+  void (*edit)(Module *m, const void *ctx);
+  const void *ctx;
+  const char *strategy;
+} BenchSpec;
+
+// False when the strategy does not apply to one of the contractions, or after diag_error of `parent`.
+bool bench_open(Bench *b, const Session *parent, const BenchSpec *spec);
+void bench_close(Bench *b);
+double bench_step(const Bench *b, uint32_t step);       // least seconds of one step
+double bench_layer(const Bench *b, const char *layer);  // of the steps made for the node of that name
+const char *bench_strategy(const Bench *b, const char *layer);
+void bench_fill(const Loaded *l);  // small numbers into float inputs
+StepFn *bench_step_fn(const Session *s, const Loaded *l);
+
+// What one core does per second.
+typedef struct Roofs {
+  double hz;
+  double fma, dot4, popcnt;  // vector operations (popcnt: xor, count and add of one vector of words)
+  double bytes[4];           // read from L1, L2, L3, memory
+  double loads;              // vectors loaded from L1
+  double call;               // seconds of one empty step
+} Roofs;
+
+bool roofs_measure(const Session *s, Roofs *r);
+double roofs_bandwidth(const Roofs *r, const Target *t, double bytes);  // of the level that holds so many bytes
+// Seconds of `macs` multiply-adds of one kind.
+double roof_float(const Roofs *r, const Target *t, double macs);
+double roof_bytes(const Roofs *r, const Target *t, double macs);
+double roof_bits(const Roofs *r, const Target *t, double macs);  // of one plane by one plane
+
+int bench_suite(Session *s, const char *name);     // --suite
+int bench_calibrate(Session *s);                   // --calibrate
+int bench_break_even(Session *s, const Roofs *r);  // planes of k x m bits against bytes and floats (S68)
+
+#endif
