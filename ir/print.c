@@ -14,7 +14,8 @@
 #include "ir/elem.h"
 #include "ir/lex.h"
 
-#define LIST_MAX 64  // elements of a constant printed without all_bytes
+#define LIST_MAX 64       // elements of a constant printed without all_bytes
+#define INDICES_MAX 1024  // elements of an integer constant that random_bytes keeps: they may be indices
 
 // ---- words
 
@@ -135,7 +136,8 @@ static void print_const(StrBuf *out, const Module *m, const Const *c, PrintOptio
   print_type(out, m->types, c->type);
   strbuf_puts(out, " = ");
   DClass cls = dtype_info(c->type->dtype)->cls;
-  bool is_float = cls == DC_FLOAT;  // integers may be indices, which random_bytes keeps
+  int64_t n = type_count(c->type);
+  bool as_list = opt.all_bytes || n <= LIST_MAX || (opt.random_bytes && cls != DC_FLOAT && n <= INDICES_MAX);
   if (c->gen == CONST_IOTA) {
     strbuf_puts(out, "iota");
   } else if (c->gen == CONST_RAND) {
@@ -144,7 +146,7 @@ static void print_const(StrBuf *out, const Module *m, const Const *c, PrintOptio
     strbuf_puts(out, "splat(");
     print_literal(out, c->type->dtype, c->splat, c->splat_i);
     strbuf_putc(out, ')');
-  } else if (cls != DC_STR && (opt.all_bytes || type_count(c->type) <= LIST_MAX || (opt.random_bytes && !is_float))) {
+  } else if (cls != DC_STR && as_list) {
     print_elements(out, c);
   } else if (opt.random_bytes) {
     strbuf_printf(out, "rand(%u)", c->id);
