@@ -91,6 +91,8 @@ check "run --save" sh -c "mkdir -p saved; $qcc run $rnn/model.onnx --input $rnn/
 check "verify" sh -c "$qcc verify $rnn/model.onnx --data $rnn | grep -q 'verify: ok'"
 check "bench" sh -c "$qcc bench $model --iterations 3 | grep -qi median"
 check "bench --json" sh -c "$qcc bench $model --iterations 3 --json | grep -q '^{'"
+check "bench --suite" sh -c "$qcc bench --suite=regret:1x1-256x14\ W1 | grep -q 'largest regret'"
+check "bench --calibrate" sh -c "$qcc bench --calibrate | grep -q '^.fma_per_cycle = [1-9.]'"
 check "inspect" sh -c "$qcc inspect $model | grep -qi conv"
 check "inspect --json" sh -c "$qcc inspect --json $model | grep -q '^{'"
 check "opt" sh -c "$qcc opt --passes=dce back.qir | grep -q '^func'"
@@ -151,6 +153,7 @@ ends 2 1 max-nodes "$qcc" "$model" -o box/m.o --max-nodes=x
 ends 2 1 nosuchpass "$qcc" "$model" -o box/m.o --passes=nosuchpass
 ends 2 1 threads "$qcc" bench "$model" --threads=0
 ends 2 1 iterations "$qcc" bench "$model" --iterations=x
+ends 2 1 break-even "$qcc" bench --suite=nonsense
 ends 2 1 missing "$qcc" run "$model"
 ends 2 1 'no input file' "$qcc" verify
 
