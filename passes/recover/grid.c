@@ -20,7 +20,9 @@ static float dorefa_level(int64_t j, int64_t n) { return 2.0f * ((float)j / (flo
 
 float grid_value(const Grid *g, int64_t k) {
   if (g->form == GRID_PLAIN) return (float)(g->scale * (double)k);
-  return (float)(g->scale * (double)g->n * (double)dorefa_level((k + g->n) / 2, g->n));
+  int64_t step = g->form == GRID_DOREFA ? k : -k;
+  float v = (float)(g->scale * (double)g->n * (double)dorefa_level((step + g->n) / 2, g->n));
+  return g->form == GRID_DOREFA ? v : -v;
 }
 
 // The numbers that round to the f32 |v|, ends included.
@@ -111,21 +113,23 @@ bool grid_fit(uint32_t n, const double *v, int64_t lo, int64_t hi, Grid *g, int6
 }
 
 // v = f32(a t) with t the level of each number when the largest is step `top`: the interval of a.
-static bool dorefa_range(uint32_t n, const double *v, double unit, int64_t levels, Range *r) {
+static bool dorefa_range(uint32_t n, const double *v, double sign, double unit, int64_t levels, Range *r) {
   *r = (Range){0, INFINITY};
   for (uint32_t i = 0; i < n; i++) {
-    double j = rint((v[i] / unit + (double)levels) / 2), t = (double)dorefa_level((int64_t)j, levels);
-    if (j < 0 || j > (double)levels || t * v[i] <= 0) return false;
+    double j = rint((sign * v[i] / unit + (double)levels) / 2), t = (double)dorefa_level((int64_t)j, levels);
+    if (j < 0 || j > (double)levels || t * sign * v[i] <= 0) return false;
     Range with = rounding(v[i]);
     if (!meets(r, (Range){with.lo / fabs(t), with.hi / fabs(t)})) return false;
   }
   return true;
 }
 
-static bool fit_dorefa(uint32_t n, const double *v, double most, int64_t levels, int64_t top, Grid *g, int64_t *k) {
+static bool fit_dorefa(uint32_t n, const double *v, GridForm form, double most, int64_t levels, int64_t top, Grid *g,
+                       int64_t *k) {
   Range r, limit = {-(double)levels, (double)levels};
-  if (!dorefa_range(n, v, most / (double)top, levels, &r)) return false;
-  *g = (Grid){.form = GRID_DOREFA, .n = levels};
+  double sign = form == GRID_DOREFA ? 1 : -1;
+  if (!dorefa_range(n, v, sign, most / (double)top, levels, &r)) return false;
+  *g = (Grid){.form = form, .n = levels};
   double tries[4] = {simplest(r), (r.lo + r.hi) / 2, r.lo, r.hi};
   for (int i = 0; i < 4; i++) {
     g->scale = tries[i] / (double)levels;
@@ -142,6 +146,8 @@ bool grid_fit_weights(uint32_t n, const double *v, int64_t lo, int64_t hi, Grid 
   if (n < 3 || !extremes(n, v, &least, &most)) return false;
   for (int64_t levels = 3; levels <= hi && levels <= -lo; levels = 2 * levels + 1)
     for (int64_t top = levels; top > 0; top -= 2)
-      if (fit_dorefa(n, v, most, levels, top, g, k)) return true;
+      if (fit_dorefa(n, v, GRID_DOREFA, most, levels, top, g, k) ||
+          fit_dorefa(n, v, GRID_MIRRORED, most, levels, top, g, k))
+        return true;
   return false;
 }

@@ -23,7 +23,6 @@ typedef enum Rule {
   RULE_NONE,
   RULE_CORNERS,  // element-wise, monotone in each operand
   RULE_ABS,
-  RULE_WHOLE,  // corners, and the results are integers
   RULE_IMAGE,  // element-wise, bounded only on sets
   RULE_SELECT,
   RULE_MOVE,    // numbers of operand 0
@@ -40,10 +39,10 @@ typedef enum Rule {
 static const Rule rules[OP_COUNT] = {
     [OP_NEG] = RULE_CORNERS,
     [OP_ABS] = RULE_ABS,
-    [OP_SIGN] = RULE_WHOLE,
-    [OP_FLOOR] = RULE_WHOLE,
-    [OP_CEIL] = RULE_WHOLE,
-    [OP_ROUND] = RULE_WHOLE,
+    [OP_SIGN] = RULE_CORNERS,
+    [OP_FLOOR] = RULE_CORNERS,
+    [OP_CEIL] = RULE_CORNERS,
+    [OP_ROUND] = RULE_CORNERS,
     [OP_SQRT] = RULE_CORNERS,
     [OP_RECIP] = RULE_IMAGE,
     [OP_EXP] = RULE_CORNERS,
@@ -156,7 +155,8 @@ static ValueSet *set_of_bag(Sets *s, const Bag *b) {
     for (; at > 0 && less(b->v[i], v[at - 1]); at--) v[at] = v[at - 1];
     v[at] = b->v[i];
   }
-  *set = (ValueSet){b->n, v, v[0], v[b->n - 1]};
+  *set = (ValueSet){b->n, v, v[0], v[b->n - 1], true};
+  for (uint32_t i = 0; i < b->n; i++) set->whole = set->whole && v[i] == rint(v[i]) && isfinite(v[i]);
   return set;
 }
 
@@ -168,13 +168,15 @@ static ValueSet *set_interval(Sets *s, double lo, double hi) {
 
 // Integers lo .. hi: a set when they are few. A float -0 may occur where numbers below zero are rounded.
 static ValueSet *set_whole(Sets *s, double lo, double hi, bool minus_zero) {
-  if (!(hi - lo < SET_MAX)) return set_interval(s, lo, hi);
+  ValueSet *wide = set_interval(s, lo, hi);
+  wide->whole = true;
+  if (!(hi - lo < SET_MAX) || !(fabs(lo) < 0x1p52)) return wide;
   Bag b = {0};
   for (double v = lo; v <= hi; v++) {
     if (v == 0 && minus_zero) bag_add(&b, -0.0);
     bag_add(&b, v == 0 ? 0.0 : v);
   }
-  return b.full || b.n == 0 ? set_interval(s, lo, hi) : set_of_bag(s, &b);
+  return b.full || b.n == 0 ? wide : set_of_bag(s, &b);
 }
 
 // ---- what is known without looking at ops
@@ -227,7 +229,8 @@ void sets_state(Sets *s, const Value *v, const ValueSet *set) {
   ValueSet *copy = NEW(s->arena, ValueSet);
   double *numbers = NEW_ARRAY(s->arena, double, set->n + 1);
   if (set->n > 0) memcpy(numbers, set->v, set->n * sizeof *numbers);
-  *copy = (ValueSet){set->n, numbers, set->lo, set->hi};
+  *copy = *set;
+  copy->v = numbers;
   note(s, v, copy);
 }
 
@@ -321,11 +324,13 @@ static double widened(const Op *op, double x, double by) {
   }
 }
 
+static bool chooses(OpKind kind) { return kind == OP_MIN || kind == OP_MAX || kind == OP_CLIP || kind == OP_RELU; }
+
 static ValueSet *corners(Sets *s, const Op *op, const Sources *src) {
   if (op->kind == OP_DIV && !(sets_of(s, op_in(op, 1))->lo > 0 || sets_of(s, op_in(op, 1))->hi < 0)) return NULL;
   DType to = op->out[0]->type->dtype, from = op_in(op, 0)->type->dtype;
-  bool chooses = op->kind == OP_MIN || op->kind == OP_MAX || op->kind == OP_CLIP || op->kind == OP_RELU;
-  if (!dtype_is_float(to) && !chooses && !(op->kind == OP_CAST && dtype_is_float(from))) return NULL;  // may wrap
+  if (!dtype_is_float(to) && !chooses(op->kind) && !(op->kind == OP_CAST && dtype_is_float(from)))
+    return NULL;  // may wrap
   double lo = INFINITY, hi = -INFINITY;
   for (uint32_t k = 0; k < 1u << src->n; k++) {
     double in[MAX_ARGS];
@@ -342,10 +347,34 @@ static ValueSet *corners(Sets *s, const Op *op, const Sources *src) {
   return set_interval(s, widened(op, lo, -1), widened(op, hi, 1));
 }
 
-static ValueSet *whole_numbers(Sets *s, const Op *op, const Sources *src) {
+static bool makes_whole(const Op *op, const Sources *src) {
+  switch (op->kind) {
+    case OP_SIGN:
+    case OP_FLOOR:
+    case OP_CEIL:
+    case OP_ROUND: return true;
+    case OP_CAST:
+    case OP_NEG:
+    case OP_ADD:
+    case OP_SUB:
+    case OP_MUL:
+    case OP_MIN:
+    case OP_MAX:
+    case OP_CLIP:
+    case OP_RELU: break;
+    default: return !dtype_is_float(op->out[0]->type->dtype);
+  }
+  for (uint32_t i = 0; i < src->n; i++)
+    if (!src->set[i]->whole) return !dtype_is_float(op->out[0]->type->dtype);
+  return true;
+}
+
+// Integers, where only integers come out; a float may be -0 where numbers below zero are rounded or products made.
+static const ValueSet *bounded(Sets *s, const Op *op, const Sources *src) {
   const ValueSet *range = corners(s, op, src);
-  if (range == NULL) return NULL;
-  bool minus = op->kind != OP_SIGN && src->set[0]->lo <= 0 && signbit(src->set[0]->lo) != 0;
+  if (range == NULL || !makes_whole(op, src)) return range;
+  bool minus = dtype_is_float(op->out[0]->type->dtype) && op->kind != OP_SIGN && op->kind != OP_CAST;
+  if (range->lo == 0 && (chooses(op->kind) || op->kind == OP_ROUND)) minus = minus && signbit(range->lo) != 0;
   return set_whole(s, range->lo, range->hi, minus);
 }
 
@@ -358,14 +387,19 @@ static ValueSet *absolute(Sets *s, const ValueSet *x) {
 
 static ValueSet *join(Sets *s, uint32_t n, const ValueSet *const *sets) {
   Bag b = {0};
+  bool whole = true;
   double lo = INFINITY, hi = -INFINITY;
   for (uint32_t i = 0; i < n; i++) {
     b.full = b.full || sets[i]->n == 0;
     for (uint32_t k = 0; k < sets[i]->n; k++) bag_add(&b, sets[i]->v[k]);
     lo = sets[i]->lo < lo ? sets[i]->lo : lo;
     hi = sets[i]->hi > hi ? sets[i]->hi : hi;
+    whole = whole && sets[i]->whole;
   }
-  return b.full || b.n == 0 ? set_interval(s, lo, hi) : set_of_bag(s, &b);
+  if (!b.full && b.n > 0) return set_of_bag(s, &b);
+  ValueSet *wide = set_interval(s, lo, hi);
+  wide->whole = whole;
+  return wide;
 }
 
 static ValueSet *join_operands(Sets *s, const Op *op) {
@@ -375,7 +409,7 @@ static ValueSet *join_operands(Sets *s, const Op *op) {
 }
 
 static const ValueSet *with_number(Sets *s, const ValueSet *x, double v) {
-  ValueSet one = {1, &v, v, v};
+  ValueSet one = {1, &v, v, v, v == rint(v)};
   return join(s, 2, (const ValueSet *[]){x, &one});
 }
 
@@ -429,10 +463,7 @@ static const ValueSet *element_wise(Sets *s, const Op *op, Rule rule) {
   const ValueSet *set = image(s, op, &src);
   if (set != NULL) return set;
   switch (rule) {
-    case RULE_CORNERS:
-      set = corners(s, op, &src);
-      return set && whole_type(op->out[0]->type->dtype) ? set_whole(s, set->lo, set->hi, false) : set;
-    case RULE_WHOLE: return whole_numbers(s, op, &src);
+    case RULE_CORNERS: return bounded(s, op, &src);
     case RULE_ABS: return absolute(s, src.set[0]);
     default: return NULL;
   }
@@ -442,7 +473,6 @@ static const ValueSet *result_of(Sets *s, const Op *op) {
   switch (rules[op->kind]) {
     case RULE_NONE: return NULL;
     case RULE_CORNERS:
-    case RULE_WHOLE:
     case RULE_ABS:
     case RULE_IMAGE: return element_wise(s, op, rules[op->kind]);
     case RULE_SELECT: return join(s, 2, (const ValueSet *[]){sets_of(s, op_in(op, 1)), sets_of(s, op_in(op, 2))});

@@ -11,6 +11,7 @@ typedef struct ValueSet {
   uint32_t n;       // numbers in v; 0: only the interval is known
   const double *v;  // ascending, -0 before +0, each exact in the element type; a superset of what occurs
   double lo, hi;    // every number lies in lo .. hi
+  bool whole;       // every number is an integer, or infinite
 } ValueSet;
 
 typedef struct Sets Sets;

@@ -109,11 +109,12 @@ Test(grid, dorefa_weights) {
     uint64_t seed = i * 29 + 11;
     int64_t n = (2 << (1 + next(&seed, 3))) - 1, k[GRID_MAX], q[GRID_MAX];
     float by = i % 3 ? 1.0f : (float)(0.05 + next(&seed, 4000) * 1e-3);
+    if (i % 2) by = -by;
     double v[GRID_MAX];
     uint32_t count = 0;
     for (int64_t j = 0; j <= n; j++) {
       if (j > 0 && j < n && n > 3 && next(&seed, 4) == 0) continue;
-      q[count] = 2 * j - n;
+      q[count] = by > 0 ? 2 * j - n : n - 2 * j;
       v[count++] = (double)(by * (2.0f * ((float)j / (float)n) - 1.0f));
     }
     Grid g;

@@ -90,12 +90,17 @@ Test(sets, quantisers) {
       "  %11 = mul %10, f32(0.5) : f32[500]\n"
       "  %12 = add %8, %11 : f32[500]\n"
       "  %13 = mul %7, %7 : f32[500]\n"
+      "  %14 = div %x, f32(0.3) : f32[500]\n"
+      "  %15 = ceil %14 : f32[500]\n"
+      "  %16 = add %15, f32(1.0) : f32[500]\n"
+      "  %17 = clip %16, f32(-2.0), f32(1.0) : f32[500]\n"
       "  return %12\n"
       "}\n");
   EXPECT(&w, "round", 0, 0, 1, 2, 3);
   EXPECT(&w, "div", 0, 0, 1.0f / 3.0f, 2.0f / 3.0f, 1);
   EXPECT(&w, "sign", 0, -1, 0, 1);
-  EXPECT(&w, "mul", 4, 0, 1);  // one operand twice: no -1
+  EXPECT(&w, "mul", 4, 0, 1);              // one operand twice: no -1
+  EXPECT(&w, "clip", 1, -2, -1, 0, 0, 1);  // both zeros
   EXPECT(&w, "add", 0, -1.25, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1.25);
   run(&w);
   arena_free(w.arena);
@@ -147,6 +152,11 @@ Test(sets, what_is_not_known) {
       "  %7 = cast %u : i8[3]\n"
       "  %8 = add %7, i8(100) : i8[3]\n"
       "  %9 = log %0 : f32[3]\n"
+      "  %10 = mul %x, f32(1e30) : f32[3]\n"
+      "  %11 = max %10, f32(1e20) : f32[3]\n"
+      "  %12 = clip %11, f32(9e18), f32(9e18) : f32[3]\n"
+      "  %13 = round %11 : f32[3]\n"
+      "  %14 = clip %13, f32(1e20), f32(1e20) : f32[3]\n"
       "  return %3\n"
       "}\n");
   for (const Op *op = w.f->first; op; op = op->next) {
