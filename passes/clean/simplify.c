@@ -13,6 +13,8 @@
 #include "passes/graph_util.h"
 #include "passes/pass.h"
 
+#define MAX_FLAT_BYTES (INT64_C(1) << 26)  // weights that are put in another order
+
 typedef struct Ctx {
   Module *m;
 } Ctx;
@@ -282,6 +284,50 @@ static Value *rule_matmul_transpose(Ctx *c, Op *op) {
   return NULL;
 }
 
+// The weights of a flattened tensor in the order the tensor has without the transpose: [transposed dims.., n], or
+// [n, transposed dims..]. NULL: they are too large to be stored twice while compiling.
+static Value *flat_weights(Ctx *c, const Op *op, const Op *t, uint32_t kept) {
+  const Value *w = op_in(op, 1);
+  const Type *y = t->out[0]->type;
+  uint32_t n = y->rank - kept, before = op_bool(op, A_MATMUL_trans_b) ? 1 : 0;
+  int64_t dims[MAX_RANK], perm[MAX_RANK];
+  if (n + 1 > MAX_RANK || type_bytes(w->type) > MAX_FLAT_BYTES) return NULL;
+  dims[before ? 0 : n] = w->type->dims[before ? 0 : 1];
+  perm[before ? 0 : n] = before ? 0 : n;
+  for (uint32_t i = 0; i < n; i++) {
+    dims[before + i] = y->dims[kept + i];
+    perm[before + op_ints_at(t, A_TRANSPOSE_perm, kept + i, 0) - kept] = before + i;
+  }
+  const Type *as = type_with_dims(c->m->types, w->type, n + 1, dims);
+  Value *apart = const_borrowed(c->m, as, const_data(c->m, w->constant), w->constant->name);
+  Value *moved = const_permuted(c->m, apart->constant, perm);
+  return const_borrowed(c->m, w->type, const_data(c->m, moved->constant), w->constant->name);
+}
+
+// matmul(reshape(transpose(x)), w) -> matmul(reshape(x), w with its rows moved), when the reshape makes one row of what
+// the transpose moves: the order a layer is flattened in is a matter of its weights
+static Value *rule_matmul_flatten(Ctx *c, Op *op) {
+  Op *flat = def_of(op_in(op, 0), OP_RESHAPE), *t = flat ? def_of(op_in(flat, 0), OP_TRANSPOSE) : NULL;
+  const Value *w = op_in(op, 1);
+  if (!t || op_bool(op, A_MATMUL_trans_a) || !value_is_const(w) || w->type->rank != 2) return NULL;
+  const Type *y = t->out[0]->type, *rows = flat->out[0]->type;
+  if (!type_is_static(y) || rows->rank < 2 || dtype_info(w->type->dtype)->bits % 8 != 0) return NULL;
+  int64_t k = rows->dims[rows->rank - 1], moved = 1;
+  uint32_t kept = y->rank;
+  while (kept > 0 && moved < k) moved *= y->dims[--kept];
+  if (moved != k || k == 0) return NULL;
+  for (uint32_t i = 0; i < kept; i++)
+    if (op_ints_at(t, A_TRANSPOSE_perm, i, 0) != i) return NULL;
+  Value *in[3] = {graph_emit(op, OP_RESHAPE, 1, &t->in[0].value, rows, flat->loc), flat_weights(c, op, t, kept),
+                  op_in(op, 2)};
+  if (!in[1]) return NULL;
+  Op *now = op_new(op->func, op, OP_MATMUL, op->n_in < 3 ? op->n_in : 3, in, op->loc);
+  for (uint32_t i = 3; i < op->n_in; i++) op_add_operand(now, op_in(op, i));
+  op_copy_attrs(now, op);
+  now->out[0]->type = op->out[0]->type;
+  return now->out[0];
+}
+
 // The rules, tried in this order on each op.
 static const struct {
   OpKind kind;
@@ -315,6 +361,7 @@ static const struct {
     {OP_REDUCE, "reduce-nothing", rule_nothing},
     {OP_CONV, "conv-pad", rule_conv_pad},
     {OP_MATMUL, "matmul-transpose", rule_matmul_transpose},
+    {OP_MATMUL, "matmul-flatten", rule_matmul_flatten},
 };
 
 static Value *op_simplified(Ctx *c, Op *op) {
