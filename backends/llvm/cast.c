@@ -122,9 +122,10 @@ static const Pack packs[] = {
      "llvm.x86.sse2.cvtps2dq", FEATURE_SSE3},
 };
 
-// How x86 packs `n` lanes into bytes, or NULL.
+// How x86 packs `n` lanes into bytes, or NULL: not one whole register, which would have to be cut first.
 static const Pack *pack_of(const Emit *e, DType to, uint32_t n) {
   if (strcmp(e->row->t.arch, "x86-64") != 0 || (to != DT_U8 && to != DT_I8)) return NULL;
+  if (n <= target_lanes(&e->row->t, 32)) return NULL;
   for (uint32_t i = 0; i < sizeof packs / sizeof *packs; i++)
     if (n == 4 * packs[i].lanes) return target_has(e->row, packs[i].feature) ? &packs[i] : NULL;
   return NULL;

@@ -57,12 +57,60 @@ static LV emit_word(Emit *e, const KExpr *x) {
   return word;
 }
 
+// Lane l of the words is byte l of each of four vectors.
+static LV interleave_bytes(Emit *e, LV *v) {
+  uint32_t n = lanes_of(v[0]);
+  int32_t in_order[128], by_lane[256];
+  for (uint32_t i = 0; i < 2 * n; i++) in_order[i] = (int32_t)i;
+  for (uint32_t i = 0; i < 4 * n; i++) by_lane[i] = (int32_t)(i % 4 * n + i / 4);
+  LV low = shuffle(e, v[0], v[1], 2 * n, in_order), high = shuffle(e, v[2], v[3], 2 * n, in_order), r;
+  if (n == 16 && target_has(e->row, FEATURE_AVX512VBMI)) {
+    int32_t all[64];
+    LV index[64];
+    for (uint32_t i = 0; i < 64; i++) {
+      all[i] = (int32_t)i;
+      index[i] = LLVMConstInt(e->i8, (unsigned long long)by_lane[i], false);
+    }
+    LV args[2] = {shuffle(e, low, high, 64, all), LLVMConstVector(index, 64)};
+    r = call_intrinsic(e, "llvm.x86.avx512.permvar.qi.512", 0, NULL, 2, args);
+  } else {
+    r = shuffle(e, low, high, 4 * n, by_lane);
+  }
+  return LLVMBuildBitCast(e->b, r, LLVMVectorType(e->i32, n), "");
+}
+
+// Lanes of four rows of bytes interleaved: lane l has byte l of each row, the first lowest.
+static LV emit_rows(Emit *e, const KExpr *x) {
+  const KExpr *row[4];
+  LV v[4];
+  uint32_t n = e->lanes, width = 4;
+  if (!e->lane || e->mask || n > 64) return NULL;
+  while (width < n) width *= 2;
+  for (int64_t i = 3; i >= 0; i--) {
+    bool is_or = x->kind == KX_OP && x->op == KOP_OR && x->type == DT_U32;
+    if (i > 0 && !is_or) return NULL;
+    row[i] = shifted_byte(i > 0 ? x->arg[1] : x, 8 * i);
+    if (!row[i]) return NULL;
+    Affine at = linear_index(row[i]->buf, row[i]->idx);
+    if (aff_coef(&at, e->lane) * e->lane_step != 1) return NULL;
+    x = x->arg[0];
+  }
+  for (uint32_t i = 0; i < 4; i++) {
+    v[i] = emit_expr(e, row[i]);
+    if (lanes_of(v[i]) != n) return NULL;
+    if (width > n) v[i] = resize_lanes(e, v[i], width);
+  }
+  LV words = interleave_bytes(e, v);
+  return width > n ? resize_lanes(e, words, n) : words;
+}
+
 static LV emit_op(Emit *e, const KExpr *x) {
   if (x->op == KOP_LOOKUP16) return emit_lookup(e, x);
   const KExpr *first = x->arg[0];
   if (x->op == KOP_CAST && first->kind == KX_OP && first->op == KOP_ROUND)
     return emit_round_cast(e, first->type, x->type, emit_expr(e, first->arg[0]));
   LV word = x->op == KOP_OR ? emit_word(e, x) : NULL;
+  if (!word && x->op == KOP_OR) word = emit_rows(e, x);
   if (word) return word;
   LV arg[3] = {NULL, NULL, NULL};
   for (uint32_t i = 0; i < kop_info(x->op)->arity; i++) arg[i] = emit_expr(e, x->arg[i]);

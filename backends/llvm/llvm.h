@@ -82,6 +82,7 @@ LV call_intrinsic(Emit *e, const char *name, uint32_t n_types, LT *types, uint32
 LV unary_intrinsic(Emit *e, const char *name, LV x);
 LV binary_intrinsic(Emit *e, const char *name, LV x, LV y);
 LV shuffle(Emit *e, LV a, LV b, uint32_t n, const int32_t *lanes);  // -1: any value
+LV resize_lanes(Emit *e, LV v, uint32_t n);                         // a vector of n lanes: cut, or any values behind
 LV vary_bitcast(Emit *e, LV v, LT scalar);
 
 // ---- cast.c

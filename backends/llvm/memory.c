@@ -142,12 +142,6 @@ static LV first_lanes(Emit *e, uint32_t n, uint32_t width) {
   return LLVMConstVector(v, width);
 }
 
-static LV resize_vector(Emit *e, LV v, uint32_t n) {
-  int32_t lanes[256];
-  for (uint32_t i = 0; i < n; i++) lanes[i] = i < lanes_of(v) ? (int32_t)i : -1;
-  return shuffle(e, v, NULL, n, lanes);
-}
-
 static LV masked_load(Emit *e, LT vector, LV p, LV mask) {
   LV args[4] = {p, lv_int(e->i32, 1), mask, LLVMConstNull(vector)};
   LT types[2] = {vector, e->ptr};
@@ -174,7 +168,7 @@ static LV load_registers(Emit *e, const Access *a) {
   LT vector = LLVMVectorType(a->type, lanes);
   LV r = plain_load(e, vector, a->p);
   for (; have < e->lanes; have += lanes) {
-    LV v = resize_vector(e, plain_load(e, vector, gep_k(e, a->p, have * a->size)), have);
+    LV v = resize_lanes(e, plain_load(e, vector, gep_k(e, a->p, have * a->size)), have);
     r = join(e, r, v, have, lanes);
   }
   return r;
@@ -187,7 +181,7 @@ static LV load_contiguous(Emit *e, const Access *a) {
   uint32_t width = pow2_above(e->lanes);
   if (width == e->lanes || !e->row->t.has_masks) return plain_load(e, vector, a->p);
   LV wide = masked_load(e, LLVMVectorType(a->type, width), a->p, first_lanes(e, e->lanes, width));
-  return resize_vector(e, wide, e->lanes);
+  return resize_lanes(e, wide, e->lanes);
 }
 
 // Stride 2 to 4 over a power of two of lanes: `stride` overlapping loads that together cover exactly the bytes from the
@@ -287,7 +281,7 @@ static void store_contiguous(Emit *e, const Access *a, LV v) {
   else if (width == e->lanes || !e->row->t.has_masks)
     plain_store(e, v, a->p);
   else
-    masked_store(e, resize_vector(e, v, width), a->p, first_lanes(e, e->lanes, width));
+    masked_store(e, resize_lanes(e, v, width), a->p, first_lanes(e, e->lanes, width));
 }
 
 // Overlapping lanes are written in order, as LLVM defines for scatter.

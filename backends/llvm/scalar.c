@@ -444,9 +444,15 @@ static LV dot4_by_pairs(Emit *e, const char *madd, bool a_signed, LV *v) {
 static LV emit_dot4(Emit *e, bool a_signed, LV *arg) {
   LV v[3] = {arg[0], arg[1], arg[2]};
   same_shape(e, 3, v);
-  const char *name = vnni_name(e, lanes_of(v[0]));
+  uint32_t n = lanes_of(v[0]), width = 4;
+  while (width < n) width *= 2;
+  if (n > 1 && width != n) {  // the lanes between are free
+    for (uint32_t i = 0; i < 3; i++) v[i] = resize_lanes(e, v[i], width);
+    return resize_lanes(e, emit_dot4(e, a_signed, v), n);
+  }
+  const char *name = vnni_name(e, n);
   if (name) return dot4_native(e, name, a_signed, v[0], v[1], v[2]);
-  const char *madd = madd_name(e, lanes_of(v[0]));
+  const char *madd = madd_name(e, n);
   if (madd) return dot4_by_pairs(e, madd, a_signed, v);
   LV r = v[0];
   for (uint32_t i = 0; i < 4; i++) {

@@ -35,6 +35,12 @@ LV shuffle(Emit *e, LV a, LV b, uint32_t n, const int32_t *lanes) {
   return LLVMBuildShuffleVector(e->b, a, b ? b : LLVMGetPoison(LLVMTypeOf(a)), LLVMConstVector(index, n), "");
 }
 
+LV resize_lanes(Emit *e, LV v, uint32_t n) {
+  int32_t lanes[256];
+  for (uint32_t i = 0; i < n; i++) lanes[i] = i < lanes_of(v) ? (int32_t)i : -1;
+  return shuffle(e, v, NULL, n, lanes);
+}
+
 LV splat(Emit *e, LV v, uint32_t lanes) {
   if (lanes == 1 || is_varying(v)) return v;
   LT vector = LLVMVectorType(LLVMTypeOf(v), lanes);

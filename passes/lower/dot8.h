@@ -3,6 +3,7 @@
 #define QCC_PASSES_LOWER_DOT8_H
 
 #include "passes/lower/nest.h"
+#include "passes/contraction.h"
 #include "passes/pack.h"
 
 // Turns the reduction loops of a nest into those of dot4: the innermost one walks contiguous bytes of x.
@@ -13,5 +14,10 @@ PackSpec dot8_weights(const Nest *n, int64_t row, int64_t column);
 // bias - zero * sum of the column's weights. NULL when it is zero everywhere and the op has none.
 Value *dot8_bias(LowerCtx *ctx, const Op *op, int64_t x_zero, int64_t rows, int64_t columns, int64_t row,
                  int64_t column);
+
+// Depthwise convolutions of bytes by dot products of interleaved rows; where that cannot or should not be, the nest of
+// lower_conv_depthwise.c multiplies one by one.
+bool dot8_depthwise_applies(LowerCtx *ctx, const Op *op, const ConvGeom *g);
+bool lower_dot8_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);
 
 #endif

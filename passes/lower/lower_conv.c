@@ -245,7 +245,8 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (type_count(op_out(op, 0)->type) == 0) return true;
   Plan plan = lower_plan(ctx, op);
   if (!plan_is(&plan, "loop") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
-    return lower_conv_depthwise(ctx, op, &g, &plan);
+    if (plan_is(&plan, "dot8") && dot8_depthwise_applies(ctx, op, &g)) return lower_dot8_depthwise(ctx, op, &g, &plan);
+    if (conv_depthwise_fits(ctx, op, &g, &plan)) return lower_conv_depthwise(ctx, op, &g, &plan);
   }
   uint32_t rank = op_out(op, 0)->type->rank;
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};

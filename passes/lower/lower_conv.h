@@ -28,7 +28,9 @@ bool lower_post_again(const Op *op, DType type);
 Window conv_window(const ConvGeom *g);
 PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, DType type, int64_t *extent, int64_t *x0);
 
-// One filter per channel, lanes along channels, strategy fma, no depth axis.
+// One filter per channel, lanes along channels, strategy fma, no depth axis. Where the code would not fit a function,
+// the contraction nest does it group by group.
+bool conv_depthwise_fits(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);
 bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);
 
 #endif

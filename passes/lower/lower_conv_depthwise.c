@@ -222,21 +222,24 @@ static bool tile_misses_columns(const Dw *d, int64_t column, int64_t mi) {
   return left < 0 || left + window_columns(d->g, mi) > d->g->in[2];
 }
 
-static void emit_rows(Dw *d, DwTile t) {
+// Tiles that one body serves: neighbours which miss no columns. Sets the column after them and their width.
+static bool next_tiles(const Dw *d, int64_t column, int64_t *end, int64_t *mi) {
   int64_t out = d->g->out[2];
-  for (int64_t column = 0; column < out;) {
-    t.mi = out - column < d->mr ? out - column : d->mr;
-    t.known = tile_misses_columns(d, column, t.mi);
-    int64_t end = column + t.mi;
-    if (!t.known) {
-      while (end + t.mi <= out && !tile_misses_columns(d, end, t.mi)) end += t.mi;
-    }
+  *mi = out - column < d->mr ? out - column : d->mr;
+  *end = column + *mi;
+  bool known = tile_misses_columns(d, column, *mi);
+  while (!known && *end + *mi <= out && !tile_misses_columns(d, *end, *mi)) *end += *mi;
+  return known;
+}
+
+static void emit_rows(Dw *d, DwTile t) {
+  for (int64_t column = 0, end; column < d->g->out[2]; column = end) {
+    t.known = next_tiles(d, column, &end, &t.mi);
     bool loop = end > column + t.mi;
     t.left = column * d->g->stride[2] - d->g->pad[2];
     t.column = loop ? aff_var(kb_for(&d->b, "m", column, end, t.mi, FOR_SEQ)) : aff(column);
     emit_all_channels(d, t);
     if (loop) kb_end(&d->b);
-    column = end;
   }
 }
 
@@ -317,21 +320,37 @@ static DType arithmetic_of(const Op *op, int64_t taps, DType raw) {
              : raw;
 }
 
-bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan) {
+static Dw describe(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan) {
   Dw d = {.ctx = ctx, .op = op, .g = g, .raw = lower_arithmetic_type(op), .x_zero = op_int(op, A_CONV_x_zero)};
+  d.type = arithmetic_of(op, g->kernel[1] * g->kernel[2], d.raw);
+  d.x_row = g->in[2] * g->c;
+  d.lanes = target_lanes(ctx->target, dtype_info(d.type)->bits);
+  d.mr = between(plan_param(plan, "mr", 4), 1, between(g->out[2], 1, 16));
+  d.my = between(plan_param(plan, "my", 1), 1, between(g->out[1], 1, 4));
+  d.overlaps = !lower_operand_may_alias(op);
+  return d;
+}
+
+// Large windows make straight-line code that passes the limit of a function (split.c).
+bool conv_depthwise_fits(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan) {
+  Dw d = describe(ctx, op, g, plan);
+  int64_t size = 0, end, mi, channels = g->c > d.lanes && g->c % d.lanes != 0 && !d.overlaps ? 2 : 1;
+  for (int64_t column = 0; column < g->out[2]; column = end) {
+    next_tiles(&d, column, &end, &mi);
+    size += channels * mi * g->kernel[2] * (d.my * g->kernel[1] + 1) * 15 / 4;
+  }
+  return size <= 4900;
+}
+
+bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan) {
+  Dw d = describe(ctx, op, g, plan);
   int64_t taps = g->kernel[1] * g->kernel[2];
-  d.type = arithmetic_of(op, taps, d.raw);
   PackSpec s = {.n_red = 1, .red = {taps}, .red_stride = {g->c}, .n = g->c, .n_stride = 1, .nv = g->c, .lanes = 1};
   s.type = d.type;
   PBuf *x = lower_buf(ctx, op_in(op, 0)), *w = stage_weights(ctx, op, op_in(op, 1), &s);
   PBuf *y = lower_buf(ctx, op_out(op, 0));
   if (w == NULL) return false;
-  d.x_row = g->in[2] * g->c;
-  d.lanes = target_lanes(ctx->target, dtype_info(d.type)->bits);
-  d.mr = between(plan_param(plan, "mr", 4), 1, between(g->out[2], 1, 16));
-  d.my = between(plan_param(plan, "my", 1), 1, between(g->out[1], 1, 4));
   d.weights_in_regs = d.mr * d.my + taps + 2 <= (int64_t)ctx->target->n_vregs;
-  d.overlaps = !lower_operand_may_alias(op);
   d.post_again = lower_post_again(op, d.type);
   kbuild_init(&d.b, ctx->m, arena_printf(ctx->m->arena, "conv_%u", op->id), op->loc);
   d.x = dw_param(&d, "x", x);
