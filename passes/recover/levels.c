@@ -254,7 +254,7 @@ static bool make_integer(Known *known, Op *op) {
   note_found(&l);
   Discrete d;
   Value *value;
-  if (levels_threshold(known->pass, &l.s, &d, &value)) known_set(known, value, &d);
+  while (levels_threshold(known->pass, &l.s, &d, &value)) known_set(known, value, &d);
   return true;
 }
 

@@ -30,9 +30,10 @@ Value *levels_emit(Op *at, OpKind kind, DType t, uint32_t n, Value *const *in, c
 // The maxpool again, on another tensor.
 Value *levels_pool(Op *at, const Op *pool, Value *x);
 
-// Looks for a value computed from the sum alone that has two to four neighbouring integer levels, and replaces it by
-// comparisons of the sum with one threshold per channel and level. The thresholds are found by evaluating the float
-// expression at every sum in the range; `d` describes the new value, *value is its float form. False: there is none.
+// Looks for a value computed from the sum and constants alone that takes 2 to 256 numbers of one grid and rises or
+// falls with the sum in each channel. It becomes an exact function of the sum in comparisons or integers where there is
+// one, found and proved on the float expression (thresholds.c); `d` describes it, *value is its float form. False:
+// there is none, or no other.
 bool levels_threshold(PassCtx *ctx, const Sum *s, Discrete *d, Value **value);
 
 #endif

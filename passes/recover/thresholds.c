@@ -1,297 +1,350 @@
-// Thresholds by exhaustive search. See levels.h.
+// From an exact integer sum to the quantised values computed from it. See levels.h.
 //
-// The tail of a sum is everything computed from it and from constants per channel, element by element. It is run once
-// by the interpreter on a tensor that holds every value the sum can take, for every channel. A result with few integer
-// levels that rise or fall with the sum is then the same as comparisons with integers, whatever the tail was made of:
-// scales, batch norms of either sign, sign functions with any meaning of zero, clips and roundings.
-#include "ir/eval.h"
+//   %3 = batchnorm %2 ..    %4 = clip %3, 0, 1    %5 = mul %4, 3    %6 = round %5    %7 = div %6, 3
+//   => %7 = q / 3, q = (sum >= @t0) + (sum >= @t1) + (sum >= @t2)        one threshold per channel and level
+//
+// The tail is evaluated by the interpreter (sumtail.h), at every sum of the range or, where that is too much and every
+// step of the tail is monotone, by bisection. A value of it that takes few numbers of one grid, rising or falling with
+// the sum in each channel, is a step function of the sum, whatever it was made of: scales, batch norms of either sign,
+// sign functions with any meaning of zero, clips and roundings with their ties. It becomes, in this order,
+// comparisons (up to 4 levels), one multiplication per channel (requant.h), comparisons (up to 16), or stays as it is
+// and is divided by the grid, which is exact. Below a maxpool the steps are taken before it, on more but narrower
+// elements, unless they fall where the pool's operand rises.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "ir/note.h"
 #include "passes/graph_util.h"
-#include "passes/recover/levels.h"
+#include "passes/recover/requant_emit.h"
+#include "passes/recover/sumruns.h"
 
-#define TAIL_OPS 40
-#define MAX_LEVELS 4
-#define MAX_EVALS (INT64_C(1) << 25)  // elements of one tail op over the whole range
+#define FEW_LEVELS 4    // always comparisons
+#define MORE_LEVELS 16  // comparisons where no multiplication is found
 
 typedef struct Levels {
   uint32_t n;
-  int64_t value[MAX_LEVELS];  // ascending
-  int64_t *at;                // [channel][n - 1]: smallest sum past each threshold
-  bool *falls;                // [channel]
+  double number[GRID_MAX];  // ascending
+  int64_t q[GRID_MAX];      // of the grid
+  Grid grid;
+  int64_t least, most;  // of q
 } Levels;
 
-typedef struct Search {
-  PassCtx *ctx;
-  Arena *arena;  // dropped after the search
-  const Sum *s;
-  Op *op[TAIL_OPS];
-  uint32_t n;
-  Tensor values[TAIL_OPS];
-} Search;
+// ---- which values
 
-// ---- the tail
+static bool number_add(Levels *l, double v) {
+  uint32_t at = 0;
+  while (at < l->n && l->number[at] < v) at++;
+  if (at < l->n && l->number[at] == v) return true;
+  if (l->n == GRID_MAX) return false;
+  for (uint32_t i = l->n++; i > at; i--) l->number[i] = l->number[i - 1];
+  l->number[at] = v;
+  return true;
+}
 
-static bool is_in_tail(const Search *t, const Value *v) {
-  if (v == t->s->value) return true;
-  for (uint32_t i = 0; i < t->n; i++)
-    if (t->op[i]->out[0] == v) return true;
+// The numbers of all channels on one grid.
+static bool fit_levels(const SumRuns *s, uint32_t op, Levels *l) {
+  l->n = 0;
+  for (int64_t c = 0; c < s->t.s->channels; c++)
+    for (uint32_t i = 0; i < s->runs[op][c].n; i++)
+      if (!number_add(l, s->runs[op][c].value[i])) return false;
+  if (l->n < 2) return false;
+  if (!grid_fit(l->n, l->number, -128, 127, &l->grid, l->q) && !grid_fit(l->n, l->number, 0, 255, &l->grid, l->q))
+    return false;
+  l->least = l->q[0];
+  l->most = l->q[l->n - 1];
+  return true;
+}
+
+static bool is_alive(const Op *op) {
+  for (uint32_t i = 0; i < op->n_out; i++)
+    if (op->out[i]->n_uses > 0) return true;
   return false;
 }
 
-// A constant that differs only along the channels.
-static bool is_per_channel(const Sum *s, const Value *v, uint32_t rank) {
-  double all;
-  if (!value_is_const(v) || v->type->rank > rank) return false;
-  if (value_is_splat(s->value->op->func->module, v, &all)) return true;
-  for (uint32_t i = 0; i < v->type->rank; i++) {
-    bool channels = rank - v->type->rank + i == s->axis;
-    if (v->type->dims[i] != 1 && !(channels && v->type->dims[i] == s->channels)) return false;
+// Is the value read by something that does not lead to step functions only?
+static bool is_needed(const SumRuns *s, uint32_t op, const bool *leads) {
+  const Value *v = s->t.op[op].op->out[0];
+  uint32_t n = 0;
+  for (const Operand *use = v->uses; use != NULL; use = use->next) {
+    n++;
+    bool inside = !is_alive(use->op);
+    for (uint32_t i = op + 1; i < s->t.n && !inside; i++) inside = s->t.op[i].op == use->op && leads[i];
+    if (!inside) return true;
   }
-  return true;
+  return n < v->n_uses;  // a result of the function
 }
 
-static bool joins_tail(const Search *t, const Op *op) {
-  const Type *y = t->s->value->type;
-  bool norm = op->kind == OP_BATCHNORM, some = false;
-  if (!norm && !(op_info(op->kind)->traits & TRAIT_ELTWISE)) return false;
-  if (!type_same_shape(op->out[0]->type, y)) return false;
-  if (norm) {
-    int64_t axis = op_int(op, A_BATCHNORM_axis);
-    if ((uint32_t)(axis < 0 ? axis + y->rank : axis) != t->s->axis || !is_in_tail(t, op_in(op, 0))) return false;
-    for (uint32_t i = 1; i < op->n_in; i++)
-      if (!value_is_const(op_in(op, i))) return false;
-    return true;
-  }
-  for (uint32_t i = 0; i < op->n_in; i++) {
-    const Value *v = op_in(op, i);
-    if (v != NULL && is_in_tail(t, v)) {
-      some = true;
-    } else if (v == NULL || !is_per_channel(t->s, v, y->rank)) {
-      return false;
+// ---- the steps of each channel
+
+// Levels are counted from the lowest: level k begins at threshold k - 1 where the channel rises and ends before
+// threshold n - 1 - k where it falls.
+typedef struct Steps {
+  uint32_t n;   // thresholds
+  int64_t *at;  // [channel][n] ascending
+  bool *falls;  // [channel]
+  bool *turns;  // [channel] falls where the operand of a pool above it rises
+  bool any_turns;
+} Steps;
+
+static uint32_t level_of(const Levels *l, double v) {
+  uint32_t i = 0;
+  while (l->number[i] != v) i++;
+  return i;
+}
+
+static int pooled_direction(const SumRuns *s, uint32_t move, int64_t c) {
+  const TailOp *o = &s->t.op[move];
+  return move == 0 ? 1 : s->runs[o->from][c].direction;  // the sum itself rises
+}
+
+// False where a pool's operand is not in order.
+static bool read_turns(const SumRuns *s, uint32_t op, Steps *st) {
+  for (uint32_t m = s->t.op[op].move; m != NO_MOVE; m = sumtail_move_before(&s->t, m)) {
+    const TailOp *o = &s->t.op[m];
+    if (o->op->kind != OP_MAXPOOL) continue;
+    if (m > 0 && !s->ordered[o->from]) return false;
+    for (int64_t c = 0; c < s->t.s->channels; c++) {
+      bool turns = s->runs[op][c].direction * pooled_direction(s, m, c) < 0;
+      if (m != s->t.op[op].move && s->t.op[op].move != NO_MOVE && turns != st->turns[c]) return false;
+      st->turns[c] = turns;
+      st->any_turns = st->any_turns || turns;
     }
   }
-  return some;
-}
-
-static void collect_tail(Search *t) {
-  const Value *y = t->s->value;
-  uint32_t steps = 0;
-  for (Op *op = y->op->next; op != NULL && t->n < TAIL_OPS && steps < 4 * TAIL_OPS; op = op->next, steps++)
-    if (joins_tail(t, op)) t->op[t->n++] = op;
-}
-
-// ---- evaluation
-
-typedef struct Copies {
-  Func *f;
-  const Type *shape;
-  Value *from[TAIL_OPS + 8], *to[TAIL_OPS + 8];
-  uint32_t n;
-} Copies;
-
-// Element-wise ops take a constant with one value as a scalar, which fits all dims.
-static Value *operand(Module *m, const Op *op, Value *v) {
-  double all;
-  if (op->kind == OP_BATCHNORM || !value_is_splat(m, v, &all)) return v;
-  const Type *t = type_scalar(m->types, v->type->dtype);
-  return dtype_is_float(t->dtype) ? const_splat(m, t, all) : const_splat_int(m, t, const_i(m, v->constant, 0));
-}
-
-static void copy_op(Copies *c, const Op *op) {
-  Module *m = c->f->module;
-  Value *in[8];
-  for (uint32_t i = 0; i < op->n_in; i++) {
-    in[i] = operand(m, op, op_in(op, i));
-    for (uint32_t k = 0; k < c->n; k++)
-      if (op_in(op, i) == c->from[k]) in[i] = c->to[k];
-  }
-  Op *copy = op_new(c->f, NULL, op->kind, op->n_in, in, op->loc);
-  op_copy_attrs(copy, op);
-  const Type *t = type_with_dtype(m->types, c->shape, op->out[0]->type->dtype);
-  copy->out[0]->type = t;
-  c->from[c->n] = op->out[0];
-  c->to[c->n++] = copy->out[0];
-}
-
-// The ops from the sum to its float value and the tail, on a tensor of other dims, as a function with the values of the
-// tail as results.
-static Func *tail_func(Search *t, const Type *arg) {
-  Copies c = {.f = func_new(t->ctx->m, "tail", 1, &arg), .shape = arg, .from = {t->s->sum}, .n = 1};
-  c.to[0] = c.f->args[0];
-  for (uint32_t i = 0; i < t->s->n_scale; i++) copy_op(&c, t->s->scale[i]);
-  for (uint32_t i = 0; i < t->n; i++) copy_op(&c, t->op[i]);
-  func_set_results(c.f, t->n, c.to + 1 + t->s->n_scale);
-  return c.f;
-}
-
-static void func_drop(Module *m, Func *f) {
-  func_set_results(f, 0, NULL);
-  for (Op *op = f->last, *prev; op; op = prev) {
-    prev = op->prev;
-    op_unlink(op);
-  }
-  m->funcs.n--;
-}
-
-// Values of the tail at every sum: row r of the first axis holds the sum lo + r.
-static bool evaluate(Search *t) {
-  const Sum *s = t->s;
-  Module *m = t->ctx->m;
-  int64_t rows = s->hi - s->lo + 1, dims[MAX_RANK], count;
-  for (uint32_t i = 0; i < MAX_RANK; i++) dims[i] = 1;
-  dims[0] = rows;
-  dims[s->axis] = s->channels;
-  if (!size_mul(rows, s->channels, &count) || count > MAX_EVALS) return false;
-  const Type *arg = type_tensor(m->types, DT_I32, s->sum->type->rank, dims);
-  Tensor x = tensor_new(t->arena, arg);
-  for (int64_t i = 0; i < count; i++) ((int32_t *)x.data)[i] = (int32_t)(s->lo + i / s->channels);
-  Func *f = tail_func(t, arg);
-  bool ok = eval_func(f, &x, t->values, t->arena, NULL, NULL);
-  func_drop(m, f);
-  return ok;
-}
-
-// ---- levels
-
-static bool level_add(Levels *l, int64_t level) {
-  uint32_t at = 0;
-  while (at < l->n && l->value[at] < level) at++;
-  if (at < l->n && l->value[at] == level) return true;
-  if (l->n == MAX_LEVELS) return false;
-  for (uint32_t i = l->n++; i > at; i--) l->value[i] = l->value[i - 1];
-  l->value[at] = level;
   return true;
 }
 
-// Distinct values of the whole range, which must be a few integers of a byte.
-static bool level_values(const float *v, int64_t n, Levels *l) {
-  l->n = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (i > 0 && v[i] == v[i - 1]) continue;
-    if (!(v[i] >= -128 && v[i] <= 127) || v[i] != (float)(int)v[i] || !level_add(l, (int64_t)v[i])) return false;
+static bool read_steps(const SumRuns *s, uint32_t op, const Levels *l, Steps *st) {
+  const Sum *sum = s->t.s;
+  *st = (Steps){.n = l->n - 1};
+  st->at = NEW_ARRAY(s->t.arena, int64_t, sum->channels * st->n);
+  st->falls = NEW_ARRAY(s->t.arena, bool, sum->channels);
+  st->turns = NEW_ARRAY(s->t.arena, bool, sum->channels);
+  for (int64_t c = 0; c < sum->channels; c++) {
+    const Runs *r = &s->runs[op][c];
+    uint32_t passed = 0;
+    st->falls[c] = r->direction < 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+      uint32_t level = level_of(l, r->value[i]);
+      if (st->falls[c]) level = st->n - level;
+      while (passed < level) st->at[c * st->n + passed++] = i == 0 ? sum->lo : r->at[i];
+    }
+    while (passed < st->n) st->at[c * st->n + passed++] = sum->hi + 1;
   }
-  return l->n > 1;
-}
-
-// Thresholds of one channel; false when its levels go up and down.
-static bool channel_levels(const Sum *s, const float *v, int64_t c, Levels *l) {
-  int64_t rows = s->hi - s->lo + 1, n = l->n - 1, passed = 0;
-  l->falls[c] = v[c] > v[(rows - 1) * s->channels + c];
-  for (int64_t r = 0; r < rows; r++) {
-    int64_t level = 0;
-    while (l->value[level] != (int64_t)v[r * s->channels + c]) level++;
-    if (l->falls[c]) level = n - level;
-    if (level < passed) return false;
-    while (passed < level) l->at[c * n + passed++] = s->lo + r;
-  }
-  while (passed < n) l->at[c * n + passed++] = s->hi + 1;
-  return true;
-}
-
-static bool levels_of(Search *t, uint32_t k, Levels *l) {
-  const Sum *s = t->s;
-  const float *v = t->values[k].data;
-  if (t->values[k].type->dtype != DT_F32 || !level_values(v, type_count(t->values[k].type), l)) return false;
-  l->at = NEW_ARRAY(t->arena, int64_t, s->channels *(l->n - 1));
-  l->falls = NEW_ARRAY(t->arena, bool, s->channels);
-  for (int64_t c = 0; c < s->channels; c++)
-    if (!channel_levels(s, v, c, l)) return false;
-  return true;
+  return read_turns(s, op, st);
 }
 
 // ---- rewriting
 
 typedef struct Emit {
-  Op *at;
-  const Op *like;
-  const Sum *s;
+  SumRuns *s;
+  uint32_t op;
   const Levels *l;
+  const Steps *st;
+  Op *at;
   Module *m;
+  DType t;  // of the level
   double *scratch;
+  const char *how;
+  Op *keeps;  // goes on reading the value that is replaced
 } Emit;
 
-static Value *rise_or_fall(const Emit *e, double rises, double falls) {
-  for (int64_t c = 0; c < e->s->channels; c++) e->scratch[c] = e->l->falls[c] ? falls : rises;
-  return levels_const(e->m, DT_I8, e->s->channels, e->s->axis, e->s->sum->type->rank, e->scratch);
+static Value *constant(const Emit *e, DType t) {
+  const Sum *s = e->s->t.s;
+  return levels_const(e->m, t, s->channels, s->axis, s->sum->type->rank, e->scratch);
 }
 
-static Value *compare(const Emit *e, Value *sum, int64_t level) {
-  int64_t n = e->l->n - 1;
-  for (int64_t c = 0; c < e->s->channels; c++) e->scratch[c] = (double)e->l->at[c * n + level];
-  Value *t = levels_const(e->m, DT_I32, e->s->channels, e->s->axis, sum->type->rank, e->scratch);
-  return levels_emit(e->at, OP_GREATER_EQUAL, DT_BOOL, 2, (Value *[]){sum, t}, e->like);
+static Value *number(const Emit *e, DType t, int64_t v) {
+  return const_splat_int(e->m, type_scalar(e->m->types, t), v);
 }
 
-static Value *choose(const Emit *e, Value *cond, Value *yes, Value *no) {
-  return levels_emit(e->at, OP_SELECT, DT_I8, 3, (Value *[]){cond, yes, no}, e->like);
+static Value *emit2(const Emit *e, OpKind kind, DType t, Value *x, Value *y) {
+  return levels_emit(e->at, kind, t, 2, (Value *[]){x, y}, e->at);
 }
 
-static bool any_falls(const Emit *e) {
-  bool some = false;
-  for (int64_t c = 0; c < e->s->channels; c++) some = some || e->l->falls[c];
-  return some;
+static Value *choose_level(const Emit *e, Value *cond, Value *yes, Value *no) {
+  return levels_emit(e->at, OP_SELECT, e->t, 3, (Value *[]){cond, yes, no}, e->at);
 }
 
-// Two levels. Before a maxpool one bit per element is pooled instead of sums: with +1 past the threshold and -1 below,
-// the largest says whether the largest sum is past it.
-static Value *two_levels(const Emit *e) {
-  double lo = (double)e->l->value[0], hi = (double)e->l->value[1];
-  if (e->s->pool == NULL) return choose(e, compare(e, e->s->sum, 0), rise_or_fall(e, hi, lo), rise_or_fall(e, lo, hi));
-  const Type *byte = type_scalar(e->m->types, DT_I8);
-  Value *one = const_splat_int(e->m, byte, 1), *minus = const_splat_int(e->m, byte, -1);
-  Value *past = levels_pool(e->at, e->s->pool, choose(e, compare(e, e->s->unpooled, 0), one, minus));
-  if (lo == -1 && hi == 1 && !any_falls(e)) return past;
-  Value *zero = const_splat_int(e->m, byte, 0);
-  Value *cond = levels_emit(e->at, OP_GREATER, DT_BOOL, 2, (Value *[]){past, zero}, e->like);
-  return choose(e, cond, rise_or_fall(e, hi, lo), rise_or_fall(e, lo, hi));
+// A sum that rises with the level in every channel: its complement where the channel falls.
+static Value *risen(const Emit *e) {
+  bool any = false;
+  for (int64_t c = 0; c < e->s->t.s->channels; c++) {
+    any = any || e->st->falls[c];
+    e->scratch[c] = e->st->falls[c] ? -1 : 0;
+  }
+  return any ? emit2(e, OP_XOR, DT_I32, e->s->t.base, constant(e, DT_I32)) : e->s->t.base;
 }
 
-static Value *more_levels(const Emit *e) {
-  uint32_t n = e->l->n - 1;
-  const int64_t *v = e->l->value;
-  Value *y = rise_or_fall(e, (double)v[0], (double)v[n]);
-  Value *zero = const_splat_int(e->m, type_scalar(e->m->types, DT_I8), 0);
-  for (uint32_t k = 0; k < n; k++) {
-    Value *step = rise_or_fall(e, (double)(v[k + 1] - v[k]), (double)(v[n - k - 1] - v[n - k]));
-    Value *more = choose(e, compare(e, e->s->sum, k), step, zero);
-    y = levels_emit(e->at, OP_ADD, DT_I8, 2, (Value *[]){more, y}, e->like);
+// Is the level above k? ~sum >= ~(at - 1) is sum < at.
+static Value *above(const Emit *e, Value *risen_sum, uint32_t k) {
+  const Steps *st = e->st;
+  for (int64_t c = 0; c < e->s->t.s->channels; c++) {
+    const int64_t *at = &st->at[c * st->n];
+    e->scratch[c] = (double)(st->falls[c] ? -at[st->n - 1 - k] : at[k]);
+  }
+  return emit2(e, OP_GREATER_EQUAL, DT_BOOL, risen_sum, constant(e, DT_I32));
+}
+
+static Value *by_comparisons(const Emit *e) {
+  Value *sum = risen(e), *y = NULL;
+  const int64_t *q = e->l->q;
+  if (e->st->n == 1) return choose_level(e, above(e, sum, 0), number(e, e->t, q[1]), number(e, e->t, q[0]));
+  for (uint32_t k = 0; k < e->st->n; k++) {
+    Value *more = number(e, e->t, q[k + 1] - (k == 0 ? 0 : q[k])), *none = number(e, e->t, k == 0 ? q[0] : 0);
+    Value *step = choose_level(e, above(e, sum, k), more, none);
+    y = y == NULL ? step : emit2(e, OP_ADD, e->t, y, step);
   }
   return y;
 }
 
-static Value *rewrite(Search *t, Op *op, const Levels *l) {
-  Emit e = {.at = op, .like = op, .s = t->s, .l = l, .m = t->ctx->m};
-  e.scratch = NEW_ARRAY(t->arena, double, t->s->channels);
-  return l->n == 2 ? two_levels(&e) : more_levels(&e);
-}
-
-static Op *search(Search *t, Levels *best) {
-  Levels l;
-  Op *found = NULL;
-  collect_tail(t);
-  if (t->n == 0 || !evaluate(t)) return NULL;
-  for (uint32_t i = 0; i < t->n; i++) {
-    if (!levels_of(t, i, &l) || (found != NULL && l.n > best->n)) continue;
-    *best = l;
-    found = t->op[i];
+static Boundaries boundaries_of(const Emit *e, int64_t c) {
+  const Runs *r = &e->s->runs[e->op][c];
+  const Sum *sum = e->s->t.s;
+  const int64_t *q = e->l->q;
+  Boundaries b = {.lo = sum->lo, .hi = sum->hi, .first = q[level_of(e->l, r->value[0])], .falls = r->direction < 0};
+  b.at = NEW_ARRAY(e->s->t.arena, int64_t, e->l->most - e->l->least + 1);
+  for (uint32_t i = 1; i < r->n; i++) {
+    int64_t away = llabs(q[level_of(e->l, r->value[i])] - b.first);
+    while (b.n < away) b.at[b.n++] = r->at[i];
   }
-  return found;
+  return b;
 }
 
-bool levels_threshold(PassCtx *ctx, const Sum *s, Discrete *d, Value **value) {
-  if (s->axis == 0) return false;
-  Search t = {.ctx = ctx, .arena = arena_new("thresholds"), .s = s};
-  Levels best = {0};
-  Op *found = search(&t, &best);
-  if (found != NULL) {
-    *d = (Discrete){rewrite(&t, found, &best), best.value[0], best.value[best.n - 1], 1};
-    *value = levels_emit(found, OP_CAST, DT_F32, 1, &d->q, found);
-    (*value)->name = found->out[0]->name;
-    value_replace(found->out[0], *value);
-    note_thresholds(ctx->m, found, best.n - 1, s->channels);
-    note_layer(ctx->m, found, NOTE_PROOF, "tail equal at every one of %lld sums x %lld channels",
+static Value *by_multiplication(Emit *e) {
+  Arena *arena = e->s->t.arena;
+  const Sum *sum = e->s->t.s;
+  int64_t n = sum->channels, *low = NEW_ARRAY(arena, int64_t, n), *high = NEW_ARRAY(arena, int64_t, n);
+  Boundaries *b = NEW_ARRAY(arena, Boundaries, n);
+  for (int64_t c = 0; c < n; c++) {
+    b[c] = boundaries_of(e, c);
+    low[c] = e->l->least;
+    high[c] = e->l->most;
+  }
+  Requant r;
+  RequantProblem p = {.channels = n, .b = b, .low = low, .high = high};
+  p.forms = 1u << REQUANT_SHIFT | 1u << REQUANT_F32 | 1u << REQUANT_SPLIT | 1u << REQUANT_F64;
+  if (!requant_find(&p, arena, &r)) return NULL;
+  ChannelAxis channels = {n, sum->axis, sum->sum->type->rank};
+  e->how = requant_text(&r);
+  return requant_emit(e->at, e->s->t.base, &r, &channels, e->t, arena);
+}
+
+// The value as it is computed now, divided by the grid; once, not of what was made of it.
+static Value *by_reference(Emit *e) {
+  if (e->s->t.op[e->op].whole) return NULL;
+  Value *v = e->s->t.op[e->op].op->out[0];
+  float scale = (float)e->l->grid.scale;
+  for (uint32_t i = 0; i < e->l->n; i++)
+    if (nearbyintf((float)e->l->number[i] / scale) != (float)e->l->q[i]) return NULL;
+  Op *after = e->at->next;
+  if (after == NULL) return NULL;
+  Value *by = const_splat(e->m, type_scalar(e->m->types, DT_F32), (double)scale);
+  Value *y = levels_emit(after, OP_DIV, DT_F32, 2, (Value *[]){v, by}, e->at);
+  e->keeps = y->op;
+  y = levels_emit(after, OP_ROUND, DT_F32, 1, &y, e->at);
+  return levels_emit(after, OP_CAST, e->t, 1, &y, e->at);
+}
+
+// The moves between the sum and the value, on bytes, the first one first.
+static Value *replay(const Emit *e, Value *y) {
+  uint32_t moves[TAIL_OPS], n = 0;
+  const SumTail *t = &e->s->t;
+  for (uint32_t m = t->op[e->op].move; m != NO_MOVE; m = sumtail_move_before(t, m)) moves[n++] = m;
+  while (n-- > 0) y = levels_pool(e->at, t->op[moves[n]].op, y);
+  return y;
+}
+
+// Two levels below a pool that they turn over in some channels: what is pooled rises with the pool's operand.
+static Value *by_turned_bits(const Emit *e) {
+  Steps high = *e->st;
+  Emit bits = *e;
+  high.falls = NEW_ARRAY(e->s->t.arena, bool, e->s->t.s->channels);
+  for (int64_t c = 0; c < e->s->t.s->channels; c++) high.falls[c] = e->st->falls[c] != e->st->turns[c];
+  bits.st = &high;
+  Value *up = choose_level(e, above(&bits, risen(&bits), 0), number(e, e->t, 1), number(e, e->t, -1));
+  Value *past = emit2(e, OP_GREATER, DT_BOOL, replay(e, up), number(e, e->t, 0));
+  Value *level[2];
+  for (int side = 0; side < 2; side++) {
+    for (int64_t c = 0; c < e->s->t.s->channels; c++)
+      e->scratch[c] = (double)e->l->q[e->st->turns[c] ? 1 - side : side];
+    level[side] = constant(e, e->t);
+  }
+  return choose_level(e, past, level[1], level[0]);
+}
+
+static Value *rewrite(Emit *e) {
+  Value *y = NULL;
+  bool turns = e->st->any_turns;
+  e->how = "comparisons";
+  if (turns && e->l->n == 2 && e->t == DT_I8) return by_turned_bits(e);
+  if (!turns && e->l->n > FEW_LEVELS) y = by_multiplication(e);
+  if (!turns && y == NULL && e->l->n <= MORE_LEVELS) y = by_comparisons(e);
+  if (y != NULL) return replay(e, y);
+  e->how = "the reference expression";
+  return by_reference(e);
+}
+
+// scale * q as f32, in one rounding.
+static Value *emit_number(Op *at, Value *q, double scale, const Op *like) {
+  Module *m = at->func->module;
+  DType t = (double)(float)scale == scale ? DT_F32 : DT_F64;
+  Value *y = levels_emit(at, OP_CAST, t, 1, &q, like);
+  if (scale != 1)
+    y = levels_emit(at, OP_MUL, t, 2, (Value *[]){y, const_splat(m, type_scalar(m->types, t), scale)}, like);
+  return t == DT_F32 ? y : levels_emit(at, OP_CAST, DT_F32, 1, &y, like);
+}
+
+static void note_found(const Emit *e) {
+  const Sum *s = e->s->t.s;
+  if (strcmp(e->how, "comparisons") == 0) note_thresholds(e->m, e->at, e->st->n, s->channels);
+  if (e->s->exhaustive) {
+    note_layer(e->m, e->at, NOTE_PROOF, "%u levels by %s, exhaustive over %lld sums x %lld channels", e->l->n, e->how,
                (long long)(s->hi - s->lo + 1), (long long)s->channels);
+  } else {
+    int64_t boundaries = 0;
+    for (int64_t c = 0; c < s->channels; c++) boundaries += e->s->runs[e->op][c].n - 1;
+    note_layer(e->m, e->at, NOTE_PROOF, "%u levels by %s, every step monotone, %lld boundaries +-2 over %lld channels",
+               e->l->n, e->how, (long long)boundaries, (long long)s->channels);
   }
-  arena_free(t.arena);
-  return found != NULL;
+}
+
+static bool replace(SumRuns *s, uint32_t op, const Levels *l, Discrete *d, Value **value) {
+  Steps st;
+  if (!read_steps(s, op, l, &st)) return false;
+  Op *found = s->t.op[op].op;
+  Emit e = {.s = s, .op = op, .l = l, .st = &st, .at = found, .m = s->t.ctx->m, .t = l->most > 127 ? DT_U8 : DT_I8};
+  e.scratch = NEW_ARRAY(s->t.arena, double, s->t.s->channels);
+  Value *q = rewrite(&e);
+  if (q == NULL) return false;
+  note_found(&e);
+  *d = (Discrete){q, l->least, l->most, l->grid.scale};
+  *value = emit_number(e.keeps ? q->op->next : found, q, l->grid.scale, found);
+  (*value)->name = found->out[0]->name;
+  Value *old = found->out[0];
+  value_replace(old, *value);
+  if (e.keeps != NULL) op_set_operand(e.keeps, 0, old);
+  return true;
+}
+
+// Replaces the last value of the tail that is read by something else; what only leads to it dies with it.
+static bool replace_last(SumRuns *s, Discrete *d, Value **value) {
+  bool leads[TAIL_OPS] = {false};  // to step functions only
+  Levels l;
+  for (uint32_t i = s->t.n; i-- > 1 && s->t.op[i].op != NULL;) {
+    leads[i] = !is_needed(s, i, leads);
+    if (leads[i] || !s->few[i] || !fit_levels(s, i, &l)) continue;
+    leads[i] = true;
+    if (replace(s, i, &l, d, value)) return true;
+  }
+  return false;
+}
+
+bool levels_threshold(PassCtx *ctx, const Sum *sum, Discrete *d, Value **value) {
+  if (sum->axis == 0 || sum->hi <= sum->lo) return false;
+  Arena *arena = arena_new("thresholds");
+  SumRuns s;
+  bool found = sumruns_find(&s, ctx, sum, arena) && replace_last(&s, d, value);
+  arena_free(arena);
+  return found;
 }

@@ -1,0 +1,257 @@
+// Collecting and evaluating the tail of a sum. See sumtail.h.
+#include "passes/recover/sumtail.h"
+
+#include <math.h>
+
+#include "ir/elem.h"
+#include "passes/graph_util.h"
+
+#define ROW_ELEMENTS 32768  // of one evaluation
+#define SEARCH_OPS 400      // looked at after the sum
+
+// ---- which ops belong to it
+
+static Value *value_of(const SumTail *t, uint32_t i) { return t->op[i].op ? t->op[i].op->out[0] : t->s->value; }
+
+static bool find(const SumTail *t, const Value *v, uint32_t *at) {
+  for (uint32_t i = 0; i < t->n; i++) {
+    if (value_of(t, i) != v) continue;
+    *at = i;
+    return true;
+  }
+  return false;
+}
+
+// A constant that differs only along the channels; behind moves other than pools, one number.
+static bool is_per_channel(const SumTail *t, const Value *v, const Type *y) {
+  double all;
+  if (!value_is_const(v) || v->type->rank > y->rank) return false;
+  if (value_is_splat(t->ctx->m, v, &all)) return true;
+  if (y->rank != t->s->sum->type->rank || y->dims[t->s->axis] != t->s->channels) return false;
+  for (uint32_t i = 0; i < v->type->rank; i++) {
+    bool channels = y->rank - v->type->rank + i == t->s->axis;
+    if (v->type->dims[i] != 1 && !(channels && v->type->dims[i] == t->s->channels)) return false;
+  }
+  return true;
+}
+
+uint32_t sumtail_move_before(const SumTail *t, uint32_t move) {
+  return move == 0 ? NO_MOVE : t->op[t->op[move].from].move;
+}
+
+static bool moved_channels(const SumTail *t, uint32_t move) {
+  for (; move != NO_MOVE; move = sumtail_move_before(t, move))
+    if (t->op[move].op->kind != OP_MAXPOOL) return true;
+  return false;
+}
+
+static bool is_move(const Op *op) {
+  if (op->kind == OP_MAXPOOL) return op->out[1]->n_uses == 0;
+  return op->kind == OP_RESHAPE || op->kind == OP_TRANSPOSE;
+}
+
+static bool makes_few(const Op *op) {
+  switch (op->kind) {
+    case OP_ROUND:
+    case OP_FLOOR:
+    case OP_CEIL:
+    case OP_SIGN:
+    case OP_SELECT: return true;
+    case OP_CAST: return !dtype_is_float(op->out[0]->type->dtype) || !dtype_is_float(op_in(op, 0)->type->dtype);
+    default: return op->out[0]->type->dtype == DT_BOOL;
+  }
+}
+
+static bool at_least_zero(Module *m, const Value *v) {
+  for (int64_t i = 0, n = type_count(v->type); i < n; i++)
+    if (!(const_f(m, v->constant, i) >= 0)) return false;
+  return true;
+}
+
+// One step that only rises or only falls with operand `at`, the others being constants. Every float operation here is
+// rounded correctly, which keeps the order.
+static bool is_monotone(Module *m, const Op *op, uint32_t at) {
+  switch (op->kind) {
+    case OP_NEG:
+    case OP_FLOOR:
+    case OP_CEIL:
+    case OP_ROUND:
+    case OP_SIGN:
+    case OP_RELU:
+    case OP_ADD:
+    case OP_SUB:
+    case OP_MUL:
+    case OP_MIN:
+    case OP_MAX:
+    case OP_LESS:
+    case OP_LESS_EQUAL:
+    case OP_GREATER:
+    case OP_GREATER_EQUAL:
+    case OP_NOT: return true;
+    case OP_DIV:
+    case OP_CLIP:
+    case OP_BATCHNORM:
+    case OP_SELECT: return at == 0;
+    case OP_CAST: {
+      const DTypeInfo *to = dtype_info(op->out[0]->type->dtype), *from = dtype_info(op_in(op, 0)->type->dtype);
+      return dtype_is_float(op_in(op, 0)->type->dtype) || to->bits > from->bits ||
+             dtype_is_float(op->out[0]->type->dtype);
+    }
+    case OP_LEAKY_RELU: return op_float(op, A_LEAKY_RELU_alpha) >= 0;
+    case OP_PRELU: return at == 0 && at_least_zero(m, op_in(op, 1));
+    default: return false;
+  }
+}
+
+static bool batchnorm_joins(const SumTail *t, const Op *op, uint32_t move) {
+  int64_t axis = op_int(op, A_BATCHNORM_axis), rank = t->s->sum->type->rank;
+  if (moved_channels(t, move) || (axis < 0 ? axis + rank : axis) != (int64_t)t->s->axis) return false;
+  for (uint32_t i = 1; i < op->n_in; i++)
+    if (!value_is_const(op_in(op, i))) return false;
+  return true;
+}
+
+// Fills in what `op` would be as a part of the tail.
+static bool joins(const SumTail *t, Op *op, TailOp *out) {
+  uint32_t some = 0, at;
+  const Type *y = op->out[0]->type;
+  bool eltwise = (op_info(op->kind)->traits & TRAIT_ELTWISE) != 0, move = is_move(op);
+  if ((!eltwise && !move && op->kind != OP_BATCHNORM) || op->n_in > 8) return false;
+  *out = (TailOp){.op = op, .move = NO_MOVE, .moves = move, .few = makes_few(op), .monotone = true};
+  out->whole = dtype_is_int(y->dtype);
+  for (uint32_t i = 0; i < op->n_in; i++) {
+    const Value *v = op_in(op, i);
+    if (v == NULL) return false;
+    if (!find(t, v, &at)) {
+      if (op->kind != OP_BATCHNORM && !is_per_channel(t, v, y)) return false;
+      continue;
+    }
+    if (some > 0 && t->op[at].move != out->move) return false;
+    out->from = at;
+    out->move = t->op[at].move;
+    out->few = out->few || t->op[at].few;
+    out->whole = out->whole || t->op[at].whole;
+    out->monotone = some == 0 && t->op[at].monotone && (move || is_monotone(t->ctx->m, op, i));
+    some++;
+    if (!move && !type_same_shape(v->type, y)) return false;
+  }
+  if (some == 0 || (op->kind == OP_BATCHNORM && (some > 1 || !batchnorm_joins(t, op, out->move)))) return false;
+  if (eltwise && moved_channels(t, out->move)) {
+    double all;
+    for (uint32_t i = 0; i < op->n_in; i++)
+      if (!find(t, op_in(op, i), &at) && !value_is_splat(t->ctx->m, op_in(op, i), &all)) return false;
+  }
+  if (move) out->move = t->n;
+  return true;
+}
+
+static void collect(SumTail *t) {
+  uint32_t steps = 0;
+  t->base = t->s->sum;
+  t->op[t->n++] = (TailOp){.move = NO_MOVE, .monotone = true};
+  if (t->s->pool != NULL) {
+    t->base = t->s->unpooled;
+    t->op[0] = (TailOp){.op = t->s->pool, .move = 0, .moves = true, .monotone = true};
+    t->op[t->n++] = (TailOp){.move = 0, .monotone = true};
+  }
+  for (Op *op = t->s->value->op->next; op != NULL && t->n < TAIL_OPS && steps < SEARCH_OPS; op = op->next, steps++)
+    if (op->n_out > 0 && (op->out[0]->n_uses > 0) && joins(t, op, &t->op[t->n])) t->n++;
+}
+
+// ---- evaluation
+
+typedef struct Copies {
+  Func *f;
+  const Type *shape;
+  Value *from[TAIL_OPS + 8], *to[TAIL_OPS + 8];
+  uint32_t n;
+} Copies;
+
+// Element-wise ops take a constant with one value as a scalar, which fits all dims.
+static Value *operand(Module *m, const Op *op, Value *v) {
+  double all;
+  if (op->kind == OP_BATCHNORM || !value_is_splat(m, v, &all)) return v;
+  const Type *t = type_scalar(m->types, v->type->dtype);
+  return dtype_is_float(t->dtype) ? const_splat(m, t, all) : const_splat_int(m, t, const_i(m, v->constant, 0));
+}
+
+static Value *copied(const Copies *c, Value *v) {
+  for (uint32_t k = 0; k < c->n; k++)
+    if (c->from[k] == v) return c->to[k];
+  return NULL;
+}
+
+static void note_copy(Copies *c, Value *from, Value *to) {
+  c->from[c->n] = from;
+  c->to[c->n++] = to;
+}
+
+static void copy_op(Copies *c, const Op *op) {
+  Module *m = c->f->module;
+  Value *in[8];
+  for (uint32_t i = 0; i < op->n_in; i++) {
+    Value *mine = copied(c, op_in(op, i));
+    in[i] = mine ? mine : operand(m, op, op_in(op, i));
+  }
+  Op *copy = op_new(c->f, NULL, op->kind, op->n_in, in, op->loc);
+  op_copy_attrs(copy, op);
+  copy->out[0]->type = type_with_dtype(m->types, c->shape, op->out[0]->type->dtype);
+  note_copy(c, op->out[0], copy->out[0]);
+}
+
+static void build_func(SumTail *t, const Type *arg) {
+  Copies c = {.f = func_new(t->ctx->m, "tail", 1, &arg), .shape = arg};
+  Value *results[TAIL_OPS];
+  note_copy(&c, t->s->sum, c.f->args[0]);
+  for (uint32_t i = 0; i < t->s->n_scale; i++) copy_op(&c, t->s->scale[i]);
+  for (uint32_t i = 0; i < t->n; i++) {
+    const TailOp *o = &t->op[i];
+    if (o->op == NULL || (o->moves && i == 0)) {
+      results[i] = copied(&c, o->op == NULL ? t->s->value : t->s->sum);
+      continue;
+    }
+    if (o->moves) {
+      note_copy(&c, o->op->out[0], copied(&c, value_of(t, o->from)));
+    } else {
+      copy_op(&c, o->op);
+    }
+    results[i] = c.to[c.n - 1];
+  }
+  func_set_results(c.f, t->n, results);
+  t->f = c.f;
+}
+
+bool sumtail_open(SumTail *t, PassCtx *ctx, const Sum *s, Arena *arena) {
+  *t = (SumTail){.ctx = ctx, .arena = arena, .s = s};
+  collect(t);
+  if (t->n < 2) return false;
+  int64_t dims[MAX_RANK];
+  for (uint32_t i = 0; i < MAX_RANK; i++) dims[i] = 1;
+  t->rows = ROW_ELEMENTS / s->channels > 2 ? ROW_ELEMENTS / s->channels : 2;
+  dims[0] = t->rows;
+  dims[s->axis] = s->channels;
+  build_func(t, type_tensor(ctx->m->types, DT_I32, s->sum->type->rank, dims));
+  t->sums = NEW_ARRAY(arena, int32_t, t->rows * s->channels);
+  return true;
+}
+
+bool sumtail_run(SumTail *t, Arena *scratch) {
+  Tensor x = {t->f->args[0]->type, t->sums};
+  return eval_func(t->f, &x, t->value, scratch, NULL, NULL);
+}
+
+void sumtail_close(SumTail *t) {
+  if (t->f == NULL) return;
+  func_set_results(t->f, 0, NULL);
+  for (Op *op = t->f->last, *prev; op; op = prev) {
+    prev = op->prev;
+    op_unlink(op);
+  }
+  t->ctx->m->funcs.n--;
+}
+
+double sumtail_at(const SumTail *t, uint32_t op, int64_t row, int64_t channel) {
+  const Tensor *v = &t->value[op];
+  int64_t i = row * t->s->channels + channel;
+  return v->type->dtype == DT_F32 ? (double)((const float *)v->data)[i] : elem_get_f(v->data, v->type->dtype, i);
+}
