@@ -19,6 +19,7 @@ typedef struct PassOptions {
   double tolerate;            // weights may miss a grid by this much of a step; 0: bit for bit
   bool explain;               // plan reports its price table
   const char *explain_layer;  // ... of the layer of this name only; NULL or "": of all
+  bool no_multiply;           // --require=no-multiply: contractions by strategies without products where one applies
   bool profile;               // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;
 

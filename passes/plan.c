@@ -1,5 +1,6 @@
 // Pass `plan`: one kernel strategy per contraction, the cheapest by the price model, written on the op as data.
 //
+// plan{no-multiply} is --require=no-multiply: strategies without products where one applies.
 // Ops that carry a plan already (written by hand in a test, or kept from before) are left alone: lowering obeys what is
 // written. With --explain every price is reported. Every contraction leaves a note on the arithmetic it gets.
 #include <string.h>
@@ -79,6 +80,7 @@ static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
 
 PassResult pass_plan(PassCtx *ctx) {
   PassResult result = PASS_SAME;
+  bool no_multiply = ctx->opt->no_multiply || strcmp(ctx->args, "no-multiply") == 0;
   for (uint32_t f = 0; f < ctx->m->funcs.n; f++) {
     for (Op *op = ctx->m->funcs.at[f]->first; op != NULL; op = op->next) {
       if (!is_contraction(op->kind)) continue;
@@ -87,7 +89,7 @@ PassResult pass_plan(PassCtx *ctx) {
         continue;
       }
       if (is_explained(ctx->opt, op)) explain(ctx, op);
-      Plan p = plan_choose(op, ctx->target);
+      Plan p = no_multiply ? plan_choose_no_multiply(op, ctx->target) : plan_choose(op, ctx->target);
       op_set_plan(op, &p);
       note_emitted(ctx, op, &p);
       result = PASS_CHANGED;

@@ -1,6 +1,8 @@
 // Prices of strategies. See price.h; the measurements behind the constants are in docs and in targets.def.
 #include "passes/price.h"
 
+#include <string.h>
+
 #include "passes/contraction.h"
 #include "passes/price/tiles.h"
 
@@ -115,17 +117,29 @@ static const Strategy strategies[] = {
 uint32_t strategy_count(void) { return sizeof strategies / sizeof *strategies; }
 const Strategy *strategy_at(uint32_t i) { return &strategies[i]; }
 
-Plan plan_choose(const Op *op, const Target *t) {
-  Price best = {0};
+bool strategy_multiplies(const char *name) { return strcmp(name, "planes") != 0 && strcmp(name, "lut") != 0; }
+
+static bool choose(const Op *op, const Target *t, bool no_multiply, Price *best) {
   bool found = false;
   for (uint32_t i = 0; i < strategy_count(); i++) {
     Price p;
-    if (!strategies[i].applies(op, t)) continue;
+    if ((no_multiply && strategy_multiplies(strategies[i].name)) || !strategies[i].applies(op, t)) continue;
     strategies[i].price(op, t, &p);
-    if (found && price_total(&p) >= price_total(&best)) continue;
-    best = p;
+    if (found && price_total(&p) >= price_total(best)) continue;
+    *best = p;
     found = true;
   }
+  return found;
+}
+
+Plan plan_choose(const Op *op, const Target *t) {
+  Price best = {0};
+  bool found = choose(op, t, false, &best);
   QCC_CHECK(found, "no strategy applies to a contraction");
   return best.plan;
+}
+
+Plan plan_choose_no_multiply(const Op *op, const Target *t) {
+  Price best = {0};
+  return choose(op, t, true, &best) ? best.plan : plan_choose(op, t);
 }

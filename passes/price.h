@@ -44,5 +44,9 @@ double price_total(const Price *p);
 double price_bandwidth(const Target *t, double bytes);
 // The cheapest plan of a contraction.
 Plan plan_choose(const Op *op, const Target *t);
+// Do the loops of the strategy multiply? Those of planes count, those of lut look up.
+bool strategy_multiplies(const char *name);
+// plan_choose among strategies that do not, where one of those applies.
+Plan plan_choose_no_multiply(const Op *op, const Target *t);
 
 #endif

@@ -14,14 +14,40 @@ static LV emit_const(Emit *e, const KExpr *x) {
   }
 }
 
+// Sixteen lanes of 32 bits permuted by index lanes: the tables are registers. NULL where the row has no permutation of
+// that width; half a table per permutation with 256 bits, chosen between by bit 3.
+static LV permute16(Emit *e, const KBuf *table, const Affine *at, LV index) {
+  uint32_t lanes = is_varying(index) ? lanes_of(index) : 1;
+  bool wide = lanes == 16 && target_has(e->row, FEATURE_AVX512F), half = lanes == 8 && target_has(e->row, FEATURE_AVX2);
+  if ((!wide && !half) || dtype_info(table->type)->bits != 32 || affine_varies(e, at)) return NULL;
+  LT i32 = LLVMInt32TypeInContext(e->ctx), vector = LLVMVectorType(i32, lanes), result = type_value(e, table->type);
+  LV place = emit_address(e, table, at), part[2];
+  index = LLVMBuildIntCast2(e->b, index, vector, false, "");
+  for (uint32_t i = 0; i < (wide ? 1u : 2u); i++) {
+    LV from = i == 0 ? place : LLVMBuildGEP2(e->b, vector, place, (LV[]){lv_int(e->i64, 1)}, 1, "");
+    LV all = LLVMBuildLoad2(e->b, vector, from, "");
+    LLVMSetAlignment(all, 4);
+    const char *name = wide ? "llvm.x86.avx512.permvar.si.512" : "llvm.x86.avx2.permd";
+    part[i] = call_intrinsic(e, name, 0, NULL, 2, (LV[]){all, index});
+  }
+  LV y = part[0];
+  if (half) {
+    LV bit = LLVMBuildAnd(e->b, index, lv_int(vector, 8), "");
+    y = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntNE, bit, lv_int(vector, 0), ""), part[1], part[0], "");
+  }
+  return LLVMBuildBitCast(e->b, y, LLVMVectorType(result, lanes), "");
+}
+
 // table[index & 15]: the table operand is a load that says where the table begins.
 static LV emit_lookup(Emit *e, const KExpr *x) {
   const KExpr *table = x->arg[0];
   QCC_CHECK(table->kind == KX_LOAD, "kernel %s: the table of lookup16 is not a load", e->k->name);
   LV index = emit_expr(e, x->arg[1]);
+  Affine at = linear_index(table->buf, table->idx);
+  LV y = permute16(e, table->buf, &at, index);
+  if (y != NULL) return y;
   index = LLVMBuildAnd(e->b, index, lv_int(LLVMTypeOf(index), 15), "");
   index = LLVMBuildZExtOrBitCast(e->b, index, type_like(e->i64, index), "");
-  Affine at = linear_index(table->buf, table->idx);
   return emit_load(e, table->buf, &at, index);
 }
 

@@ -89,7 +89,7 @@ int cmd_bench(Session *s) {
   s->steps = true;
   if (!session_load(s)) return diag_exit_code(s->diag);
   s->m->name = s->name;
-  if (!session_compile(s, &object)) return diag_exit_code(s->diag);
+  if (!require_known(s) || !session_compile(s, &object)) return diag_exit_code(s->diag);
   bool ok = session_jit(s, &object, s->name, &l);
   Sample whole = {0};
   uint32_t runs = 0;

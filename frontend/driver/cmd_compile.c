@@ -126,12 +126,13 @@ int cmd_compile(Session *s) {
   if (!session_load(s)) return diag_exit_code(s->diag);
   set_name(s);
   s->m->name = s->name;
+  if (!require_known(s)) return diag_exit_code(s->diag);
   if (strcmp(kind, "obj") != 0) return emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
   ObjectBytes object = {0};
   s->release = !s->opt.print_after.n;
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
   if (noted) declare_layers(s);
-  bool ok = require_known(s) && session_compile(s, &object) && finish(s, path, &object);
+  bool ok = session_compile(s, &object) && finish(s, path, &object);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);
 }

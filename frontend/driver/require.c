@@ -3,6 +3,9 @@
 //
 //   --require=integer            inputs and weights are integers
 //   --require=planes:/layer1/*   the strategy of that name
+//   --require=no-multiply        products are counted or looked up, and nothing after the sum multiplies; the planner
+//   then
+//                                leaves the other strategies aside
 //
 // A layer that is float in the file breaks `integer` like any other: name the layers that must keep it.
 #include <fnmatch.h>
@@ -29,10 +32,12 @@ static bool is_strategy(const char *name) {
   return false;
 }
 
+static bool is_no_multiply(const Rule *rule) { return strcmp(rule->name, "no-multiply") == 0; }
+
 static const char *rule_names(Arena *arena) {
   StrBuf b;
   strbuf_init(&b, arena);
-  strbuf_puts(&b, "integer");
+  strbuf_puts(&b, "integer, no-multiply");
   for (uint32_t i = 0; i < strategy_count(); i++) strbuf_printf(&b, ", %s", strategy_at(i)->name);
   return strbuf_str(&b);
 }
@@ -40,7 +45,8 @@ static const char *rule_names(Arena *arena) {
 bool require_known(Session *s) {
   for (uint32_t i = 0; i < s->opt.require.n; i++) {
     Rule rule = rule_read(s, s->opt.require.at[i]);
-    if (strcmp(rule.name, "integer") == 0 || is_strategy(rule.name)) continue;
+    s->pass_opt.no_multiply |= is_no_multiply(&rule);
+    if (strcmp(rule.name, "integer") == 0 || is_no_multiply(&rule) || is_strategy(rule.name)) continue;
     return diag_error(s->diag, DIAG_USAGE, NULL, "--require wants RULE or RULE:LAYERS, not '%.60s'; rules are %s",
                       rule.text, rule_names(s->arena));
   }
@@ -53,6 +59,28 @@ static const char *why_float(Session *s, const LayerRow *row) {
   return declared ? arena_printf(s->arena, "the file says: %s", declared) : "no pass left a reason";
 }
 
+// The op of the post function that multiplies or divides floats, or NULL.
+static const char *post_multiplies(const Op *op) {
+  const Func *post = op_post(op);
+  for (const Op *in = post != NULL ? post->first : NULL; in != NULL; in = in->next) {
+    bool cheap = in->kind == OP_CAST || in->kind == OP_SELECT || in->kind == OP_CLIP || in->kind == OP_RELU;
+    if (in->kind == OP_MUL || in->kind == OP_DIV || (!cheap && op_info(in->kind)->n_attrs > 0))
+      return op_info(in->kind)->name;
+  }
+  return NULL;
+}
+
+static bool row_avoids_products(Session *s, const Rule *rule, const LayerRow *row) {
+  const char *why = row->is_float ? why_float(s, row) : "no strategy without products applies";
+  if (strategy_multiplies(row->strategy))
+    return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' multiplies as %s (%s)",
+                      rule->text, row->name, row->strategy, why);
+  const char *tail = post_multiplies(row->op);
+  return tail == NULL ||
+         diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc,
+                    "--require=%s: what follows the sums of layer '%s' multiplies (%s)", rule->text, row->name, tail);
+}
+
 // True when the row keeps the rule; else one error.
 static bool row_keeps(Session *s, const Rule *rule, const LayerRow *row) {
   if (strcmp(rule->name, "integer") == 0) {
@@ -60,6 +88,7 @@ static bool row_keeps(Session *s, const Rule *rule, const LayerRow *row) {
     return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' runs as %s on floats (%s)",
                       rule->text, row->name, row->strategy, why_float(s, row));
   }
+  if (is_no_multiply(rule)) return row_avoids_products(s, rule, row);
   if (strcmp(row->strategy, rule->name) == 0) return true;
   return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' runs as %s on W%uA%u%s%s%s",
                     rule->text, row->name, row->strategy, row->w_bits, row->x_bits, row->is_float ? " (" : "",

@@ -4,6 +4,7 @@
 #include "passes/lower/bits.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
+#include "passes/lower/lut.h"
 #include "passes/lower/planes.h"
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
@@ -81,6 +82,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (bits_of(ctx, op_in(op, 0)) == NULL) n.x = lower_buf(ctx, op_in(op, 0));
   Value *weights = op_in(op, 1);
   if (plan_is(&plan, "planes") && !planes_check(ctx, op)) return false;
+  if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
   if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &n, &g);
   matmul_axes(&n, &g, merged);
   n.n_red = 1;
@@ -88,7 +90,8 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.x_red[0] = g.a_k;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   n.x_zero = op_int(op, A_MATMUL_x_zero);
-  PackSpec s = matmul_weights(&g, &n.tile, n.type);
+  if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
+  PackSpec s = matmul_weights(&g, &n.tile, n.lookups > 0 ? DT_I8 : n.type);
   if (plan_is(&plan, "dot8")) {
     dot8_reduction(&n);
     s = dot8_weights(&n, g.b_k, g.b_n);

@@ -40,9 +40,11 @@ typedef struct Nest {
   DType type;            // of the arithmetic
   bool dot;              // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
   int64_t bits;          // > 0: x and w are words of bits (planes.h); products of one sum
-  int64_t x_zero;        // integers, not dot: subtracted from every x
-  int64_t x0;            // first element of x used
-  bool post_again;       // the post function in a second walk over the tile (lower_post_again)
+  int64_t lookups;       // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
+  PBuf *table;
+  int64_t x_zero;   // integers, not dot: subtracted from every x
+  int64_t x0;       // first element of x used
+  bool post_again;  // the post function in a second walk over the tile (lower_post_again)
   // The result as the nest sees it: axes of the op's result may be merged or unit axes added.
   uint32_t rank;
   int64_t dims[MAX_RANK], first[MAX_RANK];  // extents; where the loops begin

@@ -10,7 +10,7 @@ typedef struct Emit {
   LowerCtx *ctx;
   KBuild b;
   const Nest *n;
-  KBuf *x, *w, *y;
+  KBuf *x, *w, *y, *table;
   BitsUnits units;   // of y, where it is words
   uint32_t n_extra;  // operands broadcast to the result: the bias (if any) first, then post operands
   KBuf *extra[17];

@@ -58,8 +58,18 @@ static KExpr *load_four(Emit *e, Affine at, int64_t have) {
   return kx_view(b, DT_U8X4, four);
 }
 
+// The place of the products of an element: rows of the table stand for the values of its type.
+static KExpr *load_row(Emit *e, Affine at) {
+  KBuild *b = &e->b;
+  KExpr *x = kx_cast(b, DT_I64, kx_load(b, e->x, &at));
+  int64_t lo = dtype_min(e->n->x->type->dtype);
+  if (lo != 0) x = kx_op2(b, KOP_SUB, x, kx_i(b, DT_I64, lo));
+  return kx_op2(b, KOP_SHL, x, kx_i(b, DT_I64, e->n->lookups > 1 ? 5 : 4));
+}
+
 static KExpr *load_x(Emit *e, Affine at, int64_t have) {
   if (e->n->dot) return load_four(e, at, have);
+  if (e->n->lookups > 0) return load_row(e, at);
   KExpr *x = lower_load(&e->b, e->x, &at);
   if (dtype_is_float(e->n->type)) return x;
   x = kx_cast(&e->b, e->n->type, x);
@@ -74,6 +84,26 @@ static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
   return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
 }
 
+// The products of a vector of codes, out of the row at x.
+static KExpr *look_up(Emit *e, const Tile *t, KVar *x, Affine v, Affine l, KExpr *acc) {
+  KBuild *b = &e->b;
+  for (int64_t i = 0; i < e->n->lookups; i++) {
+    Affine row = aff_plus(aff_var(x), 16 * i), at[2] = {aff_plus(v, i * t->nvec), l};
+    acc = kx_op2(b, KOP_ADD, acc, kx_op2(b, KOP_LOOKUP16, kx_load(b, e->table, &row), kx_load(b, t->row, at)));
+  }
+  return acc;
+}
+
+// A vector of weights at row v; of codes as whole lanes, and their high nibbles `nvec` rows on.
+static void emit_weights(Emit *e, const Tile *t, Affine w_at, Affine v, Affine l) {
+  KBuild *b = &e->b;
+  Affine at[2] = {v, l}, high[2] = {aff_plus(v, t->nvec), l};
+  KExpr *w = kx_load(b, e->w, &w_at);
+  if (e->n->lookups > 0) w = kx_cast(b, e->n->type, w);
+  kb_store(b, t->row, at, w);
+  if (e->n->lookups > 1) kb_store(b, t->row, high, kx_op2(b, KOP_SHR, kx_load(b, t->row, at), kx_i(b, e->n->type, 4)));
+}
+
 // acc[s, i, v] += x[i] * w[v] at one step of the reduction; `have` bytes of x exist with dot.
 static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t have) {
   const Nest *n = e->n;
@@ -82,8 +112,7 @@ static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t ha
   uint32_t depth = e->depth;
   Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL);
   Affine l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
-  Affine w_at = aff_add(p->w, aff_add(aff_mul(v, lanes), l)), row_at[2] = {v, l};
-  kb_store(b, t->row, row_at, kx_load(b, e->w, &w_at));
+  emit_weights(e, t, aff_add(p->w, aff_add(aff_mul(v, lanes), l)), v, l);
   kb_end(b);
   nest_close(e, depth);
   Affine iy = nest_open(e, "iy", t->yi, FOR_UNROLL), ix = nest_open(e, "i", t->mi, FOR_UNROLL);
@@ -93,7 +122,10 @@ static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t ha
   v = nest_open(e, "v", t->nvec, FOR_UNROLL);
   l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
   Affine at[4] = {s, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
-  kb_store(b, t->acc, at, multiply_add(e, kx_var(b, xv), kx_load(b, t->row, r_at), kx_load(b, t->acc, at)));
+  KExpr *acc = kx_load(b, t->acc, at);
+  kb_store(
+      b, t->acc, at,
+      n->lookups > 0 ? look_up(e, t, xv, v, l, acc) : multiply_add(e, kx_var(b, xv), kx_load(b, t->row, r_at), acc));
   kb_end(b);
   nest_close(e, depth);
 }
@@ -198,7 +230,8 @@ KExpr *nest_sum(Emit *e, KExpr *held) {
 void nest_emit_tile(Emit *e, Tile t, const Pos *p) {
   const Nest *n = e->n;
   t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
-  t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
+  t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2,
+                   (int64_t[]){n->lookups > 1 ? 2 * t.nvec : t.nvec, n->tile.lanes}, SPACE_REG);
   Pos q = nest_base(e, p);
   emit_zero(e, &t);
   if (n->dot && n->bias != NULL) nest_start_bias(e, &t, &q);

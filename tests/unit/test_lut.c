@@ -1,7 +1,9 @@
-// Non-uniform few-valued networks: chains as thresholds give the chain's value at every float tried, numbers as sums of
-// terms come back bit for bit, and layers rewritten to integer contractions give the float layer's result.
+// Few-valued networks that lie on no grid: chains as thresholds give the chain's value at every float tried, numbers as
+// sums of terms come back bit for bit, layers rewritten to integer contractions give the float layer's result, and
+// products out of tables the integer contraction's.
 #include <float.h>
 
+#include "passes/price.h"
 #include "passes/recover/codes.h"
 #include "tests/unit/contract_case.h"
 
@@ -195,4 +197,106 @@ Test(lut, layers) {
       arena_free(d.arena);
     }
   cr_assert(integer >= all / 4 && integer < all, "%u of %u layers became integer", integer, all);
+}
+
+// ---- products out of tables
+
+static Value *byte_weights(Case *c, uint32_t values, uint32_t rank, const int64_t *dims) {
+  const Type *t = type_tensor(c->m->types, DT_I8, rank, dims);
+  void *bytes = arena_alloc(c->arena, (size_t)type_bytes(t));
+  for (int64_t i = 0; i < type_count(t); i++)
+    elem_set_i(bytes, DT_I8, i, values < 256 ? (int64_t)(rnd(c, values) * 37 % 256) - 128 : (int64_t)rnd(c, 256) - 128);
+  return const_bytes(c->m, t, bytes, "w");
+}
+
+static Plan lut_plan(Case *c, const Target *t, bool *applies) {
+  Plan plan = {0};
+  *applies = false;
+  for (uint32_t i = 0; i < strategy_count(); i++) {
+    const Strategy *s = strategy_at(i);
+    Price price;
+    if (strcmp(s->name, "lut") != 0 || !s->applies(c->op, t)) continue;
+    s->price(c->op, t, &price);
+    plan = price.plan;
+    *applies = true;
+  }
+  return plan;
+}
+
+static void check_lut(Case *c, const Target *t, bool native, const char *what) {
+  Value *result = op_out(c->op, 0);
+  bool applies;
+  Plan plan = lut_plan(c, t, &applies);
+  cr_assert(applies, "%s: lut does not apply", what);
+  op_set_plan(c->op, &plan);
+  func_set_results(c->f, 1, &result);
+  Tensor x = tensor_new(c->arena, c->f->args[0]->type), want;
+  for (int64_t i = 0; i < type_count(x.type); i++) ((uint8_t *)x.data)[i] = (uint8_t)rnd(c, 256);
+  cr_assert(eval_func(c->f, &x, &want, c->arena, NULL, NULL), "%s: %s", what, diag_text(c->m->diag));
+  PassOptions opt = pass_options_default();
+  RunOptions runner = {.verify_each = true};
+  cr_assert(pipeline_run(c->m, t, native ? PIPE_JIT : PIPE_KEVAL, &opt, &runner, c->arena, NULL), "%s: %s", what,
+            diag_text(c->m->diag));
+  int32_t *out = arena_alloc(c->arena, (size_t)type_bytes(result->type) + 64);
+  const void *in[1] = {x.data};
+  void *outs[1] = {out};
+  memset(out, 0x5a, (size_t)type_bytes(result->type));
+  cr_assert(native ? run_jit(c, t, in, outs) : run_keval(c, t, in, outs), "%s: %s", what, diag_text(c->m->diag));
+  for (int64_t i = 0; i < type_count(result->type); i++)
+    cr_assert(out[i] == ((int32_t *)want.data)[i], "%s: element %lld is %d, not %d", what, (long long)i, out[i],
+              ((int32_t *)want.data)[i]);
+  arena_free(c->arena);
+}
+
+typedef struct Shape {
+  int64_t size, c, o, kernel, stride, pad, group;
+} Shape;
+
+static const Shape shapes[] = {{9, 16, 32, 3, 1, 1, 1}, {7, 5, 3, 3, 2, 1, 1}, {6, 33, 17, 1, 1, 0, 1},
+                               {8, 4, 40, 2, 1, 0, 1},  {5, 1, 1, 5, 1, 2, 1}, {7, 12, 18, 3, 1, 0, 3}};
+
+static Case lut_conv(const Shape *s, uint64_t seed) {
+  DType x = seed % 2 ? DT_U8 : DT_I8;
+  Case c = case_new(seed, x, 4, (int64_t[]){2, s->size, s->size + 1, s->c});
+  Value *w = byte_weights(&c, seed % 3 ? 300 : 2 + (uint32_t)seed % 15, 4,
+                          (int64_t[]){s->kernel, s->kernel, s->c / s->group, s->o});
+  c.op = op_new(c.f, NULL, OP_CONV, 2, (Value *[]){c.f->args[0], w}, NULL);
+  op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
+  op_set_int(c.op, A_CONV_x_zero, x == DT_U8 ? 131 : -3);
+  op_set_int(c.op, A_CONV_group, s->group);
+  op_set_ints(c.op, A_CONV_pads, 4, (int64_t[]){s->pad, s->pad, s->pad, s->pad});
+  op_set_ints(c.op, A_CONV_strides, 2, (int64_t[]){s->stride, s->stride});
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  return c;
+}
+
+static Case lut_matmul(int64_t m, int64_t k, int64_t n, uint64_t seed) {
+  Case c = case_new(seed, seed % 2 ? DT_I8 : DT_U8, 2, (int64_t[]){m, k});
+  bool trans = seed % 4 < 2;
+  Value *w =
+      byte_weights(&c, seed % 3 ? 1 + (uint32_t)seed % 16 : 300, 2, trans ? (int64_t[]){n, k} : (int64_t[]){k, n});
+  c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
+  op_set_int(c.op, A_MATMUL_trans_b, trans);
+  op_set_int(c.op, A_MATMUL_x_zero, 7);
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  return c;
+}
+
+// Every row this machine runs that has permutations; the invented one by the kernel interpreter.
+Test(lut, tables) {
+  const char *const rows[] = {NULL, "x86-64-v3", "x86-64-v4"};
+  for (uint32_t r = 0; r < 3; r++) {
+    const Target *t = rows[r] ? target_by_name(rows[r]) : &cpu;
+    if (rows[r] != NULL && t->vector_bits > target_native()->vector_bits) continue;
+    for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+      for (uint64_t seed = 1; seed <= 4; seed++) {
+        Case c = lut_conv(&shapes[i], seed + i);
+        check_lut(&c, t, rows[r] != NULL, arena_printf(c.arena, "row %u conv %u seed %d", r, i, (int)seed));
+      }
+    for (int64_t k = 1; k <= 130; k += 1 + k / 2)
+      for (int64_t n = 1; n <= 70; n += 23) {
+        Case c = lut_matmul(1 + (k + n) % 5, k, n, (uint64_t)(k + n));
+        check_lut(&c, t, rows[r] != NULL, arena_printf(c.arena, "row %u k=%d n=%d", r, (int)k, (int)n));
+      }
+  }
 }
