@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GRID_MAX 256  // numbers a fit takes
+#define GRID_MAX 257  // numbers a fit takes: 256 steps, and -0
 
 // How the float of step k was rounded on its way into the file.
 typedef enum GridForm {

@@ -221,15 +221,28 @@ static void note_found(const Layer *l) {
                           : 32);
 }
 
+static const char *no_grid_words(const Layer *l) {
+  const WeightGrid *g = &l->w;
+  if (g->distinct > SET_MAX || 4 * (int64_t)g->distinct > 3 * (g->n / g->channels))
+    return "weights are float in the file";
+  return arena_printf(l->m->arena, "weights have %u values in a channel on no grid of 8 bits", g->distinct);
+}
+
+// Why a layer without inputs on a grid stays float.
 static bool float_input(Layer *l) {
   const ValueSet *set = sets_of(l->known->sets, op_in(l->op, 0));
   const Value *w = op_in(l->op, 1);
-  bool low = value_is_const(w) && w->type->dtype == DT_F32 && read_geometry(l) &&
-             weights_fit(l->m, l->known->pass->arena, w, &l->w);
-  const char *input = set->n == 0 ? "inputs are float in the file"
-                                  : arena_printf(l->m->arena, "inputs have %u levels on no grid of 8 bits", set->n);
-  if (!low) return stays(l, set->n == 0 ? "inputs and weights are float in the file" : input);
-  return stays(l, arena_printf(l->m->arena, "%s, weights %s", input, weight_words(l)));
+  const char *weights = "weights are no constants";
+  if (value_is_const(w) && w->type->dtype == DT_F32 && read_geometry(l))
+    weights = weights_fit(l->m, l->known->pass->arena, w, &l->w)
+                  ? arena_printf(l->m->arena, "weights are %s", weight_words(l))
+                  : no_grid_words(l);
+  if (set->n == 0) {
+    note_layer(l->m, l->op, NOTE_FLOAT, "inputs are float in the file, %s", weights);
+  } else {
+    note_layer(l->m, l->op, NOTE_FLOAT, "inputs have %u values on no grid of 8 bits, %s", set->n, weights);
+  }
+  return false;
 }
 
 // ---- the pass
@@ -241,11 +254,7 @@ static bool make_integer(Known *known, Op *op) {
   if (l.x == NULL) return float_input(&l);
   if (!value_is_const(w)) return stays(&l, "weights are no constants");
   if (w->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
-  if (!weights_fit(l.m, known->pass->arena, w, &l.w))
-    return stays(
-        &l, l.w.distinct > SET_MAX
-                ? "weights are float in the file: more than 256 numbers in a channel"
-                : arena_printf(l.m->arena, "weights are on no grid of 8 bits: %u numbers in a channel", l.w.distinct));
+  if (!weights_fit(l.m, known->pass->arena, w, &l.w)) return stays(&l, no_grid_words(&l));
   if (!bias_fits(&l)) return stays(&l, "bias is not constant per channel");
   if (!read_range(&l)) return stays(&l, "sums pass 32 bits");
   l.a = NEW_ARRAY(known->pass->arena, double, l.w.channels);

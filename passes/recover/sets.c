@@ -170,7 +170,7 @@ static ValueSet *set_interval(Sets *s, double lo, double hi) {
 static ValueSet *set_whole(Sets *s, double lo, double hi, bool minus_zero) {
   ValueSet *wide = set_interval(s, lo, hi);
   wide->whole = true;
-  if (!(hi - lo < SET_MAX) || !(fabs(lo) < 0x1p52)) return wide;
+  if (!(hi - lo < SET_MAX - 1) || !(fabs(lo) < 0x1p52)) return wide;
   Bag b = {0};
   for (double v = lo; v <= hi; v++) {
     if (v == 0 && minus_zero) bag_add(&b, -0.0);

@@ -5,7 +5,7 @@
 
 #include "ir/graph.h"
 
-#define SET_MAX 256
+#define SET_MAX 257  // 256 steps, and -0
 
 typedef struct ValueSet {
   uint32_t n;       // numbers in v; 0: only the interval is known
