@@ -5,6 +5,8 @@
 // LICM hoists a prefix of the chain), the constant last, where it folds into the instruction. Parameters may have any
 // alignment. Vectors whose length is no power of two go through masks where the row has them; elsewhere LLVM splits
 // them into exact pieces.
+#include <string.h>
+
 #include "backends/llvm/llvm.h"
 
 LV buffer_pointer(Emit *e, const KBuf *b) {
@@ -259,8 +261,56 @@ static LV load_tile_column(Emit *e, const KBuf *b, const Access *a, uint32_t col
   return row[column];
 }
 
+// ---- columns of byte tiles 16 wide
+
+// Lanes run down column at->base of a tile of 16 columns, its height a multiple of 16.
+static bool is_byte_column(const Emit *e, const KBuf *b, const Affine *at, const Access *a) {
+  uint32_t n = e->lanes;
+  bool tall = b->rank == 2 && b->dims[0] == n && b->dims[1] == 16 && kbuf_is_dense(b) && a->size == 1;
+  bool sized = n >= 16 && n <= 64 && n % 16 == 0 && a->stride == 16 && !a->offsets && !e->mask;
+  return b->space == SPACE_REG && tall && sized && at->n == 1 && at->base >= 0 && at->base < 16 &&
+         LLVMIsNull(e->lane_lo);
+}
+
+// Row `row` of every group of 16, one behind the other.
+static LV byte_rows(Emit *e, const KBuf *b, uint32_t row) {
+  LT sixteen = LLVMVectorType(e->i8, 16);
+  LV base = buffer_pointer(e, b), r = plain_load(e, sixteen, gep_k(e, base, row * 16));
+  for (uint32_t have = 16; have < e->lanes; have += 16) {
+    LV more = plain_load(e, sixteen, gep_k(e, base, (have + row) * 16));
+    r = join(e, r, have > 16 ? resize_lanes(e, more, have) : more, have, 16);
+  }
+  return r;
+}
+
+// The low or high halves of every group of 16 bytes interleaved.
+static LV interleave_groups(Emit *e, LV a, LV b, uint32_t high) {
+  int32_t lanes[64];
+  for (uint32_t i = 0; i < e->lanes; i++)
+    lanes[i] = (int32_t)(i / 16 * 16 + i % 16 / 2 + 8 * high + (i % 2) * e->lanes);
+  return shuffle(e, a, b, e->lanes, lanes);
+}
+
+// A round interleaves rows 8 apart, in every group of 16 bytes: the low halves become an even row, the high halves the
+// odd one behind it. Four rounds rotate the row's number into the byte's and back. One column needs 15 of the
+// interleavings, all columns together four rounds of 16, which LLVM finds.
+static LV load_byte_column(Emit *e, const KBuf *b, uint32_t column) {
+  LV row[16];
+  for (uint32_t i = 0; i < 16; i++) row[i] = byte_rows(e, b, i);
+  for (uint32_t t = 0; t < 4; t++) {
+    LV next[16];
+    for (uint32_t i = 0; i < 16; i++) {
+      bool wanted = (i & ((2u << t) - 1)) == column >> (3 - t);
+      next[i] = wanted ? interleave_groups(e, row[i / 2], row[i / 2 + 8], i & 1) : NULL;
+    }
+    memcpy(row, next, sizeof row);
+  }
+  return row[column];
+}
+
 LV emit_load(Emit *e, const KBuf *b, const Affine *at, LV moved) {
   Access a = access_of(e, b, at, moved);
+  if (is_byte_column(e, b, at, &a)) return load_byte_column(e, b, (uint32_t)at->base);
   if (is_tile_column(e, b, at, &a)) {
     LV column = load_tile_column(e, b, &a, (uint32_t)at->base);
     return b->type == DT_BOOL ? LLVMBuildICmp(e->b, LLVMIntNE, column, lv_int(LLVMTypeOf(column), 0), "") : column;

@@ -1,7 +1,8 @@
 // transpose. When the innermost axis stays innermost it is a walk with vector copies. Otherwise the two axes that are
 // contiguous in the source and in the result are walked in blocks: squares go through a register tile, written by rows
 // and read by columns (the backend makes shuffles of that); what is left is copied element by element, in blocks that
-// stay in the first-level cache. A channel shuffle (2, 4 or 8 elements
+// stay in the first-level cache. Bytes go by blocks of 16 by as many as a vector holds, the last ones of a row and of a
+// column over those before. A channel shuffle (2, 4 or 8 elements
 // innermost in the result) is done on words that hold them together.
 #include "passes/lower/walk.h"
 
@@ -10,7 +11,7 @@
 typedef struct Blocks {
   const Walk *walk;
   uint32_t i, j;  // loops contiguous in the source and in the result
-  int64_t side;   // of a square block
+  int64_t side;   // of a square block; of bytes: the widest tile
   KBuf *y, *x;
   Affine y0, x0;
 } Blocks;
@@ -99,6 +100,49 @@ static void stripes(const Blocks *s, KBuild *b, bool par) {
   if (whole < n) stripe(s, b, aff(whole), n - whole);
 }
 
+// ---- bytes: the unpacking instructions work in groups of 16
+
+// `n` columns of the result by 16 rows; the tile has a row per column, and a column is read as a whole vector.
+static void byte_tile(const Blocks *s, KBuild *b, Affine i0, Affine j0, int64_t n) {
+  KBuf *tile = kb_alloc(b, "tile", s->x->type, 2, (int64_t[]){n, 16}, SPACE_REG);
+  Affine r = aff_var(kb_for(b, "r", 0, n, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, 16, 1, FOR_VEC));
+  kb_store(b, tile, (Affine[]){r, l}, kx_load1(b, s->x, x_at(s, aff_add(i0, l), aff_add(j0, r))));
+  kb_end(b);
+  kb_end(b);
+  r = aff_var(kb_for(b, "r", 0, 16, 1, FOR_UNROLL));
+  l = aff_var(kb_for(b, "l", 0, n, 1, FOR_VEC));
+  kb_store1(b, s->y, y_at(s, aff_add(i0, r), aff_add(j0, l)), kx_load(b, tile, (Affine[]){l, r}));
+  kb_end(b);
+  kb_end(b);
+}
+
+// All columns of 16 rows: wide tiles, narrower ones, and one that ends with the last column.
+static void byte_stripe(const Blocks *s, KBuild *b, Affine i0) {
+  int64_t n = s->walk->dims[s->j], done = 0;
+  for (int64_t width = s->side; width >= 16; width /= 2) {
+    int64_t end = done + (n - done) / width * width;
+    if (end == done) continue;
+    bool loop = end > done + width;
+    byte_tile(s, b, i0, loop ? aff_var(kb_for(b, "jb", done, end, width, FOR_SEQ)) : aff(done), width);
+    if (loop) kb_end(b);
+    done = end;
+  }
+  if (done < n) byte_tile(s, b, i0, aff(n - 16), 16);
+}
+
+static void byte_stripes(const Blocks *s, KBuild *b, bool par) {
+  int64_t n = s->walk->dims[s->i];
+  Affine i = aff_var(kb_for(b, "ib", 0, n, 16, par ? FOR_PAR : FOR_SEQ));
+  if (n % 16 != 0) i = aff_var(kb_let(b, "i0", kx_op2(b, KOP_MIN, kx_index(b, i), kx_i(b, DT_I64, n - 16))));
+  byte_stripe(s, b, i);
+  kb_end(b);
+}
+
+static bool by_bytes(const Blocks *s) {
+  const Walk *w = s->walk;
+  return dtype_info(s->x->type)->bits == 8 && s->x->type != DT_BOOL && w->dims[s->i] >= 16 && w->dims[s->j] >= 16;
+}
+
 static void blocked(Blocks *s, KBuild *b) {
   const Walk *w = s->walk;
   bool par = walk_count(w) >= 8192;
@@ -112,7 +156,11 @@ static void blocked(Blocks *s, KBuild *b) {
     s->x0 = aff_add(s->x0, aff_term(v, w->stride[1][l]));
     opened++;
   }
-  stripes(s, b, par && !opened);
+  if (by_bytes(s)) {
+    byte_stripes(s, b, par && !opened);
+  } else {
+    stripes(s, b, par && !opened);
+  }
   while (opened--) kb_end(b);
 }
 
@@ -122,6 +170,7 @@ static bool transpose_blocks(LowerCtx *ctx, const Op *op, const Walk *walk, uint
   lower_begin(ctx, &b, op);
   s.y = lower_flat(&b, y);
   s.x = lower_flat(&b, x);
+  if (by_bytes(&s)) s.side = ctx->target->vector_bits / 8;
   blocked(&s, &b);
   lower_step(ctx, &b, op, NULL, 2, (PBuf *[]){y, x});
   return true;

@@ -161,3 +161,21 @@ Test(emit_kernels, calls_and_local_buffers) {
       "}\n",
       0);
 }
+
+// Columns of byte tiles 16 wide, as transposes read them; the rows are written in another order than they are read.
+Test(emit_kernels, byte_tiles) {
+  for (int height = 16; height <= 64; height *= 2) {
+    char text[6000];
+    int n = snprintf(text, sizeof text,
+                     "kernel @tile(%%x: u8[%d,16] arg, %%o: u8[16,%d] arg) {\n  for %%p in 0..1 par {\n"
+                     "    %%t = alloc u8[%d,16] reg\n    for %%r in 0..%d unroll { for %%l in 0..16 vec {\n"
+                     "      store %%t[%%r, %%l], load %%x[%%r, %%l]\n    } }\n",
+                     height, height, height, height);
+    for (int c = 0; c < 16; c++) {
+      n += snprintf(text + n, sizeof text - (size_t)n,
+                    "    for %%l in 0..%d vec { store %%o[%d, %%l], load %%t[%%l, %d] }\n", height, 15 - c, c);
+    }
+    snprintf(text + n, sizeof text - (size_t)n, "  }\n}\n");
+    check(text, 0);
+  }
+}

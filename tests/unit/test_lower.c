@@ -253,3 +253,15 @@ Test(lower, shared_loops) {
       exact, "%x: f32[1,33,33,17]", "f32[1,16,16,17]",
       "%r0, %i = maxpool %x {layout = nhwc, kernel = [3,3], strides = [2,2]} : f32[1,16,16,17], i64[1,16,16,17]");
 }
+
+// Blocks of 16 by a vector of bytes, and the last ones over those before them.
+Test(lower, byte_transposes) {
+  static const int sizes[][2] = {{16, 16}, {17, 16}, {16, 17}, {64, 64}, {130, 31}, {49, 100}, {15, 70}, {90, 131}};
+  for (int i = 0; i < 8; i++) {
+    int rows = sizes[i][0], columns = sizes[i][1];
+    lower_case(exact, fmt("%%x: u8[%d,%d]", rows, columns), fmt("u8[%d,%d]", columns, rows),
+               fmt("%%r0 = transpose %%x {perm = [1,0]} : u8[%d,%d]", columns, rows));
+    lower_case(exact, fmt("%%x: i8[2,%d,3,%d]", rows, columns), fmt("i8[2,3,%d,%d]", columns, rows),
+               fmt("%%r0 = transpose %%x {perm = [0,2,3,1]} : i8[2,3,%d,%d]", columns, rows));
+  }
+}
