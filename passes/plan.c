@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "ir/note.h"
-#include "passes/bipolar.h"
 #include "passes/pass.h"
 #include "passes/price.h"
+#include "passes/range.h"
 
 static bool is_contraction(OpKind k) { return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL; }
 
@@ -52,28 +52,22 @@ static void explain(PassCtx *ctx, const Op *op) {
   }
 }
 
-// Bits that tell the values of an operand apart, as far as its type and its constant say.
-static uint32_t value_bits(Module *m, const Value *v) {
+// Bits that tell the values of an operand apart, as far as the graph says what they are.
+static uint32_t value_bits(const Value *v) {
   const DTypeInfo *t = dtype_info(v->type->dtype);
   if (dtype_is_float(v->type->dtype)) return t->bits;
-  if (value_is_bipolar(v)) return 1;
-  if (!value_is_const(v)) return t->bits;
-  int64_t n = type_count(v->type), lo = 0, hi = 0;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t q = const_i(m, v->constant, i);
-    if (q < lo) lo = q;
-    if (q > hi) hi = q;
-  }
+  Range r = value_range(v);
   uint32_t bits = 1;
-  while (bits < t->bits &&
-         (lo < 0 ? lo < -(INT64_C(1) << (bits - 1)) || hi >= INT64_C(1) << (bits - 1) : hi >= INT64_C(1) << bits))
+  if (r.n == 2) return 1;
+  while (bits < t->bits && (r.lo < 0 ? r.lo < -(INT64_C(1) << (bits - 1)) || r.hi >= INT64_C(1) << (bits - 1)
+                                     : r.hi >= INT64_C(1) << bits))
     bits++;
   return bits;
 }
 
 static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
   const Value *x = op_in(op, 0), *w = op_in(op, 1);
-  note_precision(ctx->m, op, NOTE_EMITTED, value_bits(ctx->m, w), value_bits(ctx->m, x), "%s x %s -> %s as %s",
+  note_precision(ctx->m, op, NOTE_EMITTED, value_bits(w), value_bits(x), "%s x %s -> %s as %s",
                  dtype_info(x->type->dtype)->name, dtype_info(w->type->dtype)->name,
                  dtype_info(op->out[0]->type->dtype)->name, plan_text(ctx->arena, p));
 }

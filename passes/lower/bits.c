@@ -103,7 +103,7 @@ PBuf *bits_make(LowerCtx *ctx, const Value *v) {
 void bits_finish(LowerCtx *ctx, const Op *op) {
   BitsValue *held = op->n_out > 0 ? bits_of(ctx, op_out(op, 0)) : NULL;
   if (held == NULL || held->words != NULL) return;
-  held->words = planes_pack(ctx, op, lower_buf(ctx, op_out(op, 0)), held->form.channels);
+  held->words = planes_pack(ctx, op, lower_buf(ctx, op_out(op, 0)), &held->form);
 }
 
 bool bits_lower(LowerCtx *ctx, const Op *op) {

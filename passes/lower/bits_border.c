@@ -51,12 +51,12 @@ static bool is_inside(const Border *b, const int64_t *class_at, const int64_t *t
 
 // [classes][o]: the sum of the weights of all taps outside. NULL when no tap ever is.
 static int64_t *outside_sums(Module *m, const Border *b, const ConvGeom *g, const Value *w) {
-  int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2], o = g->o;
+  int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2], o = g->o, channels = g->c / g->group;
   const void *data = const_data(m, w->constant);
   int64_t *tap_sum = NEW_ARRAY(m->arena, int64_t, taps *o), *sums = NEW_ARRAY(m->arena, int64_t, b->n *o);
   bool any = false;
-  for (int64_t k = 0; k < taps * g->c; k++)
-    for (int64_t j = 0; j < o; j++) tap_sum[k / g->c * o + j] += elem_get_i(data, w->type->dtype, k * o + j);
+  for (int64_t k = 0; k < taps * channels; k++)
+    for (int64_t j = 0; j < o; j++) tap_sum[k / channels * o + j] += elem_get_i(data, w->type->dtype, k * o + j);
   for (int64_t i = 0; i < b->n * taps; i++) {
     int64_t class_at[CONV_AXES], tap[CONV_AXES];
     split3(i / taps, b->axis[1].n, b->axis[2].n, class_at);

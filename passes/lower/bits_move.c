@@ -7,7 +7,6 @@
 
 #include "ir/elem.h"
 #include "ir/eval.h"
-#include "passes/bipolar.h"
 #include "passes/lower/bits_kernels.h"
 #include "passes/lower/stage.h"
 
@@ -90,6 +89,14 @@ static bool pads_rows(const Op *op, const PlanesX *f) {
   return true;
 }
 
+// All values have one of the two codes.
+static bool has_codes(const Value *v, const PlanesX *f) {
+  Range r = value_range(v);
+  for (uint32_t i = 0; i < r.n; i++)
+    if (r.level[i] != f->lo && r.level[i] != f->lo + f->step) return false;
+  return r.n > 0;
+}
+
 bool bits_moves(LowerCtx *ctx, const Op *op, uint32_t slot, const PlanesX *f) {
   if (f->planes != 1 || f->step <= 0) return false;
   switch (op->kind) {
@@ -100,8 +107,7 @@ bool bits_moves(LowerCtx *ctx, const Op *op, uint32_t slot, const PlanesX *f) {
     }
     case OP_PAD: return pads_rows(op, f);
     case OP_MAP:
-      return value_is_bipolar(op_in(op, slot)) && map_reads(op, slot, f->channels) &&
-             map_signs(ctx, op, slot, f) != NULL;
+      return has_codes(op_in(op, slot), f) && map_reads(op, slot, f->channels) && map_signs(ctx, op, slot, f) != NULL;
     default: return false;
   }
 }

@@ -211,17 +211,16 @@ static Value *fold_columns(LowerCtx *ctx, const Op *op, const Plan *plan, ConvGe
   return pack_folded(ctx->m, w->constant, g->kernel[0] * g->kernel[1], taps, step, fold);
 }
 
-// x and the weights as bits: from here on channels are words.
-static Value *conv_planes(LowerCtx *ctx, const Op *op, Nest *n, ConvGeom *g) {
-  int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2], words = planes_words(g->c);
-  n->bits = taps * g->c;
-  n->type = DT_I64;
-  Value *weights = planes_weights(ctx, op, taps, g->c, g->o, g->o, 1);
+// x and the weights as bits: from here on a pixel is a row of words.
+static Value *conv_planes(LowerCtx *ctx, const Op *op, Nest *n, ConvGeom *g, const PlanesX *x, const PlanesW *w) {
+  int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2];
+  planes_sums(ctx, n, x, w, taps, g->o, g->o, 1);
+  Value *weights = planes_weights(ctx, op, w, taps, x->channels, g->o, g->o, 1);
   if (bits_of(ctx, op_in(op, 0)) == NULL) {
-    n->x = planes_pack(ctx, op, n->x, g->c);
-    n->x0 = n->x0 / g->c * words;
+    n->x = planes_pack(ctx, op, n->x, x);
+    n->x0 = n->x0 / g->c * planes_row(x);
   }
-  g->c = words;
+  g->c = planes_row(x);
   return weights;
 }
 
@@ -240,6 +239,22 @@ static bool conv_x(LowerCtx *ctx, const Op *op, Nest *n, Window *w, DType staged
   return n->x != NULL;
 }
 
+// The innermost reduction counts words, the planes of one lie side by side; planes of the weights lie outside.
+static PackSpec planes_reduction(Nest *n, const ConvGeom *g, const PlanesX *x) {
+  ConvGeom words = *g;
+  n->red[n->n_red - 1] = x->words;
+  n->x_red[n->n_red - 1] = x->planes;
+  words.c = x->words * g->group;
+  PackSpec s = conv_weights(&words, &n->tile, n->type);
+  for (uint32_t i = s.n_red++; i > 0; i--) {
+    s.red[i] = s.red[i - 1];
+    s.red_stride[i] = s.red_stride[i - 1];
+  }
+  s.red[0] = n->planes.w + (n->planes.form == PLANES_SIGN);
+  s.red_stride[0] = s.red[1] * s.red_stride[1];
+  return s;
+}
+
 bool lower_conv(LowerCtx *ctx, const Op *op) {
   ConvGeom g;
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
@@ -254,28 +269,32 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   Value *weights = fold_columns(ctx, op, &plan, &g, &n.bias);
   n.x_zero = op_int(op, A_CONV_x_zero);
   bool planes = plan_is(&plan, "planes");
-  if ((planes && !planes_check(ctx, op)) || (plan_is(&plan, "lut") && !lut_check(ctx, op))) return false;
+  PlanesX bits;
+  PlanesW signs;
+  if (planes && !planes_check(ctx, op, &plan, &bits, &signs)) return false;
+  if (planes && bits_of(ctx, op_in(op, 0)) != NULL) bits.fill = bits.lo;
+  if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
   DType staged = dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype;
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
     int64_t extent[CONV_AXES];
     if (!conv_x(ctx, op, &n, &w, staged, extent)) return false;
-    if (planes) weights = conv_planes(ctx, op, &n, &g);
+    if (planes) weights = conv_planes(ctx, op, &n, &g, &bits, &signs);
     pointwise_nest(&n, &g, rank);
   } else {
     Window w = conv_window(&g);
-    w.fill = planes ? -1 : n.x_zero;
+    w.fill = planes ? bits.fill : n.x_zero;
     int64_t extent[CONV_AXES];
     if (!conv_x(ctx, op, &n, &w, staged, extent)) return false;
     ConvGeom bytes = g;
-    if (planes) weights = conv_planes(ctx, op, &n, &g);
+    if (planes) weights = conv_planes(ctx, op, &n, &g, &bits, &signs);
     window_nest(&n, &g, rank, extent);
-    if (planes) border_bias(ctx, &n, &bytes, 1);  // padding is read as -1, and is to add nothing
+    if (planes) border_bias(ctx, &n, &bytes, bits.zero - bits.fill);  // padding is to add nothing
   }
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
-  PackSpec s = conv_weights(&g, &n.tile, n.lookups > 0 ? DT_I8 : n.type);
+  PackSpec s = planes ? planes_reduction(&n, &g, &bits) : conv_weights(&g, &n.tile, n.lookups > 0 ? DT_I8 : n.type);
   if (plan_is(&plan, "dot8")) {
     dot8_reduction(&n);
     s = dot_weights(&n, &g);

@@ -58,17 +58,32 @@ static void matmul_weight_steps(Nest *n, const MatmulGeom *g, const PackSpec *s)
 }
 
 // x and B as bits: from here on the reduction counts words.
-static Value *matmul_planes(LowerCtx *ctx, const Op *op, Nest *n, MatmulGeom *g) {
+static Value *matmul_planes(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n, MatmulGeom *g) {
+  PlanesX x;
+  PlanesW w;
+  if (!planes_check(ctx, op, plan, &x, &w)) return NULL;
   const BitsValue *held = bits_of(ctx, op_in(op, 0));
-  int64_t row = held != NULL ? held->form.channels : g->k;  // a row of x may come in pieces, each in words of its own
-  Value *weights = planes_weights(ctx, op, g->k / row, row, g->n, g->b_k, g->b_n);
-  n->bits = g->k;
-  n->type = DT_I64;
-  n->x = held != NULL ? held->words : planes_pack(ctx, op, n->x, g->k);
-  g->k = g->a_m = g->k / row * planes_words(row);
+  if (held != NULL) x = held->form;  // a row of x may come in pieces, each in words of its own
+  int64_t pieces = g->k / x.channels;
+  x.zero = op_int(op, A_MATMUL_x_zero);
+  planes_sums(ctx, n, &x, &w, pieces, g->n, g->b_k, g->b_n);
+  Value *weights = planes_weights(ctx, op, &w, pieces, x.channels, g->n, g->b_k, g->b_n);
+  n->x = held != NULL ? held->words : planes_pack(ctx, op, n->x, &x);
+  g->k = pieces * x.words;
+  g->a_m = pieces * planes_row(&x);
+  g->a_k = x.planes;
   g->b_k = g->n;
   g->b_n = 1;
   return weights;
+}
+
+// Planes of the weights outside of the reduction.
+static void planes_outside(PackSpec *s, const NestPlanes *p) {
+  s->red[1] = s->red[0];
+  s->red_stride[1] = s->red_stride[0];
+  s->red[0] = p->w + (p->form == PLANES_SIGN);
+  s->red_stride[0] = s->red[1] * s->red_stride[1];
+  s->n_red = 2;
 }
 
 bool lower_matmul(LowerCtx *ctx, const Op *op) {
@@ -81,9 +96,9 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.name = arena_printf(ctx->m->arena, "matmul_%u", op->id);
   if (bits_of(ctx, op_in(op, 0)) == NULL) n.x = lower_buf(ctx, op_in(op, 0));
   Value *weights = op_in(op, 1);
-  if (plan_is(&plan, "planes") && !planes_check(ctx, op)) return false;
   if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
-  if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &n, &g);
+  if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &plan, &n, &g);
+  if (weights == NULL) return false;
   matmul_axes(&n, &g, merged);
   n.n_red = 1;
   n.red[0] = g.k;
@@ -92,6 +107,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.x_zero = op_int(op, A_MATMUL_x_zero);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
   PackSpec s = matmul_weights(&g, &n.tile, n.lookups > 0 ? DT_I8 : n.type);
+  if (n.counts) planes_outside(&s, &n.planes);
   if (plan_is(&plan, "dot8")) {
     dot8_reduction(&n);
     s = dot8_weights(&n, g.b_k, g.b_n);
@@ -101,7 +117,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
   nest_result_buf(ctx, &n);
-  n.post_again = n.words == NULL && n.bits == 0 && lower_post_again(op, n.type);
+  n.post_again = n.words == NULL && !n.counts && lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);
 }

@@ -65,7 +65,9 @@ static void operand_strides(const Nest *n, const Type *t, int64_t *stride) {
 // ---- loops around tiles
 
 static void emit_any_tile(Emit *e, Tile t, const Pos *p) {
-  if (e->n->tile.k_lanes > 0) {
+  if (e->n->counts) {
+    nest_emit_planes(e, t, p);
+  } else if (e->n->tile.k_lanes > 0) {
     nest_emit_k_lanes(e, t, p);
   } else {
     nest_emit_tile(e, t, p);
@@ -130,7 +132,9 @@ static void emit_rows(Emit *e, Tile t, const Pos *p, Affine block, Affine row_ti
 // The place of a panel: its weights and its first result column.
 static Pos pos_panel(const Emit *e, const Pos *p, Affine panel) {
   int64_t width = e->n->tile.nv * e->n->tile.lanes;
-  NestLoop l = {.w = width * e->k, .axis = e->n->rank - 1, .scale = width};
+  const NestPlanes *planes = &e->n->planes;
+  int64_t stored = e->n->counts ? planes->w + (planes->form == PLANES_SIGN) : 1;
+  NestLoop l = {.w = width * e->k * stored, .axis = e->n->rank - 1, .scale = width};
   return pos_move(p, &l, panel);
 }
 

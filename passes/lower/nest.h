@@ -31,6 +31,15 @@ typedef struct NestTile {
   bool panels_outer;   // panels outside of rows
 } NestTile;
 
+// What a nest of bit planes counts (planes.h): its result is base + mul * (sum of 2^(i + j) popcount).
+typedef enum PlanesForm { PLANES_XOR, PLANES_SIGN, PLANES_AND } PlanesForm;
+typedef struct NestPlanes {
+  PlanesForm form;
+  int64_t x, w;   // planes of x, side by side in x; of w, outermost in the packed weights (then the sign)
+  bool negative;  // the top plane of w is complemented
+  int64_t mul, base;
+} NestPlanes;
+
 typedef struct Nest {
   const Op *op;
   const char *name;  // of the kernel
@@ -39,8 +48,9 @@ typedef struct Nest {
   Value *bias;           // broadcast to the result, or NULL; with classes: rows of columns
   DType type;            // of the arithmetic
   bool dot;              // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
-  int64_t bits;          // > 0: x and w are words of bits (planes.h); products of one sum
-  int64_t lookups;       // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
+  bool counts;           // x and w are words of bits, see `planes`
+  NestPlanes planes;
+  int64_t lookups;  // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
   PBuf *table;
   int64_t x_zero;   // integers, not dot: subtracted from every x
   int64_t x0;       // first element of x used

@@ -49,8 +49,8 @@ Pos nest_outer_reductions(Emit *e, const Pos *p);
 Affine nest_result(const Emit *e, const Pos *p);
 // The place with its offsets in variables, for short addresses inside the tile.
 Pos nest_base(Emit *e, const Pos *p);
-// What a register holds as the sum of the op.
-KExpr *nest_sum(Emit *e, KExpr *held);
+// What the register of a count holds, as the sum of the op (without its bias).
+KExpr *nest_count(Emit *e, KExpr *held);
 // The result for lane l of vector v of pixel i, p being its place: bias (which dot sums began with) and post function
 // on the sum.
 KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l);
@@ -67,6 +67,7 @@ void nest_start_bias(Emit *e, const Tile *t, const Pos *p);
 
 // One register tile at a place: its reduction and its stores.
 void nest_emit_tile(Emit *e, Tile t, const Pos *p);
+void nest_emit_planes(Emit *e, Tile t, const Pos *p);
 void nest_emit_k_lanes(Emit *e, Tile t, const Pos *p);
 
 #endif

@@ -38,7 +38,8 @@ KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affi
   KBuild *b = &e->b;
   Affine at[4] = {aff(0), i, v, l};
   if (t->sums != NULL) at[0] = aff_add(aff_mul(aff_add(aff_mul(i, t->nvec), v), e->n->tile.lanes), l);
-  KExpr *value = nest_sum(e, kx_load(b, t->sums != NULL ? t->sums : t->acc, at));
+  KExpr *value = kx_load(b, t->sums != NULL ? t->sums : t->acc, at);
+  if (e->n->counts) value = nest_count(e, value);
   if (e->n->bias != NULL && !e->n->dot) {
     value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));
   }

@@ -77,10 +77,6 @@ static KExpr *load_x(Emit *e, Affine at, int64_t have) {
 }
 
 static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
-  if (e->n->bits > 0) {
-    KExpr *differ = kx_op1(&e->b, KOP_POPCNT, kx_op2(&e->b, KOP_XOR, x, w));
-    return kx_op2(&e->b, KOP_ADD, acc, differ);
-  }
   return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
 }
 
@@ -218,13 +214,6 @@ static void emit_sum_parts(Emit *e, const Tile *t) {
     kb_end(&e->b);
     nest_close(e, depth);
   }
-}
-
-// Of bits, the products that are +1 less those that are -1.
-KExpr *nest_sum(Emit *e, KExpr *held) {
-  if (e->n->bits == 0) return held;
-  KExpr *differ = kx_cast(&e->b, DT_I32, held), *two = kx_i(&e->b, DT_I32, 1);
-  return kx_op2(&e->b, KOP_SUB, kx_i(&e->b, DT_I32, e->n->bits), kx_op2(&e->b, KOP_SHL, differ, two));
 }
 
 void nest_emit_tile(Emit *e, Tile t, const Pos *p) {

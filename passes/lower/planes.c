@@ -1,110 +1,102 @@
-// The strategy planes. See planes.h.
+// The strategy planes: codes and forms of the operands. See planes.h.
 #include "passes/lower/planes.h"
 
-#include "ir/elem.h"
-#include "passes/bipolar.h"
-
-enum { WORD = 64 };
-
-bool planes_x(const Op *op, PlanesX *f) {
-  const Value *x = op_in(op, 0);
-  int64_t channels = x->type->dims[x->type->rank - 1];
-  *f = (PlanesX){.lo = -1, .step = 2, .planes = 1, .group = 1, .channels = channels, .words = planes_words(channels)};
-  f->fill = f->lo;
-  return value_is_bipolar(x);
-}
-
-int64_t planes_row(const PlanesX *f) { return f->group * f->words * f->planes; }
-
-bool planes_check(LowerCtx *ctx, const Op *op) {
-  for (uint32_t i = 0; i < 2; i++) {
-    if (value_is_bipolar(op_in(op, i))) continue;
-    return diag_error(
-        ctx->m->diag, DIAG_USAGE, op->loc,
-        "plan 'planes' stores one bit per element, but operand %u is not known to hold only -1 and +1; use "
-        "another plan",
-        i);
-  }
-  return true;
-}
+enum { WORD = 64, MOST_PLANES = 8 };
 
 int64_t planes_words(int64_t channels) { return (channels + WORD - 1) / WORD; }
 
-// ---- x
+int64_t planes_row(const PlanesX *f) { return f->group * f->words * f->planes; }
 
-typedef struct PackBits {
-  KBuild b;
-  KBuf *x, *words;
-} PackBits;
-
-static KExpr *is_one(PackBits *p, Affine at) {
-  return kx_op2(&p->b, KOP_GT, kx_load1(&p->b, p->x, at), kx_i(&p->b, DT_I8, 0));
+// Bits that hold 0 .. v.
+static int64_t bits_of(int64_t v) {
+  int64_t bits = 1;
+  while (v >> bits != 0) bits++;
+  return bits;
 }
 
-// `lanes` neighbouring elements to a place of as many bits.
-static void emit_lanes(PackBits *p, KBuf *place, Affine to, Affine from, int64_t lanes) {
-  KVar *l = kb_for(&p->b, "l", 0, lanes, 1, FOR_VEC);
-  kb_reduce_bits(&p->b, place, &to, is_one(p, aff_add(from, aff_var(l))));
-  kb_end(&p->b);
+static bool is_power_of_two(int64_t v) { return v > 0 && (v & (v - 1)) == 0; }
+
+bool planes_x(const Op *op, PlanesX *f) {
+  const Value *x = op_in(op, 0);
+  bool conv = op->kind == OP_CONV;
+  *f = (PlanesX){.group = conv ? op_int(op, A_CONV_group) : 1};
+  if ((x->type->dtype != DT_I8 && x->type->dtype != DT_U8) || x->type->rank == 0) return false;
+  Range r = value_range(x);
+  f->channels = x->type->dims[x->type->rank - 1] / f->group;
+  f->words = planes_words(f->channels);
+  f->lo = r.lo;
+  f->step = range_step(&r);
+  if (f->step == 0) f->step = 1;
+  if (!is_power_of_two(f->step) && r.n != 2) f->step = 1;
+  int64_t most = (r.hi - r.lo) / f->step;
+  f->planes = bits_of(most);
+  f->zero = conv ? op_int(op, A_CONV_x_zero) : op_int(op, A_MATMUL_x_zero);
+  bool has_code = f->zero >= r.lo && (f->zero - r.lo) % f->step == 0 && (f->zero - r.lo) / f->step <= most;
+  f->fill = has_code ? f->zero : f->lo;
+  return f->planes <= MOST_PLANES;
 }
 
-// The last, incomplete byte of a row.
-static void emit_rest(PackBits *p, KBuf *bytes, Affine to, Affine from, int64_t have) {
-  KExpr *byte = NULL;
-  for (int64_t i = 0; i < have; i++) {
-    KExpr *bit = kx_cast(&p->b, DT_U8, is_one(p, aff_plus(from, i)));
-    if (i > 0) bit = kx_op2(&p->b, KOP_SHL, bit, kx_i(&p->b, DT_U8, i));
-    byte = byte ? kx_op2(&p->b, KOP_OR, byte, bit) : bit;
+// ---- forms of the weights
+
+static int64_t magnitude(int64_t v) { return v < 0 ? -v : v; }
+
+// The largest g that divides all values.
+static int64_t range_unit(const Range *r) {
+  int64_t unit = 0;
+  if (r->n == 0) return 1;
+  for (uint32_t i = 0; i < r->n; i++) {
+    int64_t a = magnitude(r->level[i]), b = unit;
+    while (b != 0) {
+      int64_t rest = a % b;
+      a = b;
+      b = rest;
+    }
+    unit = a;
   }
-  kb_store1(&p->b, bytes, to, byte);
+  return unit == 0 ? 1 : unit;
 }
 
-PBuf *planes_pack(LowerCtx *ctx, const Op *op, PBuf *x, int64_t channels) {
-  int64_t words = planes_words(channels), rows = type_count(x->type) / channels, count = rows * words;
-  int64_t lanes = ctx->target->vector_bits / 8, n_bytes = 8 * count, in_row = 8 * words;
-  if (lanes > WORD) lanes = WORD;
-  DType unit = lanes == 64 ? DT_U64 : lanes == 32 ? DT_U32 : DT_U16;
-  PBuf *to = lower_work(ctx, "bits", type_tensor(ctx->m->types, DT_I64, 1, &count));
-  PackBits p;
-  kbuild_init(&p.b, ctx->m, arena_printf(ctx->m->arena, "bits_%u", op->id), op->loc);
-  p.x = lower_flat(&p.b, x);
-  p.words = kb_param(&p.b, "bits", DT_I64, 1, &count, SPACE_WORK);
-  int64_t n_units = n_bytes * 8 / lanes;
-  KBuf *units = kb_view(&p.b, p.words, "units", unit, 1, &n_units);
-  KBuf *bytes = kb_view(&p.b, p.words, "bytes", DT_U8, 1, &n_bytes);
-  Affine row = aff_var(kb_for(&p.b, "row", 0, rows, 1, FOR_PAR));
-  Affine from = aff_mul(row, channels);
-  int64_t whole = channels / lanes, at = whole * lanes;
-  if (whole > 0) {
-    KVar *u = kb_for(&p.b, "u", 0, whole, 1, FOR_SEQ);
-    emit_lanes(&p, units, aff_add(aff_mul(row, WORD * words / lanes), aff_var(u)), aff_add(from, aff_term(u, lanes)),
-               lanes);
-    kb_end(&p.b);
+bool planes_w_in(const Range *r, PlanesForm form, PlanesW *w) {
+  int64_t unit = range_unit(r), lo = r->lo / unit, hi = r->hi / unit;
+  int64_t most = magnitude(lo) > magnitude(hi) ? magnitude(lo) : magnitude(hi);
+  *w = (PlanesW){.form = form, .unit = unit, .planes = bits_of(most)};
+  if (form == PLANES_AND && lo < 0) {
+    w->negative = true;
+    w->planes = 1 + bits_of(magnitude(lo) - 1 > hi ? magnitude(lo) - 1 : hi);
+    if (lo == -1 && hi <= 0) w->planes = 1;
   }
-  for (; at + 8 <= channels; at += 8)
-    emit_lanes(&p, bytes, aff_plus(aff_mul(row, in_row), at / 8), aff_plus(from, at), 8);
-  if (at < channels) emit_rest(&p, bytes, aff_plus(aff_mul(row, in_row), at / 8), aff_plus(from, at), channels - at);
-  for (int64_t i = (channels + 7) / 8; i < in_row; i++)
-    kb_store1(&p.b, bytes, aff_plus(aff_mul(row, in_row), i), kx_i(&p.b, DT_U8, 0));
-  kb_end(&p.b);
-  PBuf *bufs[2] = {x, to};
-  lower_step(ctx, &p.b, op, NULL, 2, bufs)->strategy = "bits";
-  return to;
+  if (form == PLANES_XOR) {
+    if (r->n == 0) return false;
+    for (uint32_t i = 0; i < r->n; i++)
+      if (r->level[i] / unit % 2 == 0) return false;
+  }
+  return w->planes <= MOST_PLANES;
 }
 
-// ---- weights
+PlanesW planes_w(const Range *r) {
+  static const PlanesForm forms[] = {PLANES_XOR, PLANES_AND, PLANES_SIGN};  // of equal ones the first
+  PlanesW best = {0}, w;
+  for (uint32_t i = 0; i < 3; i++)
+    if (planes_w_in(r, forms[i], &w) && (best.planes == 0 || w.planes < best.planes)) best = w;
+  return best;
+}
 
-Value *planes_weights(LowerCtx *ctx, const Op *op, int64_t taps, int64_t channels, int64_t n, int64_t row,
-                      int64_t column) {
-  const Value *w = op_in(op, 1);
-  const void *data = const_data(ctx->m, w->constant);
-  int64_t words = planes_words(channels), dims[2] = {taps * words, n};
-  const Type *t = type_tensor(ctx->m->types, DT_I64, 2, dims);
-  uint64_t *bits = arena_alloc(ctx->m->arena, (size_t)type_bytes(t));
-  for (int64_t k = 0; k < taps * channels; k++) {
-    int64_t c = k % channels, word = k / channels * words + c / WORD;
-    for (int64_t j = 0; j < n; j++)
-      if (elem_get_i(data, w->type->dtype, k * row + j * column) > 0) bits[word * n + j] |= UINT64_C(1) << (c % WORD);
+static const char *const form_names[] = {[PLANES_XOR] = "xor", [PLANES_SIGN] = "sign", [PLANES_AND] = "and"};
+
+const char *planes_form_name(PlanesForm form) { return form_names[form]; }
+
+bool planes_check(LowerCtx *ctx, const Op *op, const Plan *plan, PlanesX *x, PlanesW *w) {
+  Range r = value_range(op_in(op, 1));
+  if (!planes_x(op, x))
+    return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
+                      "plan 'planes' reads bytes as bits, operand 0 is %s; use another plan",
+                      dtype_info(op_in(op, 0)->type->dtype)->name);
+  *w = planes_w(&r);
+  for (uint32_t f = 0; f < 3; f++) {
+    if (plan_param(plan, form_names[f], 0) == 0 || planes_w_in(&r, (PlanesForm)f, w)) continue;
+    return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
+                      "plan 'planes' asks for the form '%s', which weights of %lld to %lld do not have; leave it out",
+                      form_names[f], (long long)r.lo, (long long)r.hi);
   }
-  return const_borrowed(ctx->m, t, bits, w->constant->name);
+  return true;
 }

@@ -1,36 +1,58 @@
 // The price of bit planes: words of 64 products and popcounts.
-#include "passes/bipolar.h"
+#include <string.h>
+
 #include "passes/contraction.h"
+#include "passes/lower/planes.h"
 #include "passes/price/tiles.h"
+
+// A bias that is one number per column, known now.
+static bool bias_is_column(const Op *op) {
+  const Value *bias = op_in(op, 2);
+  if (bias == NULL) return true;
+  const Type *y = op_out(op, 0)->type;
+  int64_t n = y->rank > 0 ? y->dims[y->rank - 1] : 1, count = type_count(bias->type);
+  bool last = count == 1 || (count == n && bias->type->rank > 0 && bias->type->dims[bias->type->rank - 1] == n);
+  return value_is_const(bias) && last;
+}
 
 bool strategy_planes_applies(const Op *op, const Target *t) {
   Work w;
+  PlanesX x;
   const Value *b = op_in(op, 1);
-  if (op->kind == OP_CONV_TRANSPOSE || op_in(op, 2) != NULL || !t->has_popcnt_vec || t->vector_bits < 128) return false;
-  if (op_in(op, 0)->type->dtype != DT_I8 || !value_is_const(b) || b->type->dtype != DT_I8) return false;
-  if (!work_of(op, &w) || is_empty(op) || !value_is_bipolar(b) || !value_is_bipolar(op_in(op, 0))) return false;
-  if (op->kind == OP_CONV) return op_int(op, A_CONV_group) == 1 && op_int(op, A_CONV_x_zero) == 0;
+  if (op->kind == OP_CONV_TRANSPOSE || t->vector_bits < 128 || !bias_is_column(op)) return false;
+  if (!value_is_const(b) || b->type->dtype != DT_I8 || !work_of(op, &w) || is_empty(op) || w.depthwise) return false;
+  if (!planes_x(op, &x)) return false;
+  if (op->kind == OP_CONV) return true;
   MatmulGeom g;
   if (!matmul_geom(op, &g) || g.b_vector || type_count(b->type) != g.k * g.n) return false;
-  return op_int(op, A_MATMUL_x_zero) == 0 && matmul_rows_merge(op, &g);
+  return matmul_rows_merge(op, &g);
 }
 
-// The tiles of fma with words of 64 products, three operations a word, after a walk over x that makes the bits.
+// The tiles of fma with words of 64 products, three operations a word and pair of planes, after a walk over x that
+// makes the bits.
 void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   Work w;
+  PlanesX x;
   Target words = *t;
+  Range r = value_range(op_in(op, 1));
+  PlanesW f = planes_w(&r);
   words.fma_per_cycle = t->popcnt_per_cycle;
   *p = (Price){.plan = {.strategy = intern(op->func->module->names, "planes")}, .fixed = 2 * t->call_cycles};
-  if (!work_of(op, &w)) return;
-  const Type *x = op_in(op, 0)->type;
-  int64_t c = x->dims[x->rank - 1], in_row = (c + 63) / 64, taps = w.k / c;
-  p->fixed += w.x_bytes / (double)c * (double)in_row * 2;
+  if (!work_of(op, &w) || !planes_x(op, &x)) return;
+  plan_add(op, &p->plan, planes_form_name(f.form), f.planes);
+  plan_add(op, &p->plan, "m", x.planes);
+  int64_t pairs = x.planes * f.planes, taps = w.k / x.channels, rows = x.group * x.words;
+  p->fixed += w.x_bytes / (double)(x.channels * x.group) * (double)rows * 2 * (double)x.planes;
   w.type = DT_I64;
   w.folds = w.k_lanes = false;
-  w.k = taps * in_row;
-  w.k_inner = op->kind == OP_CONV ? w.k_inner / c * in_row : in_row;
+  w.k = taps * x.words * pairs;
+  w.k_inner = w.k_inner / x.channels * x.words;
   if (w.k_inner < 1) w.k_inner = 1;
-  w.w_bytes /= 8;
-  w.x_bytes /= 8;
+  w.w_bytes = w.w_bytes * (double)(f.planes + (f.form == PLANES_SIGN)) / 8;
+  w.x_bytes = w.x_bytes * (double)x.planes / 8;
+  // Without an instruction that counts, the table of counts and many temporaries need registers.
+  if (!t->has_popcnt_vec) words.n_vregs -= 8;
   price_tiles(op, &words, &w, p);
+  for (uint32_t i = 0; i < p->plan.n && !t->has_popcnt_vec; i++)
+    if (strcmp(p->plan.param[i].name, "ku") == 0) p->plan.param[i].value = 1;
 }
