@@ -46,6 +46,20 @@ bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitK
 // set.
 bool object_check(const uint8_t *at, size_t n, const char *name, uint64_t *stack, Diag *diag);
 
+// What the instructions of one function are: all, those that compute with floats or convert from or to them (moves of
+// float registers do neither), those that multiply or divide, address arithmetic included.
+typedef struct CodeScan {
+  uint32_t instructions, floats, multiplies;
+  const char *a_float, *a_multiply;  // the first of each as text, or NULL
+} CodeScan;
+typedef struct CodeFilter {
+  bool is_float, multiplies;
+} CodeFilter;
+CodeFilter instruction_class(const char *arch, const char *mnemonic);
+// Disassembles the function of `kernel` in the object of prefix `name`. False when it is not there.
+bool object_scan(const ObjectBytes *object, const Target *target, const char *name, const char *kernel, Arena *arena,
+                 CodeScan *out);
+
 // Text of NAME.h for the module's interface; it stands alone (C89 to C23, C++98 to C++23). False after diag_error.
 bool header_text(Module *m, const char *name, uint64_t stack, StrBuf *out);
 // Injective mangling of a name into a C identifier (reliability.md section 6.3).

@@ -63,6 +63,7 @@ typedef struct Emit {
 // ---- module.c
 LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage linkage);
 void fn_attr(Emit *e, LV fn, const char *key, const char *value);
+void targets_init(void);  // LLVM's parts for both architectures
 void fn_enum_attr(Emit *e, LV fn, uint32_t index, const char *name, uint64_t value);
 
 // ---- types and small builders (value.c)

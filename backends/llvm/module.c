@@ -71,21 +71,23 @@ static void module_flags(Emit *e) {
   }
 }
 
-static void init_targets(void) {
+void targets_init(void) {
   LLVMInitializeX86TargetInfo();
   LLVMInitializeX86Target();
   LLVMInitializeX86TargetMC();
   LLVMInitializeX86AsmPrinter();
   LLVMInitializeX86AsmParser();
+  LLVMInitializeX86Disassembler();
   LLVMInitializeAArch64TargetInfo();
   LLVMInitializeAArch64Target();
   LLVMInitializeAArch64TargetMC();
   LLVMInitializeAArch64AsmPrinter();
   LLVMInitializeAArch64AsmParser();
+  LLVMInitializeAArch64Disassembler();
 }
 
 static LLVMTargetMachineRef machine_new(Emit *e) {
-  init_targets();
+  targets_init();
   LLVMTargetRef target;
   char *why = NULL;
   if (LLVMGetTargetFromTriple(e->row->triple, &target, &why)) qcc_bug("LLVM refuses %s: %s", e->row->triple, why);

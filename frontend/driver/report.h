@@ -49,6 +49,6 @@ void json_string(StrBuf *out, const char *text);
 // --require=RULE[:LAYERS]. Both return false after diag_error: of a rule nobody knows, and of the layers that break
 // one.
 bool require_known(Session *s);
-bool require_check(Session *s, const Report *r);
+bool require_check(Session *s, const Report *r, const ObjectBytes *object);
 
 #endif

@@ -3,9 +3,9 @@
 //
 //   --require=integer            inputs and weights are integers
 //   --require=planes:/layer1/*   the strategy of that name
-//   --require=no-multiply        products are counted or looked up, and nothing after the sum multiplies; the planner
-//   then
-//                                leaves the other strategies aside
+//   --require=no-float:/layer1/* the instructions of the layer, read back from the object, compute nothing with floats
+//   --require=no-multiply        nor multiply or divide; the planner then leaves strategies with products aside. Both
+//                                look at every step, contraction or not
 //
 // A layer that is float in the file breaks `integer` like any other: name the layers that must keep it.
 #include <fnmatch.h>
@@ -33,11 +33,12 @@ static bool is_strategy(const char *name) {
 }
 
 static bool is_no_multiply(const Rule *rule) { return strcmp(rule->name, "no-multiply") == 0; }
+static bool is_code_rule(const Rule *rule) { return strcmp(rule->name, "no-float") == 0 || is_no_multiply(rule); }
 
 static const char *rule_names(Arena *arena) {
   StrBuf b;
   strbuf_init(&b, arena);
-  strbuf_puts(&b, "integer, no-multiply");
+  strbuf_puts(&b, "integer, no-float, no-multiply");
   for (uint32_t i = 0; i < strategy_count(); i++) strbuf_printf(&b, ", %s", strategy_at(i)->name);
   return strbuf_str(&b);
 }
@@ -46,7 +47,7 @@ bool require_known(Session *s) {
   for (uint32_t i = 0; i < s->opt.require.n; i++) {
     Rule rule = rule_read(s, s->opt.require.at[i]);
     s->pass_opt.no_multiply |= is_no_multiply(&rule);
-    if (strcmp(rule.name, "integer") == 0 || is_no_multiply(&rule) || is_strategy(rule.name)) continue;
+    if (strcmp(rule.name, "integer") == 0 || is_code_rule(&rule) || is_strategy(rule.name)) continue;
     return diag_error(s->diag, DIAG_USAGE, NULL, "--require wants RULE or RULE:LAYERS, not '%.60s'; rules are %s",
                       rule.text, rule_names(s->arena));
   }
@@ -81,6 +82,65 @@ static bool row_avoids_products(Session *s, const Rule *rule, const LayerRow *ro
                     "--require=%s: what follows the sums of layer '%s' multiplies (%s)", rule->text, row->name, tail);
 }
 
+// ---- rules about instructions
+
+typedef VEC(const Kernel *) Kernels;
+
+static void kernels_add(Session *s, Kernels *out, const Kernel *k) {
+  for (uint32_t i = 0; i < out->n; i++)
+    if (out->at[i] == k) return;
+  vec_push(s->arena, out, k);
+}
+
+// Kernels are called by kernels: all that a step reaches.
+static void kernels_reach(const KBlock *b, Session *s, Kernels *out);
+
+static void stmt_reach(const KStmt *st, Session *s, Kernels *out) {
+  switch (st->kind) {
+    case KS_FOR: kernels_reach(&st->for_.body, s, out); break;
+    case KS_IF:
+      kernels_reach(&st->if_.then, s, out);
+      kernels_reach(&st->if_.other, s, out);
+      break;
+    case KS_CALL: kernels_add(s, out, st->call.callee); break;
+    default: break;
+  }
+}
+
+static void kernels_reach(const KBlock *b, Session *s, Kernels *out) {
+  for (const KStmt *st = b->first; st; st = st->next) stmt_reach(st, s, out);
+}
+
+static const char *code_breaks(Session *s, const ObjectBytes *object, const Rule *rule, const Kernel *k) {
+  CodeScan c;
+  if (!object_scan(object, s->target, s->name, k->name, s->arena, &c)) return NULL;  // merged away: never called
+  bool floats = strcmp(rule->name, "no-float") == 0;
+  uint32_t n = floats ? c.floats : c.multiplies;
+  if (!n) return NULL;
+  const char *first = floats ? c.a_float : c.a_multiply;
+  return arena_printf(s->arena, "%u of the %u instructions of %s, first '%s'", n, c.instructions, k->name,
+                      str_escape(s->arena, first, 80));
+}
+
+static bool code_keeps(Session *s, const ObjectBytes *object, const Rule *rule, const LayerRow *row) {
+  const Program *p = s->m->program;
+  Kernels all = {0};
+  for (uint32_t i = row->first_step; i < p->steps.n; i++) {
+    const Step *step = &p->steps.at[i];
+    if (i == row->first_step || (row->op && step->op == row->op)) kernels_add(s, &all, step->kernel);
+  }
+  for (uint32_t i = 0; i < all.n; i++) {
+    kernels_reach(&all.at[i]->body, s, &all);
+    const char *what = code_breaks(s, object, rule, all.at[i]);
+    if (what)
+      return diag_error(s->diag, DIAG_UNSUPPORTED, row->op ? row->op->loc : NULL, "--require=%s: layer '%s' (%s): %s",
+                        rule->text, row->name, row->strategy, what);
+  }
+  return true;
+}
+
+// ---- rules about layers
+
 // True when the row keeps the rule; else one error.
 static bool row_keeps(Session *s, const Rule *rule, const LayerRow *row) {
   if (strcmp(rule->name, "integer") == 0) {
@@ -88,23 +148,27 @@ static bool row_keeps(Session *s, const Rule *rule, const LayerRow *row) {
     return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' runs as %s on floats (%s)",
                       rule->text, row->name, row->strategy, why_float(s, row));
   }
-  if (is_no_multiply(rule)) return row_avoids_products(s, rule, row);
   if (strcmp(row->strategy, rule->name) == 0) return true;
   return diag_error(s->diag, DIAG_UNSUPPORTED, row->op->loc, "--require=%s: layer '%s' runs as %s on W%uA%u%s%s%s",
                     rule->text, row->name, row->strategy, row->w_bits, row->x_bits, row->is_float ? " (" : "",
                     row->is_float ? why_float(s, row) : "", row->is_float ? ")" : "");
 }
 
-bool require_check(Session *s, const Report *r) {
+bool require_check(Session *s, const Report *r, const ObjectBytes *object) {
   bool ok = true;
   for (uint32_t i = 0; i < s->opt.require.n; i++) {
     Rule rule = rule_read(s, s->opt.require.at[i]);
     uint32_t fit = 0;
     for (uint32_t k = 0; k < r->n; k++) {
       const LayerRow *row = &r->rows[k];
-      if (!row->contraction || (rule.pattern && fnmatch(rule.pattern, row->name, 0) != 0)) continue;
+      bool code = is_code_rule(&rule);
+      if ((!code && !row->contraction) || (rule.pattern && fnmatch(rule.pattern, row->name, 0) != 0)) continue;
       fit++;
-      ok &= row_keeps(s, &rule, row);
+      if (is_no_multiply(&rule) && row->contraction && !row_avoids_products(s, &rule, row)) {
+        ok = false;
+        continue;
+      }
+      ok &= code ? code_keeps(s, object, &rule, row) : row_keeps(s, &rule, row);
     }
     if (rule.pattern && !fit)
       ok = diag_error(s->diag, DIAG_USAGE, NULL, "--require=%.100s: no layer fits; --report=FILE.txt shows the names",
