@@ -55,6 +55,18 @@ for m in a:a b_2:b__2; do
   check "$o relocations of constants" no_relocated_weights "$o"
 done
 
+# ---- a binary network computes with floats only where its file asks for floats: in the scores of the last layer
+only_scores_float() { # TARGET
+  "$build/qcc" "$here/float_free.qir" --name f -o f.o --target="$1" --require=no-float 2>breaks
+  [ $? -eq 3 ] && [ "$(wc -l <breaks)" -eq 1 ] && grep -q "layer 'last'" breaks || { cat breaks; return 1; }
+}
+for target in zen5 icelake x86-64-v3 x86-64-v2 aarch64-dotprod; do
+  check "float_free.qir is free of floats on $target" only_scores_float "$target"
+done
+check "float_free.qir is integer" "$build/qcc" "$here/float_free.qir" -o f.o --require=integer --require='no-float:act*'
+multiplies() { ! "$build/qcc" "$here/float_free.qir" -o f.o --require=no-multiply 2>breaks && grep -q "layer 'act1'.*'.*mul\|vpdp" breaks; }
+check "a multiplication is found" multiplies
+
 # ---- the other outputs: assembly gives the same interface, LLVM IR is whole
 assembly() {
   "$build/qcc" "$here/a.qir" --name a --emit=asm -o a.s && gcc -c a.s -o from_asm.o && exports_exactly from_asm.o a &&
