@@ -26,6 +26,9 @@ Value *codes_source(Module *m, Map *sources, const Value *v);
 // STEPS_MAX, or when they cannot be proved. *cost: vector instructions of the ops between the two, roughly.
 bool codes_steps_of(PassCtx *ctx, Value *root, Value *source, Steps *s, double *cost);
 
+// x >= start before `at`; past 0 is said with 0, not with the smallest float.
+Value *codes_past(Op *at, Value *x, float start);
+
 // Chains that are such functions become one comparison and selection per step where that is less work.
 bool codes_steps(PassCtx *ctx, Func *f);
 

@@ -16,28 +16,12 @@
 #include "ir/note.h"
 #include "passes/graph_util.h"
 #include "passes/price.h"
-#include "passes/recover/codes.h"
+#include "passes/recover/codes_layer.h"
 #include "passes/recover/sets.h"
-
-typedef struct Layer {
-  PassCtx *ctx;
-  Module *m;
-  Op *op;
-  uint32_t n;               // values of x
-  double v[TERMS_VALUES];   // ascending
-  int64_t channels, inner;  // weight element i belongs to channel i / inner % channels
-  uint32_t *w_n;            // [channel] distinct weights
-  double (*w_v)[TERMS_VALUES];
-  uint8_t *w_at;  // [element] which of them
-  double best;    // cycles
-  Value *y;       // of the best form
-  TermsForm x_form, w_form;
-  uint32_t contractions;
-} Layer;
 
 // ---- what is there
 
-static bool read_values(Layer *l, const ValueSet *set) {
+static bool read_values(CodedLayer *l, const ValueSet *set) {
   for (uint32_t i = 0; i < set->n; i++) {
     if (l->n > 0 && l->v[l->n - 1] == set->v[i]) continue;  // -0 and +0
     if (l->n == TERMS_VALUES || !isfinite(set->v[i])) return false;
@@ -46,7 +30,7 @@ static bool read_values(Layer *l, const ValueSet *set) {
   return l->n > 1;
 }
 
-static bool read_geometry(Layer *l) {
+static bool read_geometry(CodedLayer *l) {
   const Op *op = l->op;
   const Value *w = op_in(op, 1);
   const Type *y = op->out[0]->type;
@@ -61,14 +45,14 @@ static bool read_geometry(Layer *l) {
   return true;
 }
 
-static bool bias_fits(const Layer *l) {
+static bool bias_fits(const CodedLayer *l) {
   const Value *b = op_in(l->op, 2);
   if (b == NULL) return true;
   return value_is_const(b) && (type_count(b->type) == 1 || b->type->dims[b->type->rank - 1] == type_count(b->type));
 }
 
 // The place of v among the numbers of a channel, in order; -1 when there is no more room.
-static int32_t weight_add(Layer *l, int64_t c, double v) {
+static int32_t weight_add(CodedLayer *l, int64_t c, double v) {
   double *at = l->w_v[c];
   uint32_t i = 0, n = l->w_n[c];
   while (i < n && at[i] < v) i++;
@@ -80,7 +64,7 @@ static int32_t weight_add(Layer *l, int64_t c, double v) {
   return (int32_t)i;
 }
 
-static bool read_weights(Layer *l) {
+static bool read_weights(CodedLayer *l) {
   const Value *w = op_in(l->op, 1);
   int64_t n = type_count(w->type);
   const AnyF32 *data = const_data(l->m, w->constant);
@@ -94,7 +78,7 @@ static bool read_weights(Layer *l) {
 }
 
 // One form for all channels; a channel that needs one term only takes it in any form.
-static bool weight_terms(const Layer *l, TermsForm form, Terms *t, uint32_t *n) {
+static bool weight_terms(const CodedLayer *l, TermsForm form, Terms *t, uint32_t *n) {
   bool all_one = true;
   *n = 1;
   for (int64_t c = 0; c < l->channels; c++) {
@@ -111,29 +95,7 @@ static bool weight_terms(const Layer *l, TermsForm form, Terms *t, uint32_t *n) 
 
 // ---- the integer form
 
-// Term k of x: values are told apart by comparing with them.
-static Value *emit_codes(Layer *l, const Terms *t, uint32_t k) {
-  Module *m = l->m;
-  Value *x = op_in(l->op, 0);
-  int16_t lo = 0, hi = 0;
-  for (uint32_t i = 0; i < l->n; i++) {
-    lo = t->code[k][i] < lo ? t->code[k][i] : lo;
-    hi = t->code[k][i] > hi ? t->code[k][i] : hi;
-  }
-  DType byte = hi > 127 ? DT_U8 : DT_I8;
-  const Type *one = type_scalar(m->types, byte), *past = type_with_dtype(m->types, x->type, DT_BOOL);
-  Value *q = const_splat_int(m, one, t->code[k][0]);
-  for (uint32_t i = 1; i < l->n; i++) {
-    if (t->code[k][i] == t->code[k][i - 1]) continue;
-    Value *level = const_splat(m, type_scalar(m->types, DT_F32), l->v[i]);
-    Value *cond = graph_emit(l->op, OP_GREATER_EQUAL, 2, (Value *[]){x, level}, past, l->op->loc);
-    Value *in[3] = {cond, const_splat_int(m, one, t->code[k][i]), q};
-    q = graph_emit(l->op, OP_SELECT, 3, in, type_with_dtype(m->types, x->type, byte), l->op->loc);
-  }
-  return q;
-}
-
-static Value *term_weights(const Layer *l, const Terms *t, uint32_t j) {
+static Value *term_weights(const CodedLayer *l, const Terms *t, uint32_t j) {
   const Value *w = op_in(l->op, 1);
   int64_t n = type_count(w->type);
   double *q = NEW_ARRAY(l->ctx->arena, double, n);
@@ -144,33 +106,33 @@ static Value *term_weights(const Layer *l, const Terms *t, uint32_t j) {
   return const_of_doubles(l->m, type_with_dtype(l->m->types, w->type, DT_I8), q, w->constant->name);
 }
 
-static Value *emit_sum(Layer *l, Value *q, Value *w) {
+static Value *emit_sum(CodedLayer *l, Value *q, Value *w) {
   Op *now = op_new(l->op->func, l->op, l->op->kind, 2, (Value *[]){q, w}, l->op->loc);
   op_copy_attrs(now, l->op);
   now->out[0]->type = type_with_dtype(l->m->types, l->op->out[0]->type, DT_I32);
   return now->out[0];
 }
 
-static Value *emit(Layer *l, OpKind kind, DType t, Value *x, Value *y) {
+static Value *emit(CodedLayer *l, OpKind kind, DType t, Value *x, Value *y) {
   return graph_emit(l->op, kind, y ? 2 : 1, (Value *[]){x, y}, type_with_dtype(l->m->types, l->op->out[0]->type, t),
                     l->op->loc);
 }
 
-static Value *channel_numbers(const Layer *l, const double *v) {
+static Value *channel_numbers(const CodedLayer *l, const double *v) {
   bool equal = true;
   for (int64_t c = 1; c < l->channels; c++) equal = equal && v[c] == v[0];
   if (equal) return const_splat(l->m, type_scalar(l->m->types, DT_F32), v[0]);
   return const_of_doubles(l->m, type_tensor(l->m->types, DT_F32, 1, &l->channels), v, NULL);
 }
 
-static Value *emit_scaled(Layer *l, Value *sum, double x_scale, const Terms *w, uint32_t j) {
+static Value *emit_scaled(CodedLayer *l, Value *sum, double x_scale, const Terms *w, uint32_t j) {
   double *by = NEW_ARRAY(l->ctx->arena, double, l->channels);
   for (int64_t c = 0; c < l->channels; c++) by[c] = j < w[c].n ? x_scale * w[c].scale[j] : 0;
   return emit(l, OP_MUL, DT_F32, emit(l, OP_CAST, DT_F32, sum, NULL), channel_numbers(l, by));
 }
 
 // What the part of x that is the same everywhere adds: known but for its padding, folded later.
-static Value *emit_base(Layer *l, double base) {
+static Value *emit_base(CodedLayer *l, double base) {
   Value *x = const_splat(l->m, op_in(l->op, 0)->type, base), *in[2] = {x, op_in(l->op, 1)};
   Op *now = op_new(l->op->func, l->op, l->op->kind, 2, in, l->op->loc);
   op_copy_attrs(now, l->op);
@@ -178,7 +140,7 @@ static Value *emit_base(Layer *l, double base) {
   return now->out[0];
 }
 
-static double price_of(const Layer *l, const Op *op) {
+static double price_of(const CodedLayer *l, const Op *op) {
   double best = INFINITY;
   for (uint32_t i = 0; i < strategy_count(); i++) {
     const Strategy *s = strategy_at(i);
@@ -191,23 +153,23 @@ static double price_of(const Layer *l, const Op *op) {
 }
 
 // Element-wise work around the contractions: codes from x, sums to one number.
-static double price_around(const Layer *l, const Terms *x, uint32_t sums) {
+static double price_around(const CodedLayer *l, const Terms *x, uint32_t sums) {
   const Target *t = l->ctx->target;
   double lanes = (double)t->vector_bits / 32, per_x = (double)(l->n - 1) * x->n, per_y = 3.0 * (sums - 1) + 1;
   return (double)type_count(op_in(l->op, 0)->type) / lanes * per_x +
          (double)type_count(l->op->out[0]->type) / lanes * per_y + x->n * t->call_cycles;
 }
 
-static void try_form(Layer *l, const Terms *x, const Terms *w, uint32_t n_w, TermsForm w_form) {
+static void try_form(CodedLayer *l, const Terms *x, const Terms *w, uint32_t n_w, TermsForm w_form) {
   Value *y = NULL, *high = NULL;
   double cycles = price_around(l, x, x->n * n_w);
   for (uint32_t j = 0; j < n_w; j++) {
     Value *weights = term_weights(l, w, j);
     for (uint32_t k = 0; k < x->n; k++) {
-      Value *sum = emit_sum(l, emit_codes(l, x, k), weights);
+      Value *sum = emit_sum(l, codes_input(l, x, k), weights);
       cycles += price_of(l, sum->op);
       if (x->form == TERMS_BYTES && k == 0) {
-        high = emit(l, OP_MUL, DT_I32, sum, const_splat_int(l->m, type_scalar(l->m->types, DT_I32), 256));
+        high = emit(l, OP_SHL, DT_I32, sum, const_splat_int(l->m, type_scalar(l->m->types, DT_I32), 8));
         continue;
       }
       if (x->form == TERMS_BYTES) sum = emit(l, OP_ADD, DT_I32, sum, high);
@@ -226,7 +188,7 @@ static void try_form(Layer *l, const Terms *x, const Terms *w, uint32_t n_w, Ter
 }
 
 // Do 31 bits hold every sum?
-static bool sums_fit(const Layer *l, const Terms *x) {
+static bool sums_fit(const CodedLayer *l, const Terms *x) {
   double most = 0;
   for (uint32_t i = 0; i < l->n; i++) {
     double whole = x->form == TERMS_BYTES ? 256.0 * x->code[0][i] + x->code[1][i] : 255;
@@ -235,7 +197,7 @@ static bool sums_fit(const Layer *l, const Terms *x) {
   return most * 127 * (double)(type_count(op_in(l->op, 1)->type) / l->channels) < 0x1p31;
 }
 
-static bool rewrite(Layer *l) {
+static bool rewrite(CodedLayer *l) {
   Terms x, *w = NEW_ARRAY(l->ctx->arena, Terms, l->channels);
   double before = price_of(l, l->op), us = 1e-3 / l->ctx->target->ghz;
   uint32_t n_w;
@@ -265,11 +227,14 @@ static bool rewrite(Layer *l) {
 
 bool codes_layers(PassCtx *ctx, Func *f) {
   Sets *sets = sets_new(ctx->m, ctx->arena);
+  Map *sources = map_new(ctx->arena);
   bool changed = false;
   for (Op *op = f->first; op != NULL; op = op->next) {
     sets_visit(sets, op);
+    Value *source = op->n_out == 1 ? codes_source(ctx->m, sources, op->out[0]) : NULL;
+    if (source != NULL) map_set(sources, op->out[0]->id + 1u, source);
     if ((op->kind != OP_CONV && op->kind != OP_MATMUL) || op->out[0]->n_uses == 0) continue;
-    Layer l = {.ctx = ctx, .m = ctx->m, .op = op};
+    CodedLayer l = {.ctx = ctx, .m = ctx->m, .op = op, .sources = sources};
     if (!read_geometry(&l) || !bias_fits(&l) || !read_values(&l, sets_of(sets, op_in(op, 0))) || !read_weights(&l))
       continue;
     changed |= rewrite(&l);

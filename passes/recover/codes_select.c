@@ -35,8 +35,7 @@ static bool feeds_contractions(const Value *v) {
 
 static Value *number(Module *m, double v) { return const_splat(m, type_scalar(m->types, DT_F32), v); }
 
-// Past 0 is said with 0, not with the smallest float.
-static Value *is_past(Op *at, Value *x, float start) {
+Value *codes_past(Op *at, Value *x, float start) {
   Module *m = at->func->module;
   float before = nextafterf(start, -INFINITY);
   OpKind kind = before == 0 ? OP_GREATER : OP_GREATER_EQUAL;
@@ -48,7 +47,7 @@ static Value *emit_steps(Op *at, Value *x, const Steps *s, bool keep_nan) {
   Module *m = at->func->module;
   Value *y = number(m, s->value[0]);
   for (uint32_t i = 1; i < s->n; i++) {
-    Value *in[3] = {is_past(at, x, s->start[i]), number(m, s->value[i]), y};
+    Value *in[3] = {codes_past(at, x, s->start[i]), number(m, s->value[i]), y};
     y = graph_emit(at, OP_SELECT, 3, in, x->type, at->loc);
   }
   if (!keep_nan) return y;

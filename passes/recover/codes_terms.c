@@ -7,6 +7,7 @@
 //
 // A sum counts only if it gives every number back bit for bit when it is rounded to f32.
 #include <math.h>
+#include <stdlib.h>
 
 #include "passes/recover/codes.h"
 #include "passes/recover/grid.h"
@@ -53,14 +54,31 @@ static bool fit_pair(uint32_t n, const double *v, double a, double b, Terms *t) 
   return true;
 }
 
-// Two scales: numbers of the set, or half of what two of them have as sum and difference (two signs give no more).
-static bool pair(uint32_t n, const double *v, Terms *t) {
-  for (uint32_t i = 0; i < n; i++)
-    for (uint32_t k = 0; k < i; k++) {
-      if (v[k] <= 0) continue;
-      if (fit_pair(n, v, (v[i] + v[k]) / 2, (v[i] - v[k]) / 2, t) || fit_pair(n, v, v[i], v[k], t)) return true;
+// How unlike two signs the codes are: larger steps first, then zeros.
+static uint32_t pair_cost(const Terms *t, uint32_t n) {
+  uint32_t most = 0, zeros = 0;
+  for (uint32_t k = 0; k < 2; k++)
+    for (uint32_t i = 0; i < n; i++) {
+      uint32_t step = (uint32_t)abs(t->code[k][i]);
+      most = step > most ? step : most;
+      zeros += step == 0;
     }
-  return false;
+  return most * 2 * TERMS_VALUES + zeros;
+}
+
+// Two scales: numbers of the set, or half of what two of them have as sum and difference.
+static bool pair(uint32_t n, const double *v, Terms *t) {
+  uint32_t best = UINT32_MAX;
+  for (uint32_t i = 0; i < n; i++)
+    for (uint32_t k = 0; k < i; k++)
+      for (int half = 0; half < 2; half++) {
+        Terms one;
+        double a = half ? (v[i] + v[k]) / 2 : v[i], b = half ? (v[i] - v[k]) / 2 : v[k];
+        if (v[k] <= 0 || !fit_pair(n, v, a, b, &one) || pair_cost(&one, n) >= best) continue;
+        best = pair_cost(&one, n);
+        *t = one;
+      }
+  return best != UINT32_MAX;
 }
 
 // A grid of 16 bits: the high byte carries the sign.
