@@ -27,24 +27,36 @@ typedef struct Steps {
 
 // ---- what is known
 
-Known known_new(PassCtx *ctx) { return (Known){ctx, ctx->m, sets_new(ctx->m, ctx->arena), map_new(ctx->arena)}; }
+Known known_new(PassCtx *ctx) {
+  return (Known){ctx, ctx->m, sets_new(ctx->m, ctx->arena), map_new(ctx->arena), map_new(ctx->arena), {0}};
+}
 
 const Discrete *known_get(const Known *k, const Value *v) { return v ? map_get(k->of, v->id + 1u) : NULL; }
 
-static void remember(Known *k, const Value *v, const Discrete *d) {
+static Value *root_of(const Known *k, Value *q) {
+  Value *root = map_get(k->roots, q->id + 1u);
+  return root ? root : q;
+}
+
+static void remember(Known *k, Value *v, const Discrete *d, Op *reader) {
   Discrete *copy = NEW(k->pass->arena, Discrete);
   *copy = *d;
   map_set(k->of, v->id + 1u, copy);
+  KnownValue found = {v, copy, reader, root_of(k, d->q)};
+  vec_push(k->pass->arena, &k->found, found);
 }
 
-void known_set(Known *k, const Value *v, const Discrete *d) {
+void known_set(Known *k, Value *v, const Discrete *d) {
   double numbers[SET_MAX];
   ValueSet set = {.v = numbers, .lo = (double)(float)(d->scale * (double)d->lo)};
   set.hi = (double)(float)(d->scale * (double)d->hi);
   for (int64_t q = d->lo; q <= d->hi && d->hi - d->lo < SET_MAX; q++)
     numbers[set.n++] = (double)(float)(d->scale * (double)q);
   sets_state(k->sets, v, &set);
-  remember(k, v, d);
+  map_set(k->of, v->id + 1u, NULL);
+  Discrete *copy = NEW(k->pass->arena, Discrete);
+  *copy = *d;
+  map_set(k->of, v->id + 1u, copy);
 }
 
 Op *emit_again(Op *at, const Op *op, uint32_t n, Value *const *in, DType t) {
@@ -121,6 +133,7 @@ static Value *form_move(Known *k, Op *op, const Steps *to) {
   for (uint32_t i = 1; i < op->n_in; i++) in[i] = op_in(op, i);
   Op *now = emit_again(op, op, op->n_in, in, to->type);
   if (fills) op_set_float(now, A_PAD_value, (double)fill);
+  map_set(k->roots, now->out[0]->id + 1u, root_of(k, q));
   return now->out[0];
 }
 
@@ -248,18 +261,23 @@ static Value *form_sign(Known *k, Op *op, const Steps *to) {
 }
 
 // The float itself, scaled, rounded and converted; after the op.
-static Value *form_round(Known *k, Op *op, const ValueSet *set, const Steps *to) {
-  Value *y = op->out[0];
-  if (op->next == NULL) return NULL;
+static Value *form_round(Op *op, const ValueSet *set, const Steps *to, Op **reader) {
+  Value *y = op->out[0], *q;
+  Op *next = op->next;
+  if (next == NULL) return NULL;
+  if (to->scale == 1) {
+    q = levels_emit(next, OP_CAST, to->type, 1, &y, op);
+    *reader = q->op;
+    return q;
+  }
   double by = (double)(float)(1 / to->scale);
-  if (to->scale == 1) return levels_emit(op->next, OP_CAST, to->type, 1, &y, op);
   for (uint32_t i = 0; i < set->n; i++) {
     int64_t step;
     if (!step_of(to, set->v[i], &step) || rint(elem_round(DT_F32, set->v[i] * by)) != (double)step) return NULL;
   }
-  Value *in[2] = {y, const_splat(k->m, type_scalar(k->m->types, DT_F32), by)};
-  Op *next = op->next;
-  Value *q = levels_emit(next, OP_MUL, DT_F32, 2, in, op);
+  Value *in[2] = {y, const_splat(op->func->module, type_scalar(op->func->module->types, DT_F32), by)};
+  q = levels_emit(next, OP_MUL, DT_F32, 2, in, op);
+  *reader = q->op;
   q = levels_emit(next, OP_ROUND, DT_F32, 1, &q, op);
   return levels_emit(next, OP_CAST, to->type, 1, &q, op);
 }
@@ -311,7 +329,58 @@ void known_visit(Known *k, Op *op) {
   sets_visit(k->sets, op);
   const ValueSet *set = sets_of(k->sets, op->out[0]);
   if (op->out[0]->type->dtype != DT_F32 || set->n == 0 || !fits(set, &to)) return;
+  Op *reader = NULL;
   Value *q = form_of(k, op, &to);
-  if (q == NULL) q = form_round(k, op, set, &to);
-  if (q != NULL) remember(k, op->out[0], &(Discrete){q, to.lo, to.hi, to.scale});
+  if (q == NULL) q = form_round(op, set, &to, &reader);
+  if (q != NULL) remember(k, op->out[0], &(Discrete){q, to.lo, to.hi, to.scale}, reader);
+}
+
+// ---- floats from integers
+
+Value *levels_float(Op *at, const Discrete *d, const Op *like) {
+  Module *m = at->func->module;
+  float scale = (float)d->scale;
+  DType t = DT_F32;
+  for (int64_t q = d->lo; q <= d->hi; q++)
+    if (scale * (float)q != (float)(d->scale * (double)q)) t = DT_F64;
+  Value *q = d->q, *y = levels_emit(at, OP_CAST, t, 1, &q, like);
+  if (d->scale == 1) return y;
+  Value *by = const_splat(m, type_scalar(m->types, t), t == DT_F32 ? (double)scale : d->scale);
+  y = levels_emit(at, OP_MUL, t, 2, (Value *[]){y, by}, like);
+  return t == DT_F32 ? y : levels_emit(at, OP_CAST, DT_F32, 1, &y, like);
+}
+
+// Which values lead to a result, by id.
+static bool *needed_values(Known *k) {
+  Func *f = k->m->funcs.at[0];
+  bool *needed = NEW_ARRAY(k->pass->arena, bool, k->m->n_values + 1);
+  for (uint32_t i = 0; i < f->n_results; i++) needed[f->results[i]->id] = true;
+  for (Op *op = f->last; op; op = op->prev) {
+    bool some = false;
+    for (uint32_t i = 0; i < op->n_out; i++) some = some || needed[op->out[i]->id];
+    for (uint32_t i = 0; some && i < op->n_in; i++)
+      if (op_in(op, i) != NULL) needed[op_in(op, i)->id] = true;
+  }
+  return needed;
+}
+
+// Everybody but the reader takes the float from q.
+static void share(const KnownValue *v, const bool *needed) {
+  uint32_t n = 0;
+  for (const Operand *use = v->value->uses; use; use = use->next)
+    n += use->op != v->reader && use->op->n_out > 0 && needed[use->op->out[0]->id];
+  Op *after = v->reader ? v->d->q->op : v->value->op;
+  if (n == 0 || after->next == NULL) return;
+  Value *now = levels_float(after->next, v->d, v->value->op);
+  value_replace(v->value, now);
+  if (v->reader) op_set_operand(v->reader, 0, v->value);
+}
+
+void known_share(Known *k) {
+  bool *needed = needed_values(k);
+  for (uint32_t i = k->found.n; i-- > 0;) {
+    const KnownValue *v = &k->found.at[i];
+    if (!needed[v->value->id] || !needed[v->root->id] || value_is_result_of_func(v->value)) continue;
+    share(v, needed);
+  }
 }

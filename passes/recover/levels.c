@@ -280,6 +280,7 @@ PassResult pass_levels(PassCtx *ctx) {
       known_visit(&known, op);
     }
   }
+  if (changed) known_share(&known);
   graph_drop_dead(f);
   return changed ? PASS_CHANGED : PASS_SAME;
 }

@@ -27,6 +27,8 @@ typedef struct Sum {
 Value *levels_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v);
 // An element-wise op before `at` on x and a constant, with x's dims and element type t.
 Value *levels_emit(Op *at, OpKind kind, DType t, uint32_t n, Value *const *in, const Op *like);
+// f32(scale * q) before `at`, bit for bit; in f32 where its product with the rounded scale is that for every step.
+Value *levels_float(Op *at, const Discrete *d, const Op *like);
 // The maxpool again, on another tensor.
 Value *levels_pool(Op *at, const Op *pool, Value *x);
 

@@ -285,16 +285,6 @@ static Value *rewrite(Emit *e) {
   return by_reference(e);
 }
 
-// scale * q as f32, in one rounding.
-static Value *emit_number(Op *at, Value *q, double scale, const Op *like) {
-  Module *m = at->func->module;
-  DType t = (double)(float)scale == scale ? DT_F32 : DT_F64;
-  Value *y = levels_emit(at, OP_CAST, t, 1, &q, like);
-  if (scale != 1)
-    y = levels_emit(at, OP_MUL, t, 2, (Value *[]){y, const_splat(m, type_scalar(m->types, t), scale)}, like);
-  return t == DT_F32 ? y : levels_emit(at, OP_CAST, DT_F32, 1, &y, like);
-}
-
 static void note_found(const Emit *e) {
   const Sum *s = e->s->t.s;
   if (strcmp(e->how, "comparisons") == 0) note_thresholds(e->m, e->at, e->st->n, s->channels);
@@ -319,7 +309,7 @@ static bool replace(SumRuns *s, uint32_t op, const Levels *l, Discrete *d, Value
   if (q == NULL) return false;
   note_found(&e);
   *d = (Discrete){q, l->least, l->most, l->grid.scale};
-  *value = emit_number(e.keeps ? q->op->next : found, q, l->grid.scale, found);
+  *value = levels_float(e.keeps ? q->op->next : found, d, found);
   (*value)->name = found->out[0]->name;
   Value *old = found->out[0];
   value_replace(old, *value);
