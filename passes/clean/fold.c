@@ -4,18 +4,25 @@
 //   => uses of %0 become @c = [4.0, 6.0]
 //
 // Bounded: a result larger than the budget (64 MiB or what `fold{bytes=N}` says) stays an op; so does one whose
-// evaluation would take more than 2^34 scalar operations. Both are known before anything runs.
+// evaluation would take more than 2^34 scalar operations. Both are known before anything runs. Low-bit weights with a
+// scale per block, read by matmuls alone, stay a dequantize of their integers, which is how they are stored.
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/eval.h"
 #include "passes/graph_util.h"
+#include "passes/lowbit.h"
 #include "passes/pass.h"
 
 #define MAX_COST (INT64_C(1) << 34)
 
+// Weights whose scales differ along the reduction stay integers: nothing recovers them from the floats.
+static bool is_blocked_weight(const Op *op) {
+  return op->kind == OP_DEQUANTIZE && op_int(op, A_DEQUANTIZE_block) > 0 && lowbit_is_source(op);
+}
+
 static bool foldable(const Op *op, int64_t budget) {
-  if (op->n_in == 0) return false;
+  if (op->n_in == 0 || is_blocked_weight(op)) return false;
   for (uint32_t i = 0; i < op->n_in; i++)
     if (op->in[i].value && !value_is_const(op->in[i].value)) return false;
   for (uint32_t i = 0; i < op->n_out; i++)

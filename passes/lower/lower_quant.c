@@ -2,6 +2,8 @@
 // them. Rounding and saturation happen in float before the cast, so every input has one result.
 #include <math.h>
 
+#include "passes/lowbit.h"
+#include "passes/lower/lower_conv.h"
 #include "passes/lower/index.h"
 #include "passes/lower/walk.h"
 
@@ -172,7 +174,18 @@ bool lower_quantize(LowerCtx *ctx, const Op *op) {
   return emit(ctx, op, dtype_is_float(t) ? t : DT_F32, axis, block, quantize_element);
 }
 
+// Nobody reads the floats: matrix products take the integers as they are stored.
+static bool is_absorbed(LowerCtx *ctx, const Op *op) {
+  if (!lowbit_is_source(op)) return false;
+  for (const Operand *u = op_out(op, 0)->uses; u != NULL; u = u->next) {
+    Plan plan = lower_plan(ctx, u->op);
+    if (!plan_is(&plan, "stream")) return false;
+  }
+  return true;
+}
+
 bool lower_dequantize(LowerCtx *ctx, const Op *op) {
+  if (is_absorbed(ctx, op)) return true;
   DType t = lower_compute_type(op_out(op, 0)->type->dtype);
   return emit(ctx, op, t, op_int(op, A_DEQUANTIZE_axis), op_int(op, A_DEQUANTIZE_block), dequantize_element);
 }
