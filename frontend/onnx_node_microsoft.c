@@ -5,6 +5,7 @@
 
 #include "frontend/onnx_node_conv.h"
 #include "frontend/onnx_node_qlinear.h"
+#include "ir/elem.h"
 
 // ---- integers
 
@@ -135,11 +136,47 @@ static Value *nbits_weights(NodeCtx *c, const NBits *w, DType t) {
   return node_slice(c, y, starts, NULL, cut);
 }
 
+// Zero points as integers of the type of the weights, or NULL when they are not such.
+static Value *nbits_int_zero(NodeCtx *c, const NBits *w) {
+  Value *z = node_in(c, 3);
+  DType t = nbits_dtype(w);
+  int64_t dims[2] = {w->n, w->blocks}, count = w->n * w->blocks;
+  if (!z) return const_splat_int(c->m, node_type(c, t, 0, NULL), 1 << (w->bits - 1));
+  if (!dtype_is_float(z->type->dtype)) {
+    int64_t stride = (w->blocks * w->bits + 7) / 8;
+    return type_bytes(z->type) == w->n * stride ? unpacked(c, z, w, w->blocks, stride) : NULL;
+  }
+  if (type_count(z->type) != count) return NULL;
+  const Type *type = node_type(c, t, 2, dims);
+  void *out = NEW_ARRAY(c->m->arena, uint8_t, type_bytes(type) + 1);
+  for (int64_t i = 0; i < count; i++) {
+    double v = const_f(c->m, z->constant, i);
+    if (!(v >= 0 && v <= (double)dtype_max(t)) || v != floor(v)) return NULL;
+    elem_set_i(out, t, i, (int64_t)v);
+  }
+  return const_bytes(c->m, type, out, NULL);
+}
+
+// The weights [N, K] as a dequantize of the integers; NULL when it cannot say what the zero points are.
+static Value *nbits_dequantize(NodeCtx *c, const NBits *w) {
+  int64_t dims[2] = {w->n, w->k}, per_block[2] = {w->n, w->blocks};
+  Value *zero = nbits_int_zero(c, w);
+  if (!zero) return NULL;
+  Value *q = unpacked(c, c->in[1], w, w->k, w->blocks * w->block * w->bits / 8);
+  Value *scale = node_cast(c, node_reshape(c, c->in[2], 2, per_block), DT_F32);
+  if (!q || !scale) return NULL;
+  Op *op = node_op(c, OP_DEQUANTIZE, 3, (Value *[]){q, scale, zero});
+  op_set_int(op, A_DEQUANTIZE_axis, 1);
+  op_set_int(op, A_DEQUANTIZE_block, w->block);
+  return node_given(c, op, DT_F32, 2, dims);
+}
+
 bool import_matmul_nbits(NodeCtx *c) {
   NBits w;
   DType t = c->in[0]->type->dtype;
   if (!nbits_read(c, &w)) return false;
-  Value *b = nbits_weights(c, &w, DT_F32);
+  Value *b = t == DT_F32 ? nbits_dequantize(c, &w) : NULL;
+  if (!b) b = nbits_weights(c, &w, DT_F32);
   if (!b) return false;
   return node_result(c, node_matmul(c, c->in[0], node_cast(c, b, t), node_in(c, 5), false, true));
 }
