@@ -276,7 +276,7 @@ static Value *emit_scaled(Layer *l, Value *sum, DType t) {
 static Value *emit_requant(Layer *l, const Requant *r) {
   ChannelAxis channels = {l->channels, l->axis, l->op->out[0]->type->rank};
   Value *sum = emit_sum(l, r->shifted ? l->tail.shift : NULL);
-  return requant_emit(l->op, sum, r, &channels, l->quant->out[0]->type->dtype, l->ctx->arena);
+  return requant_emit(l->op, sum, NULL, r, &channels, l->quant->out[0]->type->dtype, l->ctx->arena);
 }
 
 static void drop(Op *op) {

@@ -12,11 +12,15 @@
 
 enum { NEAR_WRITTEN = 5, NEAR_BEST = 24, SUMMANDS = 4, SHIFT_NEAR = 5, SHIFT_MOST = 30, SHIFT_TRIES = 8 };
 
+// One channel's problem and a candidate for it.
 typedef struct Channel {
-  const Boundaries *b;
+  const Boundaries *b;  // [n_other]
+  int64_t n_other, other_lo;
+  bool has_other, falls;
+  int64_t passed;  // boundaries of all
   int64_t low, high, zero, shift;
   RequantForm form;
-  double mul, mul_low, add;
+  double mul, mul_low, other, add;
   int64_t right;
 } Channel;
 
@@ -24,7 +28,8 @@ static DType type_of_form(RequantForm f) { return f == REQUANT_F64 ? DT_F64 : DT
 
 // ---- meaning
 
-// How a target may round: every operation by itself, or products fused into the sums they go to.
+// How a target may round: every operation by itself, or products fused into the sums they go to; with two products and
+// no summand either may be the one that is fused.
 enum { FUSE_OUTER = 1, FUSE_INNER = 2, FUSE_OTHER = 4 };
 
 static double multiply_add(DType t, double x, double m, double a, bool fused) {
@@ -34,47 +39,29 @@ static double multiply_add(DType t, double x, double m, double a, bool fused) {
   return (double)(product + (float)a);
 }
 
-static double float_form(const Channel *c, double x, unsigned fused) {
+static double float_form(const Channel *c, double x, double y, unsigned fused) {
   DType t = type_of_form(c->form);
-  if (c->form != REQUANT_SPLIT) return multiply_add(t, x, c->mul, c->add, fused & FUSE_OUTER);
-  // Two products and no summand: either may be fused.
-  if (fused & FUSE_OTHER) return multiply_add(t, x, c->mul_low, elem_round(t, x * c->mul), true);
-  return multiply_add(t, x, c->mul, multiply_add(t, x, c->mul_low, c->add, fused & FUSE_INNER), fused & FUSE_OUTER);
+  double by = c->has_other ? y : x, inner = c->has_other ? c->other : c->mul_low;
+  if (!c->has_other && c->form != REQUANT_SPLIT) return multiply_add(t, x, c->mul, c->add, fused & FUSE_OUTER);
+  if (fused & FUSE_OTHER) return multiply_add(t, by, inner, elem_round(t, x * c->mul), true);
+  return multiply_add(t, x, c->mul, multiply_add(t, by, inner, c->add, fused & FUSE_INNER), fused & FUSE_OUTER);
 }
 
 static unsigned n_ways(const Channel *c) {
   if (c->form == REQUANT_SHIFT) return 1;
-  if (c->form != REQUANT_SPLIT) return 2;
+  if (c->form != REQUANT_SPLIT && !c->has_other) return 2;
   return c->add == 0 ? 5 : 4;
 }
 
-static int64_t level_at(const Channel *c, int64_t sum, unsigned fused) {
+static int64_t level_at(const Channel *c, int64_t sum, int64_t other, unsigned fused) {
   if (c->form == REQUANT_SHIFT) {
-    int64_t q = ((sum + c->shift) * (int64_t)c->mul + (int64_t)c->add) >> c->right;
+    int64_t q = (sum + c->shift) * (int64_t)c->mul + other * (int64_t)c->other + (int64_t)c->add;
+    q >>= c->right;
     return q < c->low ? c->low : q > c->high ? c->high : q;
   }
   double x = elem_round(type_of_form(c->form), (double)(sum + c->shift));
-  double v = nearbyint(float_form(c, x, fused)) + (double)c->zero;
+  double v = nearbyint(float_form(c, x, (double)other, fused)) + (double)c->zero;
   return v<(double)c->low ? c->low : v>(double) c->high ? c->high : (int64_t)v;
-}
-
-static Channel channel_of(const Requant *r, int64_t channel, int64_t shift) {
-  Channel c = {.low = r->low[channel], .high = r->high[channel], .zero = r->zero, .shift = shift, .form = r->form};
-  c.mul = r->mul[channel];
-  c.mul_low = r->mul_low[channel];
-  c.add = r->add[channel];
-  c.right = r->right[channel];
-  return c;
-}
-
-int64_t requant_eval(const Requant *r, int64_t channel, int64_t sum, int64_t shift, unsigned way) {
-  Channel c = channel_of(r, channel, shift);
-  return level_at(&c, sum, way);
-}
-
-unsigned requant_ways(const Requant *r, int64_t channel) {
-  Channel c = channel_of(r, channel, 0);
-  return n_ways(&c);
 }
 
 const char *requant_text(const Requant *r) {
@@ -88,63 +75,84 @@ const char *requant_text(const Requant *r) {
 
 // ---- proof
 
-// Levels passed at a sum, in the direction of the channel.
-static bool passes_at(const Channel *c, int64_t sum, int64_t passed, int sign) {
+// Is the level at a sum `passed` levels away from the first one or, by sign, at least (1) or less than (-1) that?
+static bool passes_at(const Channel *c, int64_t j, int64_t sum, int64_t passed, int sign) {
   for (unsigned way = 0, n = n_ways(c); way < n; way++) {
-    int64_t got = level_at(c, sum, way) - c->b->first;
-    if (c->b->falls) got = -got;
+    int64_t got = level_at(c, sum, c->other_lo + j, way) - c->b[j].first;
+    if (c->falls) got = -got;
     if (sign == 0 ? got != passed : sign > 0 ? got < passed : got >= passed) return false;
   }
   return true;
 }
 
-// No product or sum of the shift form passes 31 bits.
+// No product or sum of the shift form passes 31 bits, in whatever order they are taken.
 static bool shift_fits(const Channel *c) {
-  double ends[2] = {(double)(c->b->lo + c->shift), (double)(c->b->hi + c->shift)};
-  if (fabs(c->mul) >= 0x1p31 || fabs(c->add) >= 0x1p31) return false;
-  for (int i = 0; i < 2; i++)
-    if (fabs(ends[i] * c->mul) >= 0x1p31 || fabs(ends[i] * c->mul + c->add) >= 0x1p31) return false;
+  double a = fmax(fabs((double)(c->b->lo + c->shift)), fabs((double)(c->b->hi + c->shift))) * fabs(c->mul);
+  double y = c->has_other ? fmax(fabs((double)c->other_lo), fabs((double)(c->other_lo + c->n_other - 1))) : 0;
+  double other = y * fabs(c->other), ends[2] = {0, 0};
+  if (fabs(c->mul) >= 0x1p31 || fabs(c->other) >= 0x1p31 || fabs(c->add) >= 0x1p31 || a >= 0x1p31) return false;
+  for (int i = 0; i < 2; i++) {
+    ends[i] = fabs((double)((i ? c->b->hi : c->b->lo) + c->shift) * c->mul + c->add);
+    if (ends[i] + other >= 0x1p31) return false;
+  }
+  return a + other < 0x1p31 && other + fabs(c->add) < 0x1p31;
+}
+
+static bool holds_for(const Channel *c, int64_t j) {
+  const Boundaries *b = &c->b[j];
+  if (!passes_at(c, j, b->lo, 0, 0) || !passes_at(c, j, b->hi, b->n, 0)) return false;
+  for (int64_t k = 0; k < b->n; k++)
+    if (!passes_at(c, j, b->at[k], k + 1, 1) || !passes_at(c, j, b->at[k] - 1, k + 1, -1)) return false;
   return true;
 }
 
 static bool holds(const Channel *c) {
-  const Boundaries *b = c->b;
-  if (!isfinite(c->mul) || !isfinite(c->add) || (b->falls ? c->mul > 0 : c->mul < 0)) return false;
+  if (!isfinite(c->mul) || !isfinite(c->add) || (c->falls ? c->mul > 0 : c->mul < 0)) return false;
   if (c->form == REQUANT_SPLIT && c->mul * c->mul_low < 0) return false;  // both parts go the same way
   if (c->form == REQUANT_SHIFT && !shift_fits(c)) return false;
-  if (!passes_at(c, b->lo, 0, 0) || !passes_at(c, b->hi, b->n, 0)) return false;
-  for (int64_t k = 0; k < b->n; k++)
-    if (!passes_at(c, b->at[k], k + 1, 1) || !passes_at(c, b->at[k] - 1, k + 1, -1)) return false;
+  for (int64_t j = 0; j < c->n_other; j++)
+    if (!holds_for(c, j)) return false;
   return true;
 }
 
 // ---- candidates
 
-// What a sum at boundary k must reach (rising) or come down to (falling), before rounding.
-static double half_of(const Channel *c, int64_t k) {
-  double passed = (double)(c->b->falls ? -k - 1 : k + 1);
-  return (double)(c->b->first - c->zero) + passed + (c->b->falls ? 0.5 : -0.5);
+// What a sum at boundary k must reach (rising) or come down to (falling) before rounding, without the second integer.
+static double half_of(const Channel *c, int64_t j, int64_t k) {
+  double passed = (double)(c->falls ? -k - 1 : k + 1);
+  double level = (double)(c->b[j].first - c->zero) + passed + (c->falls ? 0.5 : -0.5);
+  return level - c->other * (double)(c->other_lo + j);
 }
 
 // The summands that keep every boundary in place with this factor: [*lo, *hi]. Returns the length, negative for none.
 static double summands(const Channel *c, double mul, double *lo, double *hi) {
   *lo = -INFINITY;
   *hi = INFINITY;
-  for (int64_t k = 0; k < c->b->n; k++) {
-    double half = half_of(c, k), x = (double)(c->b->at[k] + c->shift);
-    double past = half - mul * x, before = half - mul * (x - 1);
-    *lo = fmax(*lo, c->b->falls ? before : past);
-    *hi = fmin(*hi, c->b->falls ? past : before);
+  for (int64_t j = 0; j < c->n_other; j++) {
+    for (int64_t k = 0; k < c->b[j].n; k++) {
+      double half = half_of(c, j, k), x = (double)(c->b[j].at[k] + c->shift);
+      double past = half - mul * x, before = half - mul * (x - 1);
+      *lo = fmax(*lo, c->falls ? before : past);
+      *hi = fmin(*hi, c->falls ? past : before);
+    }
   }
   return *hi - *lo;
 }
 
+// A factor that no boundary list allows to be passed.
+static double steepest(const Channel *c) {
+  double most = INFINITY;
+  for (int64_t j = 0; j < c->n_other; j++) {
+    const Boundaries *b = &c->b[j];
+    if (b->n > 1) most = fmin(most, 2 * ((double)b->n + 1) / fmax(1, (double)(b->at[b->n - 1] - b->at[0] - 1)));
+  }
+  return isfinite(most) ? most : 1;
+}
+
 // The factor with the longest interval.
 static double best_factor(const Channel *c) {
-  const Boundaries *b = c->b;
-  double from = 0, to = 1, unused[2];
-  if (b->n > 1) to = 2 * ((double)b->n + 1) / fmax(1, (double)(b->at[b->n - 1] - b->at[0] - 1));
-  if (b->falls) from = -to, to = 0;
+  double from = 0, to = steepest(c), unused[2];
+  if (c->falls) from = -to, to = 0;
   for (int i = 0; i < 110; i++) {
     double x = to - (to - from) * 0.618033988749895, y = from + (to - from) * 0.618033988749895;
     if (summands(c, x, &unused[0], &unused[1]) < summands(c, y, &unused[0], &unused[1])) {
@@ -188,7 +196,7 @@ static void set_factor(Channel *c, double mul) {
 }
 
 static bool constant_form(Channel *c) {
-  c->mul = c->mul_low = 0;
+  c->mul = c->mul_low = c->other = 0;
   c->right = 0;
   c->add = (double)(c->b->first - c->zero);
   return holds(c);
@@ -210,40 +218,46 @@ static bool written_form(Channel *c, double mul, double add) {
 }
 
 static bool fitted_form(Channel *c, double best) {
+  DType t = type_of_form(c->form);
   double lo, hi;
   for (int i = 0; i < NEAR_BEST; i++) {
     if (c->form == REQUANT_SPLIT) {
       set_factor(c, best * (1 + ((i % 2) ? 1 : -1) * (double)((i + 1) / 2) * 0x1p-28));
     } else {
-      set_factor(c, neighbour(type_of_form(c->form), elem_round(type_of_form(c->form), best), i));
+      set_factor(c, neighbour(t, elem_round(t, best), i));
     }
-    if (summands(c, c->mul + (c->form == REQUANT_SPLIT ? c->mul_low : 0), &lo, &hi) > 0 && try_summands(c, lo, hi))
-      return true;
+    double mul = c->mul + (c->form == REQUANT_SPLIT ? c->mul_low : 0);
+    if (summands(c, mul, &lo, &hi) > 0 && try_summands(c, lo, hi)) return true;
   }
   return false;
 }
 
-// The summands that keep every boundary of (a * m + b) >> right in place, an interval of whole numbers.
+// The summands that keep every boundary of (a * m + y * o + b) >> right in place, an interval of whole numbers.
 static bool whole_summands(const Channel *c, int64_t m, int64_t *lo, int64_t *hi) {
   *lo = -INT64_MAX;
   *hi = INT64_MAX;
-  for (int64_t k = 0; k < c->b->n; k++) {
-    // Rising: `at` reaches the level and at - 1 does not; falling: at - 1 is the last that does.
-    int64_t at = c->b->at[k] + c->shift, level = c->b->first + (c->b->falls ? -k : k + 1);
-    int64_t reaches = level * (INT64_C(1) << c->right) - m * (c->b->falls ? at - 1 : at);
-    int64_t below = level * (INT64_C(1) << c->right) - 1 - m * (c->b->falls ? at : at - 1);
-    *lo = reaches > *lo ? reaches : *lo;
-    *hi = below < *hi ? below : *hi;
+  for (int64_t j = 0; j < c->n_other; j++) {
+    const Boundaries *b = &c->b[j];
+    int64_t part = (c->other_lo + j) * (int64_t)c->other;
+    for (int64_t k = 0; k < b->n; k++) {
+      // Rising: `at` reaches the level and at - 1 does not; falling: at - 1 is the last that does.
+      int64_t at = b->at[k] + c->shift, level = b->first + (c->falls ? -k : k + 1);
+      int64_t reaches = level * (INT64_C(1) << c->right) - m * (c->falls ? at - 1 : at) - part;
+      int64_t below = level * (INT64_C(1) << c->right) - 1 - m * (c->falls ? at : at - 1) - part;
+      *lo = reaches > *lo ? reaches : *lo;
+      *hi = below < *hi ? below : *hi;
+    }
   }
   return *lo <= *hi;
 }
 
-static bool shift_form(Channel *c, double best) {
+static bool shift_form(Channel *c, double best, double other) {
   double most = fmax(fabs((double)(c->b->lo + c->shift)), fabs((double)(c->b->hi + c->shift)));
   c->right = SHIFT_MOST;
   for (int tries = 0; tries < SHIFT_TRIES && c->right >= 0; c->right--) {
     double near = rint(ldexp(best, (int)c->right));
-    if (fabs(near) * most >= 0x1p31) continue;
+    c->other = rint(ldexp(other, (int)c->right));
+    if (fabs(near) * most >= 0x1p31 || fabs(c->other) >= 0x1p31) continue;
     tries++;
     for (int i = 0; i < SHIFT_NEAR; i++) {
       int64_t m = (int64_t)near + (i % 2 ? 1 : -1) * ((i + 1) / 2), lo, hi;
@@ -257,24 +271,40 @@ static bool shift_form(Channel *c, double best) {
 }
 
 static bool channel_find(const RequantProblem *p, int64_t i, Channel *c) {
-  if (c->b->n == 0) return constant_form(c);
-  double best = best_factor(c);
-  if (c->form == REQUANT_SHIFT) return shift_form(c, best);
+  if (c->passed == 0 && c->n_other == 1) return constant_form(c);
+  double other = c->has_other ? p->other_mul[i] : 0;
+  c->other = other;
+  if (c->form == REQUANT_SHIFT) return shift_form(c, best_factor(c), other);
+  c->other = elem_round(type_of_form(c->form), other);
   if (p->mul != NULL && written_form(c, p->mul[i], p->add[i])) return true;
-  return fitted_form(c, best);
+  return fitted_form(c, best_factor(c));
+}
+
+static Channel channel_of(const RequantProblem *p, const Requant *r, int64_t i) {
+  Channel c = {.low = p->low[i], .high = p->high[i], .zero = r->zero, .form = r->form};
+  c.has_other = p->n_other > 0;
+  c.n_other = c.has_other ? p->n_other : 1;
+  c.other_lo = p->other_lo;
+  c.b = &p->b[i * c.n_other];
+  c.shift = r->shifted ? p->shift[i] : 0;
+  for (int64_t j = 0; j < c.n_other; j++) {
+    c.passed += c.b[j].n;
+    c.falls = c.falls || c.b[j].falls;
+  }
+  return c;
 }
 
 static bool find_as(const RequantProblem *p, Requant *out) {
   out->boundaries = 0;
   for (int64_t i = 0; i < p->channels; i++) {
-    Channel c = {.b = &p->b[i], .low = p->low[i], .high = p->high[i], .zero = out->zero, .form = out->form};
-    c.shift = out->shifted ? p->shift[i] : 0;
+    Channel c = channel_of(p, out, i);
     if (!channel_find(p, i, &c)) return false;
     out->mul[i] = c.mul;
     out->mul_low[i] = c.mul_low;
     out->add[i] = c.add;
     out->right[i] = c.right;
-    out->boundaries += c.b->n;
+    if (c.has_other) out->other_mul[i] = c.other;
+    out->boundaries += c.passed;
   }
   return true;
 }
@@ -285,8 +315,9 @@ bool requant_find(const RequantProblem *p, Arena *arena, Requant *out) {
   out->mul_low = NEW_ARRAY(arena, double, p->channels);
   out->add = NEW_ARRAY(arena, double, p->channels);
   out->right = NEW_ARRAY(arena, int64_t, p->channels);
+  if (p->n_other > 0) out->other_mul = NEW_ARRAY(arena, double, p->channels);
   for (int form = 0; form < REQUANT_FORMS; form++) {
-    if (!(p->forms >> form & 1)) continue;
+    if (!(p->forms >> form & 1) || (form == REQUANT_SPLIT && p->n_other > 0)) continue;
     out->form = (RequantForm)form;
     for (int i = 0; i < 4; i++) {
       // The zero point inside of the summand costs nothing, but may turn ties around.

@@ -10,7 +10,9 @@
 //   split   q = clamp(round(a * m + (a * l + b)) + zero)   the factor in two parts, where 24 bits are too few
 //   f64     as f32
 //
-// Floats are checked with every operation rounded and with fused multiply-adds, because a target may do either.
+// A second integer y of few values, as of a residual part, may take part: there are boundaries for each of its values,
+// and b becomes y * o + b. Floats are checked with every operation rounded and with fused multiply-adds, because a
+// target may do either.
 #ifndef QCC_PASSES_RECOVER_REQUANT_H
 #define QCC_PASSES_RECOVER_REQUANT_H
 
@@ -34,6 +36,7 @@ typedef struct Requant {
   double *add;                // [channels]
   int64_t *right;             // [channels], of the shift form
   const int64_t *low, *high;  // [channels] limits
+  double *other_mul;          // [channels], NULL without a second integer
   int64_t boundaries;         // compared on both sides
 } Requant;
 
@@ -41,20 +44,19 @@ typedef struct Requant {
 // add before rounding, or are NULL.
 typedef struct RequantProblem {
   int64_t channels;
-  const Boundaries *b;        // [channels]
+  const Boundaries *b;        // [channels][n_other]
   const int64_t *low, *high;  // [channels] limits
   const double *mul, *add;    // [channels]
   const int64_t *shift;       // [channels] what may be added to the sum for free, or NULL
   int64_t zero;               // may be added after rounding
   uint32_t forms;             // bit set of 1 << RequantForm
+  int64_t n_other;            // values of the second integer; 0: there is none
+  int64_t other_lo;           // they are other_lo, other_lo + 1, ...
+  const double *other_mul;    // [channels] what y is multiplied with
 } RequantProblem;
 
 // The first form that gives the function; false when none does.
 bool requant_find(const RequantProblem *p, Arena *arena, Requant *out);
-// The level a form gives to a sum of the range, its float operations rounded in one of `requant_ways` ways: each by
-// itself, fused multiply-adds in one place or the other.
-int64_t requant_eval(const Requant *r, int64_t channel, int64_t sum, int64_t shift, unsigned way);
-unsigned requant_ways(const Requant *r, int64_t channel);
 const char *requant_text(const Requant *r);  // "one f32 factor per channel"
 
 #endif

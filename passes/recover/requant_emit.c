@@ -9,6 +9,7 @@ typedef struct Emit {
   Module *m;
   const Requant *r;
   const ChannelAxis *c;
+  Value *other;
   DType t;  // of the arithmetic
   double *scratch;
 } Emit;
@@ -42,8 +43,9 @@ static Value *emit_float(const Emit *e, Value *sum, DType to) {
   const Requant *r = e->r;
   int64_t n = e->c->channels;
   Value *x = emit_cast_to(e->at, sum, e->t, e->at), *y = with(e, OP_MUL, x, constant(e, r->mul));
-  if (r->form == REQUANT_SPLIT) {
-    Value *low = with(e, OP_MUL, x, constant(e, r->mul_low));
+  if (r->form == REQUANT_SPLIT || r->other_mul != NULL) {
+    Value *by = r->other_mul ? emit_cast_to(e->at, e->other, e->t, e->at) : x;
+    Value *low = with(e, OP_MUL, by, constant(e, r->other_mul ? r->other_mul : r->mul_low));
     if (any(r->add, n)) low = with(e, OP_ADD, low, constant(e, r->add));
     y = with(e, OP_ADD, y, low);
   } else if (any(r->add, n)) {
@@ -60,6 +62,10 @@ static Value *emit_float(const Emit *e, Value *sum, DType to) {
 static Value *emit_shift(const Emit *e, Value *sum, DType to) {
   const Requant *r = e->r;
   Value *y = with(e, OP_MUL, sum, constant(e, r->mul));
+  if (r->other_mul != NULL) {
+    Value *part = with(e, OP_MUL, emit_cast_to(e->at, e->other, DT_I32, e->at), constant(e, r->other_mul));
+    y = with(e, OP_ADD, y, part);
+  }
   if (any(r->add, e->c->channels)) y = with(e, OP_ADD, y, constant(e, r->add));
   y = with(e, OP_SHR, y, whole_constant(e, r->right));
   y = with(e, OP_MAX, y, whole_constant(e, r->low));
@@ -67,8 +73,9 @@ static Value *emit_shift(const Emit *e, Value *sum, DType to) {
   return emit_cast_to(e->at, y, to, e->at);
 }
 
-Value *requant_emit(Op *at, Value *sum, const Requant *r, const ChannelAxis *channels, DType to, Arena *arena) {
-  Emit e = {.at = at, .m = at->func->module, .r = r, .c = channels};
+Value *requant_emit(Op *at, Value *sum, Value *other, const Requant *r, const ChannelAxis *channels, DType to,
+                    Arena *arena) {
+  Emit e = {.at = at, .m = at->func->module, .r = r, .c = channels, .other = other};
   e.t = r->form == REQUANT_SHIFT ? DT_I32 : r->form == REQUANT_F64 ? DT_F64 : DT_F32;
   e.scratch = NEW_ARRAY(arena, double, channels->channels);
   return r->form == REQUANT_SHIFT ? emit_shift(&e, sum, to) : emit_float(&e, sum, to);

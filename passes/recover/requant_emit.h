@@ -10,9 +10,11 @@ typedef struct ChannelAxis {
   uint32_t axis, rank;
 } ChannelAxis;
 
-// The level of the i32 value `sum` (with the shift added where the form wants it) before `at`, of integer type `to`.
-// Its range can be read off the ops: it ends in a clamp to constants and a cast.
-Value *requant_emit(Op *at, Value *sum, const Requant *r, const ChannelAxis *channels, DType to, Arena *arena);
+// The level of the integer value `sum` (i32 with the shift added where the form wants it) and of the second one, or
+// NULL, before `at`, of integer type `to`. Its range can be read off the ops: it ends in a clamp to constants and a
+// cast, or in a cast that saturates.
+Value *requant_emit(Op *at, Value *sum, Value *other, const Requant *r, const ChannelAxis *channels, DType to,
+                    Arena *arena);
 // The smallest of 8, 16, 32 and 64 bits that hold lo .. hi, for proofs.
 int64_t width_of_range(int64_t lo, int64_t hi);
 

@@ -227,7 +227,7 @@ static Value *by_multiplication(Emit *e) {
   if (!requant_find(&p, arena, &r)) return NULL;
   ChannelAxis channels = {n, sum->axis, sum->sum->type->rank};
   e->how = requant_text(&r);
-  return requant_emit(e->at, e->s->t.base, &r, &channels, e->t, arena);
+  return requant_emit(e->at, e->s->t.base, NULL, &r, &channels, e->t, arena);
 }
 
 // The value as it is computed now, divided by the grid; once, not of what was made of it.
