@@ -19,6 +19,7 @@
 
 #include "ir/note.h"
 #include "passes/graph_util.h"
+#include "passes/recover/bytes.h"
 #include "passes/recover/quantised.h"
 #include "passes/recover/requant_emit.h"
 #include "passes/recover/tail.h"
@@ -365,6 +366,7 @@ PassResult pass_integer(PassCtx *ctx) {
     }
     arena_reset(ctx->arena, mark);
   }
+  changed |= bytes_chains(ctx, f);
   changed |= quantised_means(ctx, f);
   changed |= quantised_expand(ctx, f);
   if (changed) graph_drop_dead(f);

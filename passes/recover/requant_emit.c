@@ -61,6 +61,7 @@ static Value *emit_float(const Emit *e, Value *sum, DType to) {
 
 static Value *emit_shift(const Emit *e, Value *sum, DType to) {
   const Requant *r = e->r;
+  if (sum->type->dtype != DT_I32) sum = emit_cast_to(e->at, sum, DT_I32, e->at);
   Value *y = with(e, OP_MUL, sum, constant(e, r->mul));
   if (r->other_mul != NULL) {
     Value *part = with(e, OP_MUL, emit_cast_to(e->at, e->other, DT_I32, e->at), constant(e, r->other_mul));
