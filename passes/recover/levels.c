@@ -24,6 +24,7 @@
 #include "passes/recover/levels.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/elem.h"
@@ -204,9 +205,11 @@ static const char *weight_words(const Layer *l) {
   const char *levels = g->most > 1 ? arena_printf(l->m->arena, "-%lld..%lld", (long long)g->most, (long long)g->most)
                        : zero      ? "-1, 0, 1"
                                    : "-1, 1";
-  return arena_printf(l->m->arena, "%s x %s%s", levels,
+  const char *loose =
+      g->miss > 0 ? arena_printf(l->m->arena, ", which they miss by up to %.3g of a step (--tolerate)", g->miss) : "";
+  return arena_printf(l->m->arena, "%s x %s%s%s", levels,
                       g->one_scale ? arena_printf(l->m->arena, "%.6g", g->scale[0]) : "a scale per channel",
-                      g->dorefa ? ", rounded as 2 j / n - 1" : "");
+                      g->dorefa ? ", rounded as 2 j / n - 1" : "", loose);
 }
 
 static void note_found(const Layer *l) {
@@ -234,7 +237,7 @@ static bool float_input(Layer *l) {
   const Value *w = op_in(l->op, 1);
   const char *weights = "weights are no constants";
   if (value_is_const(w) && w->type->dtype == DT_F32 && read_geometry(l))
-    weights = weights_fit(l->m, l->known->pass->arena, w, &l->w)
+    weights = weights_fit(l->m, l->known->pass->arena, w, 0, &l->w)
                   ? arena_printf(l->m->arena, "weights are %s", weight_words(l))
                   : no_grid_words(l);
   if (set->n == 0) {
@@ -247,6 +250,13 @@ static bool float_input(Layer *l) {
 
 // ---- the pass
 
+// levels{tolerate=0.01} is --tolerate=0.01.
+static double tolerance(const PassCtx *ctx) {
+  static const char key[] = "tolerate=";
+  bool given = strncmp(ctx->args, key, sizeof key - 1) == 0;
+  return given ? strtod(ctx->args + sizeof key - 1, NULL) : ctx->opt->tolerate;
+}
+
 static bool make_integer(Known *known, Op *op) {
   Layer l = {.known = known, .m = known->m, .op = op, .x = known_get(known, op_in(op, 0))};
   const Value *w = op_in(op, 1);
@@ -254,7 +264,7 @@ static bool make_integer(Known *known, Op *op) {
   if (l.x == NULL) return float_input(&l);
   if (!value_is_const(w)) return stays(&l, "weights are no constants");
   if (w->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
-  if (!weights_fit(l.m, known->pass->arena, w, &l.w)) return stays(&l, no_grid_words(&l));
+  if (!weights_fit(l.m, known->pass->arena, w, tolerance(known->pass), &l.w)) return stays(&l, no_grid_words(&l));
   if (!bias_fits(&l)) return stays(&l, "bias is not constant per channel");
   if (!read_range(&l)) return stays(&l, "sums pass 32 bits");
   l.a = NEW_ARRAY(known->pass->arena, double, l.w.channels);

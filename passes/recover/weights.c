@@ -3,7 +3,8 @@
 //   channel 0: {-0.25, 0.25}, channel 1: {-0.3, 0.0, 0.3}    two scales, q in -1 .. 1
 //   all channels: {-0.6, -0.2, 0.2, 0.6}                     one scale 0.2, q in {-3, -1, 1, 3}
 //
-// A fit counts only if every weight comes back bit for bit.
+// A fit counts only if every weight comes back bit for bit; with a tolerance, when there is no such fit, the coarsest
+// grid of each channel that no weight misses by more than that share of a step.
 #include "passes/recover/weights.h"
 
 #include <math.h>
@@ -79,14 +80,73 @@ static uint32_t bits(int64_t most) {
   return n;
 }
 
-bool weights_fit(Module *m, Arena *arena, const Value *value, WeightGrid *g) {
+// ---- loose fits
+
+typedef struct Miss {
+  double most;      // in steps
+  double vk, kk;    // sums for the best scale
+  int64_t largest;  // |k|
+} Miss;
+
+static Miss channel_miss(const WeightGrid *g, const AnyF32 *w, int64_t c, double scale, double limit) {
+  Miss s = {0};
+  int64_t rows = g->n / (g->channels * g->inner);
+  for (int64_t r = 0; r < rows && s.most <= limit; r++) {
+    const AnyF32 *p = w + (r * g->channels + c) * g->inner;
+    for (int64_t i = 0; i < g->inner && s.most <= limit; i++) {
+      double v = (double)p[i], k = rint(v / scale);
+      s.most = fmax(s.most, isfinite(v) ? fabs(v / scale - k) : INFINITY);
+      s.vk += v * k;
+      s.kk += k * k;
+      if (fabs(k) > (double)s.largest) s.largest = (int64_t)fabs(k);
+    }
+  }
+  return s;
+}
+
+static double channel_largest(const WeightGrid *g, const AnyF32 *w, int64_t c) {
+  double most = 0;
+  int64_t rows = g->n / (g->channels * g->inner);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < g->inner; i++) most = fmax(most, fabs((double)w[(r * g->channels + c) * g->inner + i]));
+  return most;
+}
+
+// The coarsest grid whose largest step is the channel's largest weight, then the best scale for its steps.
+static bool fit_loose(WeightGrid *g, const AnyF32 *w, int64_t c, double tolerate) {
+  double most = channel_largest(g, w, c);
+  g->scale[c] = 1;
+  if (most == 0) return true;
+  for (int64_t steps = 1; steps <= 127; steps++) {
+    Miss s = channel_miss(g, w, c, most / (double)steps, tolerate);
+    if (s.most > tolerate) continue;
+    Miss best = channel_miss(g, w, c, s.vk / s.kk, tolerate);
+    g->scale[c] = best.most <= tolerate ? s.vk / s.kk : most / (double)steps;
+    g->miss = fmax(g->miss, fmin(best.most, s.most));
+    g->most = steps > g->most ? steps : g->most;
+    return true;
+  }
+  return false;
+}
+
+static bool weights_fit_loose(Arena *arena, const AnyF32 *w, WeightGrid *g, double tolerate) {
+  g->most = 0;
+  g->scale = NEW_ARRAY(arena, double, g->channels);
+  g->q = NEW_ARRAY(arena, int64_t, g->n);
+  for (int64_t c = 0; c < g->channels; c++)
+    if (!fit_loose(g, w, c, tolerate)) return false;
+  for (int64_t i = 0; i < g->n; i++) g->q[i] = (int64_t)rint((double)w[i] / g->scale[i / g->inner % g->channels]);
+  return true;
+}
+
+bool weights_fit(Module *m, Arena *arena, const Value *value, double tolerate, WeightGrid *g) {
   const AnyF32 *w = const_data(m, value->constant);
   Grid *grid = NEW_ARRAY(arena, Grid, g->channels), all;
   Numbers d;
   int64_t most = 0;
   numbers_of(g, w, 0, g->channels, &d);
   bool together = fit(&d, &all, &most), alone = fit_channels(g, w, grid);
-  if (!together && !alone) return false;
+  if (!together && !alone) return tolerate > 0 && weights_fit_loose(arena, w, g, tolerate);
   g->one_scale = together && (!alone || bits(most) <= bits(g->most));
   if (g->one_scale) g->most = most;
   g->scale = NEW_ARRAY(arena, double, g->channels);
