@@ -17,7 +17,7 @@ BitsValue *bits_of(const LowerCtx *ctx, const Value *v) {
 }
 
 static bool same_codes(const PlanesX *a, const PlanesX *b) {
-  return a->lo == b->lo && a->step == b->step && a->planes == b->planes;
+  return a->lo == b->lo && a->step == b->step && a->planes == b->planes && a->word == b->word;
 }
 
 // ---- what one use asks for
@@ -38,14 +38,11 @@ static bool reshape_wants(const LowerCtx *ctx, const Op *op, const Value *v, Wan
   const BitsValue *y = bits_of(ctx, op_out(op, 0));
   int64_t run = v->type->dims[v->type->rank - 1];
   if (y == NULL) return false;
-  if (y->form.channels != run) {
-    bool pieces = y->form.channels % run == 0 && planes_words(run) * 64 <= 2 * run;  // at least half of the bits used
-    if (y->rows || !pieces) return false;
-  }
   *w = (Want){y->form, y->rows};
-  w->form.channels = run;
-  w->form.words = planes_words(run);
-  return true;
+  if (y->form.channels == run) return true;
+  planes_set_channels(&w->form, run);
+  bool pieces = y->form.channels % run == 0 && w->form.words * w->form.word <= 2 * run;  // at least half the bits used
+  return !y->rows && pieces;
 }
 
 static bool use_wants(LowerCtx *ctx, const Operand *use, Want *w) {
@@ -97,7 +94,7 @@ void bits_analyse(LowerCtx *ctx, const Func *f) {
 PBuf *bits_make(LowerCtx *ctx, const Value *v) {
   BitsValue *held = bits_of(ctx, v);
   int64_t count = type_count(v->type) / held->form.channels * planes_row(&held->form);
-  return held->words = lower_work(ctx, "bits", type_tensor(ctx->m->types, DT_I64, 1, &count));
+  return held->words = lower_work(ctx, "bits", type_tensor(ctx->m->types, planes_type(&held->form), 1, &count));
 }
 
 void bits_finish(LowerCtx *ctx, const Op *op) {

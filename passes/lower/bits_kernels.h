@@ -15,10 +15,14 @@ KBuf *bits_unit(BitsUnits *u, int64_t bits);
 bool bits_can_store(const PlanesX *f);
 // Bit `plane` of the code of a value of the compute type, as a bool.
 KExpr *bits_code(KBuild *b, const PlanesX *f, int64_t plane, KExpr *value);
-// The unit that holds channels from .. from + bits - 1 (from a multiple of bits) of 64; `word` is theirs of plane 0.
-Affine bits_place(Affine word, int64_t plane, int64_t from, int64_t bits);
-// Stores zeros for channels from .. 63 (from a multiple of 8).
-void bits_clear(BitsUnits *u, const PlanesX *f, Affine word, int64_t from);
+// Channels whose bits of a plane lie together: a power of two from 16 to 64 that divides a row. With one plane words
+// are neighbours; with more they are not, and it is a word.
+int64_t bits_chunk(const PlanesX *f);
+// The unit that holds channels from .. from + bits - 1 (from a multiple of bits) of a chunk; `chunk` is its number,
+// that of plane 0.
+Affine bits_place(const PlanesX *f, Affine chunk, int64_t plane, int64_t from, int64_t bits);
+// Stores zeros for the channels of a chunk from `from` on (a multiple of 8).
+void bits_clear(BitsUnits *u, const PlanesX *f, Affine chunk, int64_t from);
 
 // A map or element-wise op of bytes or floats. False when its codes can't be told by masks.
 bool bits_map(LowerCtx *ctx, const Op *op);

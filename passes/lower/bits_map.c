@@ -5,8 +5,6 @@
 #include "passes/lower/bits_kernels.h"
 #include "passes/lower/walk.h"
 
-enum { WORD = 64 };
-
 // ---- codes
 
 static int log2_of(int64_t v) {
@@ -22,7 +20,7 @@ KBuf *bits_unit(BitsUnits *u, int64_t bits) {
   static const DType types[4] = {DT_U8, DT_U16, DT_U32, DT_U64};
   static const char *const names[4] = {"u8", "u16", "u32", "u64"};
   int i = log2_of(bits / 8);
-  int64_t count = u->words->dims[0] * (WORD / bits);
+  int64_t count = u->words->dims[0] * dtype_info(u->words->type)->bits / bits;
   if (u->unit[i] == NULL) u->unit[i] = kb_view(u->b, u->words, names[i], types[i], 1, &count);
   return u->unit[i];
 }
@@ -41,16 +39,24 @@ KExpr *bits_code(KBuild *b, const PlanesX *f, int64_t plane, KExpr *value) {
   return kx_op2(b, KOP_EQ, bit, kx_i(b, t, mask));
 }
 
-Affine bits_place(Affine word, int64_t plane, int64_t from, int64_t bits) {
-  return aff_plus(aff_mul(word, WORD / bits), (plane * WORD + from) / bits);
+int64_t bits_chunk(const PlanesX *f) {
+  int64_t row = planes_row(f) * f->word, chunk = f->word;
+  while (f->planes == 1 && chunk < 64 && row % (2 * chunk) == 0) chunk *= 2;
+  return chunk;
 }
 
-void bits_clear(BitsUnits *u, const PlanesX *f, Affine word, int64_t from) {
-  for (int64_t bits = 0; from < WORD; from += bits) {
-    for (bits = 8; from % (2 * bits) == 0 && bits < WORD; bits *= 2) continue;
+Affine bits_place(const PlanesX *f, Affine chunk, int64_t plane, int64_t from, int64_t bits) {
+  int64_t size = bits_chunk(f);
+  return aff_plus(aff_mul(chunk, size / bits), (plane * size + from) / bits);
+}
+
+void bits_clear(BitsUnits *u, const PlanesX *f, Affine chunk, int64_t from) {
+  int64_t size = bits_chunk(f);
+  for (int64_t bits = 0; from < size; from += bits) {
+    for (bits = 8; from % (2 * bits) == 0 && bits < size; bits *= 2) continue;
     for (int64_t plane = 0; plane < f->planes; plane++) {
       KBuf *unit = bits_unit(u, bits);
-      kb_store1(u->b, unit, bits_place(word, plane, from, bits), kx_i(u->b, unit->type, 0));
+      kb_store1(u->b, unit, bits_place(f, chunk, plane, from, bits), kx_i(u->b, unit->type, 0));
     }
   }
 }
@@ -77,21 +83,21 @@ static KVar *map_value(MapBits *m, const Affine *at, Affine c) {
                 map ? lower_body(&m->b, op_func(m->op, A_MAP_body), args) : lower_eltwise_expr(&m->b, m->op, args));
 }
 
-// Channels from .. from + bits - 1 of a word, which begins with channel `first`.
-static void map_unit(MapBits *m, const Affine *at, Affine word, Affine first, int64_t from, int64_t bits) {
+// Channels from .. from + bits - 1 of a chunk, which begins with channel `first`.
+static void map_unit(MapBits *m, const Affine *at, Affine chunk, Affine first, int64_t from, int64_t bits) {
   KBuild *b = &m->b;
   KBuf *unit = bits_unit(&m->units, bits);
   Affine l = aff_var(kb_for(b, "l", 0, bits, 1, FOR_VEC));
   KVar *v = map_value(m, at, aff_plus(aff_add(first, l), from));
   for (int64_t plane = 0; plane < m->f->planes; plane++) {
-    Affine to = bits_place(word, plane, from, bits);
+    Affine to = bits_place(m->f, chunk, plane, from, bits);
     kb_reduce_bits(b, unit, &to, bits_code(b, m->f, plane, kx_var(b, v)));
   }
   kb_end(b);
 }
 
 // Fewer than 8 channels.
-static void map_byte(MapBits *m, const Affine *at, Affine word, Affine first, int64_t from, int64_t have) {
+static void map_byte(MapBits *m, const Affine *at, Affine chunk, Affine first, int64_t from, int64_t have) {
   KBuild *b = &m->b;
   KExpr *byte[8] = {0};
   for (int64_t i = 0; i < have; i++) {
@@ -103,25 +109,26 @@ static void map_byte(MapBits *m, const Affine *at, Affine word, Affine first, in
     }
   }
   for (int64_t plane = 0; plane < m->f->planes; plane++)
-    kb_store1(b, bits_unit(&m->units, 8), bits_place(word, plane, from, 8), byte[plane]);
+    kb_store1(b, bits_unit(&m->units, 8), bits_place(m->f, chunk, plane, from, 8), byte[plane]);
 }
 
 static void map_row(void *ctx, KBuild *b, const Affine *at) {
   MapBits *m = ctx;
-  int64_t whole = m->f->channels / WORD, rest = m->f->channels % WORD, from = 0;
-  Affine row = aff_mul(at[0], planes_row(m->f));
+  int64_t size = bits_chunk(m->f), whole = m->f->channels / size, rest = m->f->channels % size, from = 0;
+  int64_t lanes = m->lanes < size ? m->lanes : size;
+  Affine row = aff_mul(at[0], planes_row(m->f) * m->f->word / size);
   if (whole > 0) {
     Affine w = whole == 1 ? aff(0) : aff_var(kb_for(b, "w", 0, whole, 1, FOR_SEQ));
-    Affine word = aff_add(row, aff_mul(w, m->f->planes)), first = aff_mul(w, WORD);
-    for (int64_t i = 0; i < WORD; i += m->lanes) map_unit(m, at, word, first, i, m->lanes);
+    Affine chunk = aff_add(row, aff_mul(w, m->f->planes)), first = aff_mul(w, size);
+    for (int64_t i = 0; i < size; i += lanes) map_unit(m, at, chunk, first, i, lanes);
     if (whole > 1) kb_end(b);
   }
   if (rest == 0) return;
-  Affine word = aff_plus(row, whole * m->f->planes), first = aff(whole * WORD);
-  for (int64_t bits = m->lanes; bits >= 8; bits /= 2)
-    for (; from + bits <= rest; from += bits) map_unit(m, at, word, first, from, bits);
-  if (from < rest) map_byte(m, at, word, first, from, rest - from);
-  bits_clear(&m->units, m->f, word, (rest + 7) / 8 * 8);
+  Affine chunk = aff_plus(row, whole * m->f->planes), first = aff(whole * size);
+  for (int64_t bits = lanes; bits >= 8; bits /= 2)
+    for (; from + bits <= rest; from += bits) map_unit(m, at, chunk, first, from, bits);
+  if (from < rest) map_byte(m, at, chunk, first, from, rest - from);
+  bits_clear(&m->units, m->f, chunk, (rest + 7) / 8 * 8);
 }
 
 // Lanes of a vector of the widest operand, as many as a unit has.
@@ -132,7 +139,7 @@ static int64_t unit_lanes(const LowerCtx *ctx, const Op *op) {
     if (!value_is_const(op_in(op, i)) && bits > widest) widest = bits;
   }
   int64_t lanes = ctx->target->vector_bits / widest;
-  return lanes < 8 ? 8 : lanes > WORD ? WORD : lanes;
+  return lanes < 8 ? 8 : lanes > 64 ? 64 : lanes;
 }
 
 bool bits_map(LowerCtx *ctx, const Op *op) {

@@ -52,16 +52,16 @@ static int64_t map_code(Module *m, const Op *op, uint32_t slot, const PlanesX *f
 static Value *map_signs(LowerCtx *ctx, const Op *op, uint32_t slot, const PlanesX *f) {
   Module *m = ctx->m;
   int64_t dims[2] = {2, f->words};
-  const Type *t = type_tensor(m->types, DT_I64, 2, dims);
-  uint64_t *bits = arena_alloc(m->arena, (size_t)type_bytes(t));
+  const Type *t = type_tensor(m->types, planes_type(f), 2, dims);
+  uint8_t *keep = arena_alloc(m->arena, (size_t)type_bytes(t)), *flip = keep + type_bytes(t) / 2;
   for (int64_t c = 0; c < f->channels; c++) {
     int64_t zero = map_code(m, op, slot, f, c, 0), one = map_code(m, op, slot, f, c, 1);
     if (zero < 0 || one < 0) return NULL;
-    uint64_t bit = UINT64_C(1) << (c % 64);
-    if (zero != one) bits[c / 64] |= bit;
-    if (zero == 1) bits[f->words + c / 64] |= bit;
+    uint8_t bit = (uint8_t)(1u << (c % 8));
+    if (zero != one) keep[c / 8] |= bit;
+    if (zero == 1) flip[c / 8] |= bit;
   }
-  return const_borrowed(m, t, bits, NULL);
+  return const_borrowed(m, t, keep, NULL);
 }
 
 static uint32_t words_slot(LowerCtx *ctx, const Op *op) {
@@ -73,9 +73,9 @@ static uint32_t words_slot(LowerCtx *ctx, const Op *op) {
 // ---- what moves
 
 // All words of a row of ones are the same number.
-static bool ones_are_equal(const PlanesX *f) { return f->channels < 64 || f->channels % 64 == 0; }
+static bool ones_are_equal(const PlanesX *f) { return f->words == 1 || f->channels % f->word == 0; }
 
-static int64_t ones(const PlanesX *f) { return f->channels < 64 ? (INT64_C(1) << f->channels) - 1 : -1; }
+static int64_t ones(const PlanesX *f) { return f->channels < f->word ? (INT64_C(1) << f->channels) - 1 : -1; }
 
 static bool pads_rows(const Op *op, const PlanesX *f) {
   uint32_t rank = op_out(op, 0)->type->rank;
@@ -126,7 +126,7 @@ static void move_pad(LowerCtx *ctx, const Op *op, const BitsValue *x) {
     w.extent[at] = yt->dims[1 + i];
     w.from[at] = -op_ints_at(op, A_PAD_pads, 1 + i, 0);
   }
-  bits_of(ctx, op_out(op, 0))->words = stage_window(ctx, op, x->words, &w, DT_I64);
+  bits_of(ctx, op_out(op, 0))->words = stage_window(ctx, op, x->words, &w, planes_type(&x->form));
 }
 
 // A pool and the change of signs that alone reads it are one step.

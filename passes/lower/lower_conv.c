@@ -215,7 +215,7 @@ static Value *fold_columns(LowerCtx *ctx, const Op *op, const Plan *plan, ConvGe
 static Value *conv_planes(LowerCtx *ctx, const Op *op, Nest *n, ConvGeom *g, const PlanesX *x, const PlanesW *w) {
   int64_t taps = g->kernel[0] * g->kernel[1] * g->kernel[2];
   planes_sums(ctx, n, x, w, taps, g->o, g->o, 1);
-  Value *weights = planes_weights(ctx, op, w, taps, x->channels, g->o, g->o, 1);
+  Value *weights = planes_weights(ctx, op, x, w, taps, g->o, g->o, 1);
   if (bits_of(ctx, op_in(op, 0)) == NULL) {
     n->x = planes_pack(ctx, op, n->x, x);
     n->x0 = n->x0 / g->c * planes_row(x);
@@ -235,7 +235,7 @@ static bool conv_x(LowerCtx *ctx, const Op *op, Nest *n, Window *w, DType staged
   w->fill = 0;
   bool inside = window_is_inside(w);
   window_place(w, inside, extent, &n->x0);
-  n->x = inside ? held->words : stage_window(ctx, op, held->words, w, DT_I64);
+  n->x = inside ? held->words : stage_window(ctx, op, held->words, w, planes_type(&held->form));
   return n->x != NULL;
 }
 

@@ -68,7 +68,7 @@ static Value *matmul_planes(LowerCtx *ctx, const Op *op, const Plan *plan, Nest 
   int64_t pieces = g->k / x.channels;
   x.zero = op_int(op, A_MATMUL_x_zero);
   planes_sums(ctx, n, &x, &w, pieces, g->n, g->b_k, g->b_n);
-  Value *weights = planes_weights(ctx, op, &w, pieces, x.channels, g->n, g->b_k, g->b_n);
+  Value *weights = planes_weights(ctx, op, &x, &w, pieces, g->n, g->b_k, g->b_n);
   n->x = held != NULL ? held->words : planes_pack(ctx, op, n->x, &x);
   g->k = pieces * x.words;
   g->a_m = pieces * planes_row(&x);

@@ -98,7 +98,7 @@ static void emit_sums(Count *c, bool doubles) {
   uint32_t depth = e->depth;
   Affine i = nest_open(e, "i", c->t->mi * c->t->yi, FOR_UNROLL), v = nest_open(e, "v", c->t->nvec, FOR_UNROLL);
   Affine at[4] = {aff(0), i, v, aff_var(kb_for(b, "l", 0, e->n->tile.lanes, 1, FOR_VEC))};
-  KExpr *zero = kx_i(b, DT_I64, 0), *sum = kx_load(b, c->t->acc, at);
+  KExpr *zero = kx_i(b, e->n->type, 0), *sum = kx_load(b, c->t->acc, at);
   kb_store(b, c->t->acc, at, doubles ? kx_op2(b, KOP_ADD, sum, kx_load(b, c->t->acc, at)) : zero);
   kb_end(b);
   nest_close(e, depth);
@@ -132,7 +132,7 @@ static void emit_loops(Count *c) {
   Pair pair = {.x = i, .w = aff_mul(j, e->k)};
   if (s->negative) {
     KExpr *is_top = kx_op2(b, KOP_EQ, kx_index(b, j), kx_i(b, DT_I64, s->w - 1));
-    pair.flip = kb_let(b, "flip", kx_op3(b, KOP_SELECT, is_top, kx_i(b, DT_I64, -1), kx_i(b, DT_I64, 0)));
+    pair.flip = kb_let(b, "flip", kx_op3(b, KOP_SELECT, is_top, kx_i(b, e->n->type, -1), kx_i(b, e->n->type, 0)));
   }
   emit_pair(c, &pair);
   kb_end(b);
@@ -161,11 +161,11 @@ static bool has_loop(const Nest *n) { return n->n_red > 1 || n->red[0] > n->tile
 
 void nest_emit_planes(Emit *e, Tile t, const Pos *p) {
   const Nest *n = e->n;
-  t.acc = kb_alloc(&e->b, "acc", DT_I64, 4, (int64_t[]){1, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
-  t.row = kb_alloc(&e->b, "wv", DT_I64, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
+  t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){1, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
+  t.row = kb_alloc(&e->b, "wv", n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
   Count c = {.e = e, .t = &t, .at = nest_base(e, p)};
   if (n->planes.form == PLANES_SIGN)
-    c.sign = kb_alloc(&e->b, "sign", DT_I64, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
+    c.sign = kb_alloc(&e->b, "sign", n->type, 2, (int64_t[]){t.nvec, n->tile.lanes}, SPACE_REG);
   emit_sums(&c, false);
   if (n->planes.x * n->planes.w == 1 || (n->planes.x * n->planes.w <= MOST_COPIES && has_loop(n))) {
     emit_copies(&c);

@@ -12,14 +12,15 @@ static Affine unit_at(Emit *e, const Pos *p, int64_t plane, int64_t bits) {
   const PlanesX *f = n->words;
   uint32_t last = n->rank - 1;
   Affine row = aff(0), unit = aff(p->axis[last].base / bits);
-  int64_t run = planes_row(f) * 64 / bits;
+  int64_t run = planes_row(f) * f->word / bits;
   for (uint32_t i = last; i-- > 0; run *= n->dims[i]) row = aff_add(row, aff_mul(p->axis[i], run));
   for (uint32_t i = 0; i < p->axis[last].n; i++)
     unit = aff_add(unit, aff_term(p->axis[last].term[i].var, p->axis[last].term[i].coef / bits));
   if (f->planes == 1) return aff_add(row, unit);
-  KExpr *word = kx_op2(&e->b, KOP_DIV, kx_index(&e->b, unit), kx_i(&e->b, DT_I64, 64 / bits));
+  int64_t units = f->word / bits;  // of a word
+  KExpr *word = kx_op2(&e->b, KOP_DIV, kx_index(&e->b, unit), kx_i(&e->b, DT_I64, units));
   Affine w = aff_var(kb_let(&e->b, "word", word));
-  return aff_plus(aff_add(aff_add(row, unit), aff_mul(w, (f->planes - 1) * 64 / bits)), plane * 64 / bits);
+  return aff_plus(aff_add(aff_add(row, unit), aff_mul(w, (f->planes - 1) * units)), plane * units);
 }
 
 // Where a tile keeps its channels from `from` on: vector and lane.
@@ -89,27 +90,28 @@ static int64_t tile_channels(const Emit *e, const Tile *t) { return (t->nvec - 1
 static void emit_clear(Emit *e, const Tile *t, const Pos *p) {
   const Nest *n = e->n;
   uint32_t depth = e->depth, last = n->rank - 1;
-  int64_t used = n->words->channels % 64, begin = n->words->channels - tile_channels(e, t);
+  int64_t chunk = bits_chunk(n->words), used = n->words->channels % chunk,
+          begin = n->words->channels - tile_channels(e, t);
   bool fixed = aff_is_const(&p->axis[last]);
-  if (used == 0 || used > 56 || (fixed && p->axis[last].base != begin)) return;
+  if (used == 0 || used > chunk - 8 || (fixed && p->axis[last].base != begin)) return;
   if (!fixed) kb_if(&e->b, kx_op2(&e->b, KOP_EQ, kx_index(&e->b, p->axis[last]), kx_i(&e->b, DT_I64, begin)));
   Affine i;
   Pos q = open_pixels(e, t, p, &i);
-  int64_t run = planes_row(n->words);
-  Affine word = aff(run - n->words->planes);
-  for (uint32_t a = last; a-- > 0; run *= n->dims[a]) word = aff_add(word, aff_mul(q.axis[a], run));
-  bits_clear(&e->units, n->words, word, (used + 7) / 8 * 8);
+  int64_t run = planes_row(n->words) * n->words->word / chunk;
+  Affine at = aff(run - n->words->planes);
+  for (uint32_t a = last; a-- > 0; run *= n->dims[a]) at = aff_add(at, aff_mul(q.axis[a], run));
+  bits_clear(&e->units, n->words, at, (used + 7) / 8 * 8);
   nest_close(e, depth);
   if (!fixed) kb_end(&e->b);
 }
 
 void nest_words(Emit *e, const Tile *tile, const Pos *p) {
   Tile t = *tile;
-  int64_t lanes = e->n->tile.lanes, unit = lanes < 8 ? 8 : lanes, count = tile_channels(e, &t),
-          from = count - count % unit;
+  int64_t lanes = e->n->tile.lanes, chunk = bits_chunk(e->n->words), count = tile_channels(e, &t);
+  int64_t unit = lanes < 8 ? 8 : lanes > chunk ? chunk : lanes, from = count - count % unit;
   uint32_t depth = e->depth;
   Affine i;
-  if (lanes < 8) nest_flat_sums(e, &t);
+  if (lanes != unit) nest_flat_sums(e, &t);
   Pos q = open_pixels(e, &t, p, &i);
   nest_add_classes(e, &t, &q, true);
   if (from > 0) {

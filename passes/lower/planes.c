@@ -1,9 +1,17 @@
 // The strategy planes: codes and forms of the operands. See planes.h.
 #include "passes/lower/planes.h"
 
-enum { WORD = 64, MOST_PLANES = 8 };
+enum { MOST_PLANES = 8 };
 
-int64_t planes_words(int64_t channels) { return (channels + WORD - 1) / WORD; }
+void planes_set_channels(PlanesX *f, int64_t channels) {
+  f->channels = channels;
+  f->word = 64;
+  for (int64_t word = 32; word >= (f->narrow ? 16 : 32); word /= 2)
+    if ((channels + word - 1) / word * word < (channels + f->word - 1) / f->word * f->word) f->word = word;
+  f->words = (channels + f->word - 1) / f->word;
+}
+
+DType planes_type(const PlanesX *f) { return f->word == 64 ? DT_I64 : f->word == 32 ? DT_I32 : DT_I16; }
 
 int64_t planes_row(const PlanesX *f) { return f->group * f->words * f->planes; }
 
@@ -16,14 +24,25 @@ static int64_t bits_of(int64_t v) {
 
 static bool is_power_of_two(int64_t v) { return v > 0 && (v & (v - 1)) == 0; }
 
+// The counts of a column stay below 2^15, those of missing channels (which complements count) included.
+static bool counts_are_narrow(const Op *op, int64_t planes, int64_t channels) {
+  const Value *w = op_in(op, 1), *y = op_out(op, 0);
+  int64_t n = y->type->rank > 0 ? y->type->dims[y->type->rank - 1] : 1, most = INT16_MAX;
+  if (planes > MOST_PLANES || n == 0 || channels == 0) return false;
+  int64_t taps = type_count(w->type) / n / channels, k = taps * ((channels + 15) / 16 * 16);
+  if (k < 2 * taps * channels) k = 2 * taps * channels;  // rows that come in pieces use half of their bits or more
+  most /= (INT64_C(1) << planes) - 1;
+  if (k > most) return false;
+  Range r = value_range(w);
+  return k * ((INT64_C(1) << planes_w(&r).planes) - 1) <= most;
+}
+
 bool planes_x(const Op *op, PlanesX *f) {
   const Value *x = op_in(op, 0);
   bool conv = op->kind == OP_CONV;
   *f = (PlanesX){.group = conv ? op_int(op, A_CONV_group) : 1};
   if ((x->type->dtype != DT_I8 && x->type->dtype != DT_U8) || x->type->rank == 0) return false;
   Range r = value_range(x);
-  f->channels = x->type->dims[x->type->rank - 1] / f->group;
-  f->words = planes_words(f->channels);
   f->lo = r.lo;
   f->step = range_step(&r);
   if (f->step == 0) f->step = 1;
@@ -33,6 +52,9 @@ bool planes_x(const Op *op, PlanesX *f) {
   f->zero = conv ? op_int(op, A_CONV_x_zero) : op_int(op, A_MATMUL_x_zero);
   bool has_code = f->zero >= r.lo && (f->zero - r.lo) % f->step == 0 && (f->zero - r.lo) / f->step <= most;
   f->fill = has_code ? f->zero : f->lo;
+  int64_t channels = x->type->dims[x->type->rank - 1] / f->group;
+  f->narrow = counts_are_narrow(op, f->planes, channels);
+  planes_set_channels(f, channels);
   return f->planes <= MOST_PLANES;
 }
 

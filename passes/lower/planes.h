@@ -1,11 +1,11 @@
-// The strategy planes: small integers as planes of bits, 64 along the reduction in a word, counted instead of
-// multiplied.
+// The strategy planes: small integers as planes of bits, 16, 32 or 64 along the reduction in a word, counted instead of
+// multiplied. Words are as wide as wastes fewest bits of a row, so 16 channels take 16 bits.
 //
 // The format of packed activations. An element x of few levels is held as a code of m bits, x = lo + step * code, and
-// bit i of all codes makes plane i. Per row (a pixel, a row of a matrix: all axes but the last) lie, 64-bit words in
-// this order, little endian:
+// bit i of all codes makes plane i. Per row (a pixel, a row of a matrix: all axes but the last) lie, words of W bits
+// in this order, little endian:
 //
-//   [row][group][word][plane]    bit c % 64 of word c / 64 of plane i of group g: bit i of the code of channel c there
+//   [row][group][word][plane]    bit c % W of word c / W of plane i of group g: bit i of the code of channel c there
 //
 // Every group of a convolution begins a word of its own; channels past the last one of a group are zero bits. With one
 // plane and one group that is [row][word]: bit c of a row is channel c. A window that a padded convolution reads has
@@ -33,6 +33,8 @@
 typedef struct PlanesX {
   int64_t lo, step, planes;        // value of code 0, value per code, bits of a code
   int64_t group, channels, words;  // groups; channels of one; words of one, per plane
+  int64_t word;                    // bits of a word
+  bool narrow;                     // words of 16 bits can hold the counts
   int64_t zero;                    // what padding stands for (the op's x_zero)
   int64_t fill;                    // the value whose code padding holds: zero when it has a code, else lo
 } PlanesX;
@@ -54,7 +56,10 @@ bool planes_w_in(const Range *r, PlanesForm form, PlanesW *w);
 const char *planes_form_name(PlanesForm form);  // also a parameter of the plan: the number of planes
 // Words of one row of the format.
 int64_t planes_row(const PlanesX *f);
-int64_t planes_words(int64_t channels);
+// The type of a word and of the counts in its lane.
+DType planes_type(const PlanesX *f);
+// The same codes, with so many channels in a row.
+void planes_set_channels(PlanesX *f, int64_t channels);
 
 // Both operands of `op` as the plan has them. False after diag_error when their values do not fit.
 bool planes_check(LowerCtx *ctx, const Op *op, const Plan *plan, PlanesX *x, PlanesW *w);
@@ -62,7 +67,7 @@ bool planes_check(LowerCtx *ctx, const Op *op, const Plan *plan, PlanesX *x, Pla
 PBuf *planes_pack(LowerCtx *ctx, const Op *op, PBuf *x, const PlanesX *f);
 // Weights [taps][channels][n], element i of a tap and column at the strides given, as words [planes][taps][words][n];
 // the sign is the last plane.
-Value *planes_weights(LowerCtx *ctx, const Op *op, const PlanesW *w, int64_t taps, int64_t channels, int64_t n,
+Value *planes_weights(LowerCtx *ctx, const Op *op, const PlanesX *x, const PlanesW *w, int64_t taps, int64_t n,
                       int64_t row, int64_t column);
 // Tells the nest what it counts, and gives it the bases of the n columns (with the op's own bias) as its bias.
 // `strides` as for planes_weights.

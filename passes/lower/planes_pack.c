@@ -1,15 +1,13 @@
 // The strategy planes: the step that turns rows of bytes into rows of bits. See planes.h.
 //
-// 64 channels at a time (or as many as a vector has bytes) are compared at once, the rest of a row in ever smaller
-// pieces; nothing outside of x is read.
+// A word of channels at a time (or as many as a vector has bytes) are compared at once, the rest of a row in ever
+// smaller pieces; nothing outside of x is read.
 #include "passes/lower/planes.h"
-
-enum { WORD = 64 };
 
 typedef struct PackBits {
   KBuild b;
   const PlanesX *f;
-  KBuf *x, *unit[4];  // the words as u8, u16, u32, u64
+  KBuf *x, *words, *unit[4];  // the words as u8, u16, u32, u64, none wider than a word
 } PackBits;
 
 static const DType unit_types[] = {DT_U8, DT_U16, DT_U32, DT_U64};
@@ -26,9 +24,9 @@ static KExpr *code_bit(PackBits *p, Affine at, int64_t plane) {
   return kx_op1(b, KOP_NOT, kx_op2(b, KOP_EQ, bit, kx_i(b, DT_U8, 0)));
 }
 
-// `lanes` (8, 16, 32 or 64) neighbours, channel `bit` of their word and on, to the words of all planes.
+// `lanes` (8 to the bits of a word) neighbours, channel `bit` of their word and on, to the words of all planes.
 static void emit_lanes(PackBits *p, Affine word, Affine from, int64_t bit, uint32_t log_bytes) {
-  int64_t lanes = 8 << log_bytes, per_word = WORD / lanes;
+  int64_t lanes = 8 << log_bytes, per_word = p->f->word / lanes;
   for (int64_t i = 0; i < p->f->planes; i++) {
     Affine to = aff_plus(aff_mul(word, per_word), i * per_word + bit / lanes);
     KVar *l = kb_for(&p->b, "l", 0, lanes, 1, FOR_VEC);
@@ -46,23 +44,24 @@ static void emit_last(PackBits *p, Affine word, Affine from, int64_t bit, int64_
       if (c > 0) one = kx_op2(&p->b, KOP_SHL, one, kx_i(&p->b, DT_U8, c));
       byte = byte ? kx_op2(&p->b, KOP_OR, byte, one) : one;
     }
-    kb_store1(&p->b, p->unit[0], aff_plus(aff_mul(word, 8), i * 8 + bit / 8), byte);
+    kb_store1(&p->b, p->unit[0], aff_plus(aff_mul(word, p->f->word / 8), i * p->f->word / 8 + bit / 8), byte);
   }
 }
 
 // The words of one group of a row.
 static void emit_group(PackBits *p, Affine word, Affine from, uint32_t log_most) {
-  int64_t channels = p->f->channels, whole = channels / WORD, at = 0, rest = channels % WORD;
+  int64_t channels = p->f->channels, size = p->f->word, whole = channels / size, at = 0, rest = channels % size;
   if (whole > 0) {
     Affine w = aff_var(kb_for(&p->b, "w", 0, whole, 1, FOR_SEQ));
-    Affine to = aff_add(word, aff_mul(w, p->f->planes)), x = aff_add(from, aff_mul(w, WORD));
-    for (int64_t bit = 0; bit < WORD; bit += 8 << log_most) emit_lanes(p, to, aff_plus(x, bit), bit, log_most);
+    Affine to = aff_add(word, aff_mul(w, p->f->planes)), x = aff_add(from, aff_mul(w, size));
+    for (int64_t bit = 0; bit < size; bit += 8 << log_most) emit_lanes(p, to, aff_plus(x, bit), bit, log_most);
     kb_end(&p->b);
   }
   if (rest == 0) return;
   word = aff_plus(word, whole * p->f->planes);
-  from = aff_plus(from, whole * WORD);
-  for (int64_t i = 0; i < p->f->planes; i++) kb_store1(&p->b, p->unit[3], aff_plus(word, i), kx_i(&p->b, DT_U64, 0));
+  from = aff_plus(from, whole * size);
+  for (int64_t i = 0; i < p->f->planes; i++)
+    kb_store1(&p->b, p->words, aff_plus(word, i), kx_i(&p->b, p->words->type, 0));
   for (uint32_t log_bytes = log_most + 1; log_bytes-- > 0;) {
     for (int64_t lanes = 8 << log_bytes; at + lanes <= rest; at += lanes)
       emit_lanes(p, word, aff_plus(from, at), at, log_bytes);
@@ -73,14 +72,15 @@ static void emit_group(PackBits *p, Affine word, Affine from, uint32_t log_most)
 PBuf *planes_pack(LowerCtx *ctx, const Op *op, PBuf *x, const PlanesX *f) {
   int64_t in_row = planes_row(f), rows = type_count(x->type) / (f->channels * f->group), count = rows * in_row;
   uint32_t log_most = ctx->target->vector_bits >= 512 ? 3 : ctx->target->vector_bits >= 256 ? 2 : 1;
-  PBuf *to = lower_work(ctx, "bits", type_tensor(ctx->m->types, DT_I64, 1, &count));
+  while (8 << log_most > f->word) log_most--;
+  PBuf *to = lower_work(ctx, "bits", type_tensor(ctx->m->types, planes_type(f), 1, &count));
   PackBits p = {.f = f};
   kbuild_init(&p.b, ctx->m, arena_printf(ctx->m->arena, "bits_%u", op->id), op->loc);
   p.x = lower_flat(&p.b, x);
-  KBuf *words = kb_param(&p.b, "bits", DT_I64, 1, &count, SPACE_WORK);
-  for (uint32_t i = 0; i < 4; i++) {
-    int64_t units = count * (8 >> i);
-    p.unit[i] = kb_view(&p.b, words, dtype_info(unit_types[i])->name, unit_types[i], 1, &units);
+  p.words = kb_param(&p.b, "bits", planes_type(f), 1, &count, SPACE_WORK);
+  for (uint32_t i = 0; i <= log_most; i++) {
+    int64_t units = count * f->word / (8 << i);
+    p.unit[i] = kb_view(&p.b, p.words, dtype_info(unit_types[i])->name, unit_types[i], 1, &units);
   }
   Affine row = aff_var(kb_for(&p.b, "row", 0, rows, 1, FOR_PAR));
   Affine word = aff_mul(row, in_row), from = aff_mul(row, f->channels * f->group);

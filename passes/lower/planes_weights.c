@@ -10,8 +10,6 @@
 #include "ir/elem.h"
 #include "passes/lower/planes.h"
 
-enum { WORD = 64 };
-
 // Bit `plane` of one weight, the plane after the last one being the sign.
 static bool weight_bit(const PlanesW *w, int64_t v, int64_t plane) {
   int64_t q = v / w->unit, size = q < 0 ? -q : q;
@@ -23,20 +21,21 @@ static bool weight_bit(const PlanesW *w, int64_t v, int64_t plane) {
   return q >> plane & 1;
 }
 
-Value *planes_weights(LowerCtx *ctx, const Op *op, const PlanesW *w, int64_t taps, int64_t channels, int64_t n,
+Value *planes_weights(LowerCtx *ctx, const Op *op, const PlanesX *x, const PlanesW *w, int64_t taps, int64_t n,
                       int64_t row, int64_t column) {
   const Value *from = op_in(op, 1);
   const void *data = const_data(ctx->m, from->constant);
-  int64_t words = planes_words(channels), planes = w->planes + (w->form == PLANES_SIGN);
-  int64_t dims[2] = {planes * taps * words, n};
-  const Type *t = type_tensor(ctx->m->types, DT_I64, 2, dims);
-  uint64_t *bits = arena_alloc(ctx->m->arena, (size_t)type_bytes(t));
-  for (int64_t k = 0; k < taps * channels; k++) {
-    int64_t c = k % channels, word = k / channels * words + c / WORD;
+  int64_t planes = w->planes + (w->form == PLANES_SIGN);
+  int64_t dims[2] = {planes * taps * x->words, n};
+  const Type *t = type_tensor(ctx->m->types, planes_type(x), 2, dims);
+  uint8_t *bits = arena_alloc(ctx->m->arena, (size_t)type_bytes(t));
+  for (int64_t k = 0; k < taps * x->channels; k++) {
+    int64_t c = k % x->channels, word = k / x->channels * x->words + c / x->word;
     for (int64_t j = 0; j < n; j++) {
       int64_t v = elem_get_i(data, from->type->dtype, k * row + j * column);
       for (int64_t i = 0; i < planes; i++) {
-        if (weight_bit(w, v, i)) bits[(i * taps * words + word) * n + j] |= UINT64_C(1) << (c % WORD);
+        int64_t at = ((i * taps * x->words + word) * n + j) * x->word + c % x->word;
+        if (weight_bit(w, v, i)) bits[at / 8] |= (uint8_t)(1u << (at % 8));
       }
     }
   }
@@ -44,12 +43,12 @@ Value *planes_weights(LowerCtx *ctx, const Op *op, const PlanesW *w, int64_t tap
 }
 
 // What the sum of a column is when nothing is counted: `sum` of its `k` weights, `size` of their magnitudes.
-static int64_t column_base(const PlanesX *x, const PlanesW *w, int64_t sum, int64_t size, int64_t k, int64_t words) {
+static int64_t column_base(const PlanesX *x, const PlanesW *w, int64_t sum, int64_t size, int64_t k, int64_t taps) {
   int64_t codes = (INT64_C(1) << x->planes) - 1, grid = (INT64_C(1) << w->planes) - 1;
   int64_t twice = (2 * x->lo + x->step * codes - 2 * x->zero) * sum;
   if (w->form == PLANES_XOR) return (twice + w->unit * x->step * k * codes * grid) / 2;
   if (w->form == PLANES_SIGN) return (twice + x->step * codes * size) / 2;
-  int64_t all = w->negative ? (INT64_C(1) << (w->planes - 1)) * codes * WORD * words : 0;
+  int64_t all = w->negative ? (INT64_C(1) << (w->planes - 1)) * codes * taps * x->word * x->words : 0;
   return (x->lo - x->zero) * sum - w->unit * x->step * all;
 }
 
@@ -68,12 +67,12 @@ void planes_sums(LowerCtx *ctx, Nest *nest, const PlanesX *x, const PlanesW *w, 
       sum += v;
       size += v < 0 ? -v : v;
     }
-    base[j] = column_base(x, w, sum, size, k, taps * x->words);
+    base[j] = column_base(x, w, sum, size, k, taps);
     if (bias != NULL) base[j] += const_i(m, bias->constant, type_count(bias->type) == 1 ? 0 : j);
     equal = equal && base[j] == base[0];
   }
   nest->counts = true;
-  nest->type = DT_I64;
+  nest->type = planes_type(x);
   nest->bias = NULL;
   nest->planes = (NestPlanes){.form = w->form, .x = x->planes, .w = w->planes, .negative = w->negative};
   nest->planes.mul = w->form == PLANES_AND ? w->unit * x->step : -w->unit * x->step;

@@ -1,4 +1,4 @@
-// The price of bit planes: words of 64 products and popcounts.
+// The price of bit planes: words of products and popcounts.
 #include <string.h>
 
 #include "passes/contraction.h"
@@ -28,7 +28,7 @@ bool strategy_planes_applies(const Op *op, const Target *t) {
   return matmul_rows_merge(op, &g);
 }
 
-// The tiles of fma with words of 64 products, three operations a word and pair of planes, after a walk over x that
+// The tiles of fma with words of products, three operations a word and pair of planes, after a walk over x that
 // makes the bits.
 void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   Work w;
@@ -43,7 +43,7 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   plan_add(op, &p->plan, "m", x.planes);
   int64_t pairs = x.planes * f.planes, taps = w.k / x.channels, rows = x.group * x.words;
   p->fixed += w.x_bytes / (double)(x.channels * x.group) * (double)rows * 2 * (double)x.planes;
-  w.type = DT_I64;
+  w.type = planes_type(&x);
   w.folds = w.k_lanes = false;
   w.k = taps * x.words * pairs;
   w.k_inner = w.k_inner / x.channels * x.words;
