@@ -22,7 +22,7 @@
 typedef struct Steps {
   double scale;
   DType type;
-  int64_t lo, hi;
+  int64_t lo, hi, zero;
 } Steps;
 
 // ---- what is known
@@ -83,12 +83,12 @@ static Value *const_steps(Known *k, const Value *v, const Steps *to) {
   if (v->type->dtype != DT_F32 || n == 0 || n > CONST_STEPS) return NULL;
   if (value_is_splat(k->m, v, &all)) {
     const Type *one = type_scalar(k->m->types, to->type);
-    return step_of(to, all, &step) ? const_splat_int(k->m, one, step) : NULL;
+    return step_of(to, all, &step) ? const_splat_int(k->m, one, step + to->zero) : NULL;
   }
   double *q = NEW_ARRAY(k->pass->arena, double, n);
   for (int64_t i = 0; i < n; i++) {
     if (!step_of(to, const_f(k->m, v->constant, i), &step)) return NULL;
-    q[i] = (double)step;
+    q[i] = (double)(step + to->zero);
   }
   return const_of_doubles(k->m, type_with_dtype(k->m->types, v->type, to->type), q, NULL);
 }
@@ -103,6 +103,12 @@ static Value *emit_type(Op *at, Value *x, DType t) {
   return x->type->dtype == t ? x : levels_emit(at, OP_CAST, t, 1, &x, at);
 }
 
+// q * times + plus; bytes wrap, what comes out fits again.
+static Value *emit_line(Op *at, Value *q, int64_t times, int64_t plus) {
+  if (times != 1) q = emit_int(at, OP_MUL, q, times);
+  return int_wrap(q->type->dtype, plus) != 0 ? emit_int(at, OP_ADD, q, plus) : q;
+}
+
 // The integers of a value on a coarser or the same grid as steps of `to`.
 static Value *steps_of(Known *k, Op *at, Value *v, const Steps *to) {
   if (value_is_const(v)) return const_steps(k, v, to);
@@ -115,8 +121,7 @@ static Value *steps_of(Known *k, Op *at, Value *v, const Steps *to) {
     int64_t step;
     if (!step_of(to, set->v[i], &step) || step != (int64_t)(rint(set->v[i] / d->scale) * times)) return NULL;
   }
-  Value *q = emit_type(at, d->q, to->type);
-  return times == 1 ? q : emit_int(at, OP_MUL, q, (int64_t)times);
+  return emit_line(at, emit_type(at, d->q, to->type), (int64_t)times, to->zero - d->zero * (int64_t)times);
 }
 
 // ---- forms of the result, the cheapest first
@@ -132,7 +137,7 @@ static Value *form_move(Known *k, Op *op, const Steps *to) {
   if (op->n_in > 8) return NULL;
   for (uint32_t i = 1; i < op->n_in; i++) in[i] = op_in(op, i);
   Op *now = emit_again(op, op, op->n_in, in, to->type);
-  if (fills) op_set_float(now, A_PAD_value, (double)fill);
+  if (fills) op_set_float(now, A_PAD_value, (double)(fill + to->zero));
   map_set(k->roots, now->out[0]->id + 1u, root_of(k, q));
   return now->out[0];
 }
@@ -159,7 +164,7 @@ static Value *form_cast(Known *k, Op *op, const Steps *to) {
   const Type *from = op_in(op, 0)->type;
   bool whole = dtype_is_int(from->dtype) || from->dtype == DT_BOOL;
   (void)k;
-  return whole && to->scale == 1 ? emit_type(op, op_in(op, 0), to->type) : NULL;
+  return whole && to->scale == 1 ? emit_line(op, emit_type(op, op_in(op, 0), to->type), 1, to->zero) : NULL;
 }
 
 // A sum or difference of two values on grids: their steps, added.
@@ -175,7 +180,8 @@ static Value *form_sum(Known *k, Op *op, const Steps *to) {
     }
   }
   Value *in[2] = {steps_of(k, op, a, to), steps_of(k, op, b, to)};
-  return in[0] && in[1] ? emit_again(op, op, 2, in, to->type)->out[0] : NULL;
+  if (in[0] == NULL || in[1] == NULL) return NULL;
+  return emit_line(op, emit_again(op, op, 2, in, to->type)->out[0], 1, op->kind == OP_ADD ? -to->zero : to->zero);
 }
 
 // The one operand that is no constant, as steps of its own grid, and the steps of the result.
@@ -225,8 +231,8 @@ static bool is_clamp(const Curve *c, const Steps *to, double ratio, int64_t *tim
   *times = (int64_t)rint(ratio);
   if (*times < 1 || *times > 255) return false;
   for (uint32_t i = 0; i < c->n; i++) {
-    int64_t p = *times * c->from[i];
-    if (p < dtype_min(to->type) || p > dtype_max(to->type)) return false;
+    int64_t p = *times * c->from[i], byte = p + to->zero;
+    if (byte < dtype_min(to->type) || byte > dtype_max(to->type)) return false;
     if (c->to[i] != (p < to->lo ? to->lo : p > to->hi ? to->hi : p)) return false;
   }
   return true;
@@ -238,10 +244,10 @@ static Value *form_curve(Known *k, Op *op, const Steps *to) {
   if (!read_curve(k, op, to, &c)) return NULL;
   bool line = is_line(&c, &times, &plus);
   if (!line && !is_clamp(&c, to, c.x->scale / to->scale, &times)) return NULL;
-  Value *q = emit_type(op, c.x->q, to->type);
-  if (times != 1) q = emit_int(op, OP_MUL, q, times);
-  if (line) return plus != 0 ? emit_int(op, OP_ADD, q, plus) : q;
-  return emit_int(op, OP_MIN, emit_int(op, OP_MAX, q, to->lo), to->hi);
+  if (!line) plus = 0;
+  Value *q = emit_line(op, emit_type(op, c.x->q, to->type), times, plus + to->zero - times * c.x->zero);
+  if (line) return q;
+  return emit_int(op, OP_MIN, emit_int(op, OP_MAX, q, to->lo + to->zero), to->hi + to->zero);
 }
 
 // sign(sign(x) + c) with 0 < |c| < 1 has two levels: one comparison.
@@ -251,7 +257,8 @@ static Value *form_sign(Known *k, Op *op, const Steps *to) {
   Op *add = x->kind == VALUE_RESULT && x->op->kind == OP_ADD ? x->op : NULL;
   Op *inner = add && op_in(add, 0)->kind == VALUE_RESULT ? op_in(add, 0)->op : NULL;
   if (inner == NULL || inner->kind != OP_SIGN || !value_is_splat(k->m, op_in(add, 1), &by)) return NULL;
-  if (!(fabs(by) < 1) || by == 0 || to->scale != 1 || !type_same_shape(op_in(inner, 0)->type, op->out[0]->type))
+  if (!(fabs(by) < 1) || by == 0 || to->scale != 1 || to->zero != 0 ||
+      !type_same_shape(op_in(inner, 0)->type, op->out[0]->type))
     return NULL;
   Value *of = op_in(inner, 0), *zero = const_splat(k->m, type_scalar(k->m->types, of->type->dtype), 0);
   Value *cond = levels_emit(op, by > 0 ? OP_GREATER_EQUAL : OP_GREATER, DT_BOOL, 2, (Value *[]){of, zero}, op);
@@ -265,7 +272,7 @@ static Value *form_round(Op *op, const ValueSet *set, const Steps *to, Op **read
   Value *y = op->out[0], *q;
   Op *next = op->next;
   if (next == NULL) return NULL;
-  if (to->scale == 1) {
+  if (to->scale == 1 && to->zero == 0) {
     q = levels_emit(next, OP_CAST, to->type, 1, &y, op);
     *reader = q->op;
     return q;
@@ -279,6 +286,10 @@ static Value *form_round(Op *op, const ValueSet *set, const Steps *to, Op **read
   q = levels_emit(next, OP_MUL, DT_F32, 2, in, op);
   *reader = q->op;
   q = levels_emit(next, OP_ROUND, DT_F32, 1, &q, op);
+  if (to->zero != 0) {
+    Value *zero = const_splat(op->func->module, type_scalar(op->func->module->types, DT_F32), (double)to->zero);
+    q = levels_emit(next, OP_ADD, DT_F32, 2, (Value *[]){q, zero}, op);
+  }
   return levels_emit(next, OP_CAST, to->type, 1, &q, op);
 }
 
@@ -310,17 +321,17 @@ static bool fits(const ValueSet *set, Steps *to) {
   Grid g;
   int64_t step[SET_MAX];
   *to = (Steps){.type = DT_I8};
-  if (!grid_fit(set->n, set->v, -128, 127, &g, step)) {
-    if (!grid_fit(set->n, set->v, 0, 255, &g, step)) return false;
-    to->type = DT_U8;
-  }
+  if (!grid_fit(set->n, set->v, -255, 255, &g, step)) return false;
   to->scale = g.scale;
   to->lo = to->hi = step[0];
   for (uint32_t i = 0; i < set->n; i++) {
     to->lo = step[i] < to->lo ? step[i] : to->lo;
     to->hi = step[i] > to->hi ? step[i] : to->hi;
   }
-  return true;
+  if (to->lo >= -128 && to->hi <= 127) return true;
+  to->type = DT_U8;
+  to->zero = to->lo < 0 ? -to->lo : 0;
+  return to->hi + to->zero <= 255;
 }
 
 void known_visit(Known *k, Op *op) {
@@ -332,7 +343,7 @@ void known_visit(Known *k, Op *op) {
   Op *reader = NULL;
   Value *q = form_of(k, op, &to);
   if (q == NULL) q = form_round(op, set, &to, &reader);
-  if (q != NULL) remember(k, op->out[0], &(Discrete){q, to.lo, to.hi, to.scale}, reader);
+  if (q != NULL) remember(k, op->out[0], &(Discrete){q, to.lo, to.hi, to.scale, to.zero}, reader);
 }
 
 // ---- floats from integers
@@ -344,6 +355,10 @@ Value *levels_float(Op *at, const Discrete *d, const Op *like) {
   for (int64_t q = d->lo; q <= d->hi; q++)
     if (scale * (float)q != (float)(d->scale * (double)q)) t = DT_F64;
   Value *q = d->q, *y = levels_emit(at, OP_CAST, t, 1, &q, like);
+  if (d->zero != 0) {
+    Value *zero = const_splat(m, type_scalar(m->types, t), (double)d->zero);
+    y = levels_emit(at, OP_SUB, t, 2, (Value *[]){y, zero}, like);
+  }
   if (d->scale == 1) return y;
   Value *by = const_splat(m, type_scalar(m->types, t), t == DT_F32 ? (double)scale : d->scale);
   y = levels_emit(at, OP_MUL, t, 2, (Value *[]){y, by}, like);

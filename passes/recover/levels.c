@@ -177,6 +177,7 @@ static void rewrite(Layer *l) {
   Op *end = l->op;
   Value *in[2] = {l->x->q, byte_weights(l)};
   l->s.sum = emit_again(l->op, l->op, 2, in, DT_I32)->out[0];
+  op_set_int(l->s.sum->op, l->op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, l->x->zero);
   l->s.channels = l->w.channels;
   l->s.axis = l->axis;
   l->s.pool = pool_after(l->op);

@@ -4,11 +4,13 @@
 
 #include "passes/pass.h"
 
-// A float value on a grid: every element is f32(scale * q) bit for bit, q an i8 or u8 value within lo .. hi.
+// A float value on a grid: every element is f32(scale * (q - zero)) bit for bit, q an i8 or u8 value, q - zero within
+// lo .. hi. zero is not 0 only where steps of both signs need all of an unsigned byte.
 typedef struct Discrete {
   Value *q;
   int64_t lo, hi;
   double scale;
+  int64_t zero;
 } Discrete;
 
 // An exact integer sum and the float value computed from it, element by element.
@@ -27,7 +29,8 @@ typedef struct Sum {
 Value *levels_const(Module *m, DType t, int64_t channels, uint32_t axis, uint32_t rank, const double *v);
 // An element-wise op before `at` on x and a constant, with x's dims and element type t.
 Value *levels_emit(Op *at, OpKind kind, DType t, uint32_t n, Value *const *in, const Op *like);
-// f32(scale * q) before `at`, bit for bit; in f32 where its product with the rounded scale is that for every step.
+// f32(scale * (q - zero)) before `at`, bit for bit; in f32 where its product with the rounded scale is that for every
+// step.
 Value *levels_float(Op *at, const Discrete *d, const Op *like);
 // The maxpool again, on another tensor.
 Value *levels_pool(Op *at, const Op *pool, Value *x);

@@ -308,7 +308,7 @@ static bool replace(SumRuns *s, uint32_t op, const Levels *l, Discrete *d, Value
   Value *q = rewrite(&e);
   if (q == NULL) return false;
   note_found(&e);
-  *d = (Discrete){q, l->least, l->most, l->grid.scale};
+  *d = (Discrete){.q = q, .lo = l->least, .hi = l->most, .scale = l->grid.scale};
   *value = levels_float(e.keeps ? q->op->next : found, d, found);
   (*value)->name = found->out[0]->name;
   Value *old = found->out[0];
