@@ -98,6 +98,8 @@ if [ -d "$shared/suites" ]; then
   step real-models "$bin/models" tests/models/real.tsv "$shared/suites/real-models" --jobs "$jobs"
   step verify sh tests/models/verify.sh "$root/build/release/qcc" tests/models/real.tsv "$shared/suites/real-models"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
+  step layers-trained "$bin/layers" tests/models/layers_trained.tsv "$shared/models/trained"
+  step layers-real "$bin/layers" tests/models/layers_real.tsv "$shared/suites/real-models"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"
   step hostile "$bin/hostile" manifest "$root/build/release/qcc"
 elif [ "${CI:-}" = true ]; then

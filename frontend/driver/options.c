@@ -138,5 +138,7 @@ void options_man(FILE *out) {
   }
   fprintf(
       out,
+      ".SH QUANTISATION\nRoundings, zero points, saturation, NaN, sign(0) and what exact means are fixed in "
+      "docs/quantisation.md.\n"
       ".SH EXIT STATUS\n0 done, 1 model refused, 2 usage, 3 unsupported, 4 file trouble, 5 limit, 70 internal error\n");
 }
