@@ -25,6 +25,7 @@ typedef struct OnnxOptions {
   bool external_data;      // allow external data files beside the model (default true)
   int64_t fold_bytes;      // budget of one folded constant (default 64 MiB)
   int64_t max_nodes;       // after inlining (default 1,000,000)
+  bool strict_fp;          // constants are folded as they are written (default false: x + (q - x) is q)
 } OnnxOptions;
 
 OnnxOptions onnx_options_default(void);

@@ -102,6 +102,7 @@ struct OnnxImporter {
   Arena *scratch;
   int64_t n_nodes;    // imported so far
   int64_t fold_left;  // bytes of folded constants still allowed
+  Map *differences;   // id + 1 of a folded constant q - x -> its two operands; NULL: none yet
   uint32_t n_warnings;
   uint32_t n_unsupported;  // nodes in `unsupported`
   VEC(UnsupportedGroup *) unsupported;

@@ -155,6 +155,7 @@ bool session_load(Session *s) {
   }
   OnnxOptions o;
   if (!import_options(s, &o)) return false;
+  o.strict_fp = s->pass_opt.strict_fp;
   s->m = onnx_import(s->arena, s->diag, s->opt.file, &o);
   return s->m != NULL;
 }

@@ -1,5 +1,6 @@
 // The importer: interface, order, names, functions, branches, options, and what each kind of bad model is told.
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -110,6 +111,28 @@ Test(onnx_import, inputs_that_are_initialisers_are_constants) {
   Func *f = imported(&b);
   cr_assert_eq(f->n_args, 1);
   cr_assert(value_is_const(f->first->in[1].value));
+}
+
+// A straight-through estimator on weights gives back its quantiser's values bit for bit; a sum of the same form whose
+// value is any float is folded as it is written.
+Test(onnx_import, quantised_weights_lose_their_estimator) {
+  enum { N = 400 };
+  float w[N];
+  for (int i = 0; i < N; i++) w[i] = sinf((float)i) * 1.7f;
+  for (int few = 0; few < 2; few++) {
+    Build b = build_model(arena, 17);
+    build_output(&b, "y", DT_F32, "400");
+    build_init_f32(&b, "w", "400", w);
+    build_node(&b, few ? "Sign" : "Exp", "s", "w", "q");
+    build_node(&b, "Sub", "d", "q,w", "difference");
+    build_node(&b, "Add", "a", "w,difference", "y");
+    Func *f = imported(&b);
+    cr_assert_eq(f->n_ops, 0);
+    for (int i = 0; i < N; i++) {
+      float sign = (float)((w[i] > 0) - (w[i] < 0)), e = (float)exp((double)w[i]), rest = e - w[i];
+      cr_assert_eq((float)const_f(f->module, f->results[0]->constant, i), few ? sign : w[i] + rest);
+    }
+  }
 }
 
 Test(onnx_import, shape_arithmetic_is_folded) {
