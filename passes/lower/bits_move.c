@@ -5,47 +5,29 @@
 //   select(x > 0, hi, lo):         (x & keep) ^ flip, masks per channel   (hi, lo, x: -1 or +1)
 #include "passes/lower/bits_move.h"
 
-#include "ir/elem.h"
-#include "ir/eval.h"
 #include "passes/lower/bits_kernels.h"
+#include "passes/lower/bits_steps.h"
 #include "passes/lower/stage.h"
+
+enum { MAP_OPERANDS = 16 };
 
 // ---- signs
 
-// The constants of a map, one element for a channel.
-static Tensor channel_args(Module *m, const Op *op, uint32_t i, int64_t c) {
-  const Value *v = op_in(op, i);
-  Tensor t = tensor_new(m->arena, type_scalar(m->types, v->type->dtype));
-  elem_copy(t.data, 0, const_data(m, v->constant), type_count(v->type) == 1 ? 0 : c, v->type->dtype);
-  return t;
-}
-
-// A constant with one value, or one per channel (the last axis).
-static bool is_per_channel(const Value *v, int64_t channels) {
-  if (!value_is_const(v) || dtype_info(v->type->dtype)->bits < 8) return false;
-  int64_t count = type_count(v->type);
-  return count == 1 || (count == channels && v->type->dims[v->type->rank - 1] == channels);
-}
-
 static bool map_reads(const Op *op, uint32_t slot, int64_t channels) {
-  if (op->kind != OP_MAP || !type_same_shape(op_in(op, slot)->type, op_out(op, 0)->type)) return false;
+  if (op->kind != OP_MAP || op->n_in > MAP_OPERANDS || !type_same_shape(op_in(op, slot)->type, op_out(op, 0)->type))
+    return false;
   for (uint32_t i = 0; i < op->n_in; i++)
-    if (i != slot && !is_per_channel(op_in(op, i), channels)) return false;
+    if (i != slot && !bits_per_channel(op_in(op, i), channels)) return false;
   return true;
 }
 
 // The code the map gives channel c for a code of its operand; -1: the result has none.
 static int64_t map_code(Module *m, const Op *op, uint32_t slot, const PlanesX *f, int64_t c, int64_t code) {
-  Func *body = op_func(op, A_MAP_body);
-  Tensor *args = NEW_ARRAY(m->arena, Tensor, op->n_in), result;
-  for (uint32_t i = 0; i < op->n_in; i++) {
-    if (i != slot) args[i] = channel_args(m, op, i, c);
-  }
-  args[slot] = tensor_new(m->arena, type_scalar(m->types, op_in(op, slot)->type->dtype));
-  elem_set_i(args[slot].data, args[slot].type->dtype, 0, f->lo + f->step * code);
-  if (!eval_func(body, args, &result, m->arena, NULL, NULL)) return -1;
-  int64_t v = elem_get_i(result.data, result.type->dtype, 0) - f->lo;
-  return v == 0 ? 0 : v == f->step ? 1 : -1;
+  Value *operand[MAP_OPERANDS] = {0};
+  int64_t v;
+  for (uint32_t i = 0; i < op->n_in; i++) operand[i] = op_in(op, i);
+  if (!bits_body_value(m, op_func(op, A_MAP_body), operand, slot, f->lo + f->step * code, c, &v)) return -1;
+  return v == f->lo ? 0 : v == f->lo + f->step ? 1 : -1;
 }
 
 // [2][words]: keep, flip. NULL when a result is no code.

@@ -274,10 +274,14 @@ static void emit_params(Emit *e) {
     KBuf *param = flat_param(e, "bias", bias, bias->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);
     e->extra[e->n_extra] = param;
     operand_strides(n, n->bias->type, e->stride[e->n_extra]);
-    if (class_params(e)) {
+    if (class_params(e) || n->steps.n > 0) {
       for (uint32_t i = 0; i + 1 < n->rank; i++) e->stride[e->n_extra][i] = 0;
     }
     e->n_extra++;
+  }
+  if (n->steps.n > 0) {
+    if (n->steps.flip != NULL) e->flip = flat_param(e, "flip", lower_buf(e->ctx, n->steps.flip), SPACE_CONST);
+    return;
   }
   e->pp = lower_post_params(e->ctx, &e->b, n->op);
   uint32_t first = op_info(n->op->kind)->max_in;
@@ -310,12 +314,13 @@ bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   emit_par(&e, &where, &p);
   emit_panels(&e, &p, &where);
   kb_end(&e.b);
-  PBuf *bufs[5 + MAX_RANK] = {n->x, n->w, n->y};
+  PBuf *bufs[6 + MAX_RANK] = {n->x, n->w, n->y};
   uint32_t n_bufs = 3;
   if (n->lookups > 0) bufs[n_bufs++] = n->table;
   if (n->bias != NULL) bufs[n_bufs++] = lower_buf(ctx, n->bias);
   for (uint32_t i = 0; i < n->rank; i++)
     if (n->class_at[i] != NULL) bufs[n_bufs++] = lower_buf(ctx, n->class_at[i]);
+  if (n->steps.flip != NULL) bufs[n_bufs++] = lower_buf(ctx, n->steps.flip);
   Step *step = lower_step(ctx, &e.b, n->op, &e.pp, n_bufs, bufs);
   step->strategy = strategy;
   step->macs = nest_macs(n);

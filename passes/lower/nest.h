@@ -40,6 +40,16 @@ typedef struct NestPlanes {
   int64_t mul, base;
 } NestPlanes;
 
+// A result that is words of step functions of the counts (bits_steps.h): the bias holds `n` tables of limits, `stride`
+// apart. A code is the number of limits that the count, exclusive-or `flip` of its column, is not below (`above`) or
+// is below.
+typedef struct NestSteps {
+  uint32_t n;  // 0: the post function makes the codes
+  bool above;
+  int64_t stride;
+  Value *flip;  // [columns] of 0 and -1, or NULL
+} NestSteps;
+
 typedef struct Nest {
   const Op *op;
   const char *name;  // of the kernel
@@ -50,6 +60,7 @@ typedef struct Nest {
   bool dot;              // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
   bool counts;           // x and w are words of bits, see `planes`
   NestPlanes planes;
+  NestSteps steps;
   int64_t lookups;  // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
   PBuf *table;
   int64_t x_zero;   // integers, not dot: subtracted from every x

@@ -16,6 +16,7 @@ typedef struct Emit {
   KBuf *extra[17];
   int64_t stride[17][MAX_RANK];
   KBuf *class_at[MAX_RANK];  // tables of border classes, or NULL
+  KBuf *flip;                // of steps, or NULL
   PostParams pp;
   int64_t k;        // length of the whole reduction
   int64_t vectors;  // vectors of one group
@@ -54,6 +55,10 @@ KExpr *nest_count(Emit *e, KExpr *held);
 // The result for lane l of vector v of pixel i, p being its place: bias (which dot sums began with) and post function
 // on the sum.
 KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l);
+// Where a row of the bias, known by its border class, has its element for the columns at p.
+Affine nest_bias_at(const Emit *e, const Pos *p);
+// What a register holds for lane l of vector v of pixel i.
+KExpr *nest_held(Emit *e, const Tile *t, Affine i, Affine v, Affine l);
 // Makes the registers readable across vectors: t->sums.
 void nest_flat_sums(Emit *e, Tile *t);
 // Adds to p->row the border class along the axes that the pixels of a tile walk, or along the others.

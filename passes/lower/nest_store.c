@@ -1,9 +1,16 @@
 // The end of a register tile: bias, post function and stores of the sums. See nest_emit.h.
 #include "passes/lower/nest_emit.h"
 
-static KExpr *load_extra(Emit *e, uint32_t which, const Pos *p) {
+static Affine extra_at(const Emit *e, uint32_t which, const Pos *p) {
   Affine at = which == 0 ? p->row : aff(0);
   for (uint32_t i = 0; i < e->n->rank; i++) at = aff_add(at, aff_mul(p->axis[i], e->stride[which][i]));
+  return at;
+}
+
+Affine nest_bias_at(const Emit *e, const Pos *p) { return extra_at(e, 0, p); }
+
+static KExpr *load_extra(Emit *e, uint32_t which, const Pos *p) {
+  Affine at = extra_at(e, which, p);
   return lower_load(&e->b, e->extra[which], &at);
 }
 
@@ -34,11 +41,15 @@ static KExpr *post_value(Emit *e, const Pos *p, KExpr *value) {
   return lower_body(&e->b, op_post(e->n->op), args);
 }
 
-KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
-  KBuild *b = &e->b;
+KExpr *nest_held(Emit *e, const Tile *t, Affine i, Affine v, Affine l) {
   Affine at[4] = {aff(0), i, v, l};
   if (t->sums != NULL) at[0] = aff_add(aff_mul(aff_add(aff_mul(i, t->nvec), v), e->n->tile.lanes), l);
-  KExpr *value = kx_load(b, t->sums != NULL ? t->sums : t->acc, at);
+  return kx_load(&e->b, t->sums != NULL ? t->sums : t->acc, at);
+}
+
+KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
+  KBuild *b = &e->b;
+  KExpr *value = nest_held(e, t, i, v, l);
   if (e->n->counts) value = nest_count(e, value);
   if (e->n->bias != NULL && !e->n->dot) {
     value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));

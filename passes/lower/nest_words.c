@@ -4,6 +4,7 @@
 //   for l in 0..8 vec { reduce bits u8[..], gt(result of lane l, -1) }      per pixel, vector and plane of the code
 //
 // Channels that do not fill a unit go into smaller units and single bits; the rest of a row's last word is zero.
+#include "passes/lower/bits_steps.h"
 #include "passes/lower/nest_emit.h"
 
 // Units of `bits` bits: the one where the channels at p, a multiple of `bits`, begin.
@@ -34,6 +35,33 @@ static void lane_at(const Emit *e, const Tile *t, Affine from, Affine l, Affine 
   *lane = aff_plus(l, from.base % lanes);
 }
 
+// Bits of the code of one channel, the lowest first.
+static void code_bits(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine lane, KExpr **bit) {
+  KBuild *b = &e->b;
+  const PlanesX *f = e->n->words;
+  const NestSteps *s = &e->n->steps;
+  KVar *is[3];
+  if (s->n == 0) {
+    KVar *value = kb_let(b, "y", nest_value(e, t, p, i, v, lane));
+    for (int64_t plane = 0; plane < f->planes; plane++) bit[plane] = bits_code(b, f, plane, kx_var(b, value));
+    return;
+  }
+  KExpr *held = nest_held(e, t, i, v, lane);
+  Affine at = nest_bias_at(e, p);
+  const Affine *column = &p->axis[e->n->rank - 1];
+  if (e->flip != NULL) held = kx_op2(b, KOP_XOR, held, kx_cast(b, e->n->type, kx_load(b, e->flip, column)));
+  KVar *count = kb_let(b, "count", held);
+  for (uint32_t k = 0; k < s->n; k++) {
+    Affine limit_at = aff_plus(at, k * s->stride);
+    KExpr *limit = kx_cast(b, e->n->type, kx_load(b, e->extra[0], &limit_at));
+    is[k] = kb_let(b, "is", kx_op2(b, s->above ? KOP_GE : KOP_LT, kx_var(b, count), limit));
+  }
+  bit[0] = kx_var(b, is[0]);
+  if (s->n == 1) return;
+  bit[1] = kx_var(b, is[1]);
+  bit[0] = kx_op2(b, KOP_OR, kx_op2(b, KOP_XOR, bit[0], kx_var(b, is[1])), kx_var(b, is[2]));  // 1 or 3
+}
+
 // Channels from .. from + bits - 1 of the tile at pixel i.
 static void emit_unit(Emit *e, const Tile *t, const Pos *p, Affine i, Affine from, int64_t bits) {
   KBuild *b = &e->b;
@@ -45,9 +73,10 @@ static void emit_unit(Emit *e, const Tile *t, const Pos *p, Affine i, Affine fro
   Affine l = aff_var(kb_for(b, "l", 0, bits, 1, FOR_VEC));
   lane_at(e, t, from, l, &v, &lane);
   Pos q = pos_move(&first, &columns, l);
-  KVar *value = kb_let(b, "y", nest_value(e, t, &q, i, v, lane));
+  KExpr *bit[8];
+  code_bits(e, t, &q, i, v, lane, bit);
   for (int64_t plane = 0; plane < f->planes; plane++)
-    kb_reduce_bits(b, bits_unit(&e->units, bits), &at[plane], bits_code(b, f, plane, kx_var(b, value)));
+    kb_reduce_bits(b, bits_unit(&e->units, bits), &at[plane], bit[plane]);
   kb_end(b);
 }
 
@@ -62,9 +91,10 @@ static void emit_byte(Emit *e, const Tile *t, const Pos *p, Affine i, int64_t fr
     Affine v, lane;
     lane_at(e, t, aff(from), aff(l), &v, &lane);
     Pos q = pos_move(&first, &columns, aff(l));
-    KVar *value = kb_let(b, "y", nest_value(e, t, &q, i, v, lane));
+    KExpr *is[8];
+    code_bits(e, t, &q, i, v, lane, is);
     for (int64_t plane = 0; plane < f->planes; plane++) {
-      KExpr *bit = kx_cast(b, DT_U8, bits_code(b, f, plane, kx_var(b, value)));
+      KExpr *bit = kx_cast(b, DT_U8, is[plane]);
       if (l > 0) bit = kx_op2(b, KOP_OR, byte[plane], kx_op2(b, KOP_SHL, bit, kx_i(b, DT_U8, l)));
       byte[plane] = bit;
     }
@@ -141,4 +171,5 @@ void nest_result_buf(LowerCtx *ctx, Nest *n) {
   const BitsValue *held = bits_of(ctx, y);
   n->words = held != NULL && stores_words(n, &held->form) ? &held->form : NULL;
   n->y = n->words != NULL ? bits_make(ctx, y) : lower_buf(ctx, y);
+  if (n->words != NULL && n->counts) bits_steps(ctx, n);
 }

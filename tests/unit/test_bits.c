@@ -1,6 +1,6 @@
-// Whole networks of bits against the graph interpreter: convolutions over one to three axes with thresholds of either
-// sign, pools, pads and changes of signs of bits, and a flattened last layer. Every step between the first map and the
-// last layer must work on words where the network allows it.
+// Whole networks of one and two bits against the graph interpreter: convolutions over one to three axes with thresholds
+// of either sign, pools, pads and changes of signs of bits, and a flattened last layer. Every step between the first
+// map and the last layer must work on words where the network allows it.
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static uint32_t rnd(uint32_t below) {
 
 typedef struct Net {
   StrBuf head, body, functions;  // constants; statements; post functions
-  uint32_t axes, n;              // spatial axes; values so far
+  uint32_t axes, n, levels;      // spatial axes; values so far; levels of the activations now
   int64_t batch, size[3], c;
 } Net;
 
@@ -35,6 +35,15 @@ static void put_type(StrBuf *b, const Net *net, const char *type) {
   strbuf_printf(b, "%s[%lld", type, (long long)net->batch);
   for (uint32_t i = 0; i < net->axes; i++) strbuf_printf(b, ",%lld", (long long)net->size[i]);
   strbuf_printf(b, ",%lld]", (long long)net->c);
+}
+
+// Weights of one or two bits.
+static void put_weights(Net *net, const char *dims, int64_t count) {
+  bool ternary = rnd(3) == 0;
+  strbuf_printf(&net->head, "const @w%u: i8[%s] = [", net->n, dims);
+  for (int64_t i = 0; i < count; i++)
+    strbuf_printf(&net->head, "%s%d", i ? ", " : "", ternary ? (int)rnd(3) - 1 : rnd(2) ? 1 : -1);
+  strbuf_puts(&net->head, "]\n");
 }
 
 static void put_signs(Net *net, const char *dims, int64_t count) {
@@ -55,23 +64,32 @@ static void put_plan(StrBuf *b) {
                 1 + rnd(4), lanes[rnd(4)], rnd(2));
 }
 
-// A comparison with a threshold per channel, +1 above or below it.
+static void put_column(Net *net, const char *name, const char *type, int64_t lo, uint32_t count) {
+  strbuf_printf(&net->head, "const @%s%u: %s[%lld] = [", name, net->n, type, (long long)net->c);
+  for (int64_t i = 0; i < net->c; i++) strbuf_printf(&net->head, "%s%lld", i ? ", " : "", (long long)(lo + rnd(count)));
+  strbuf_puts(&net->head, "]\n");
+}
+
+// The post function: as many comparisons as levels less one, with thresholds per channel, rising or falling with the
+// sum by channel. Levels -1, 1 (two), -1, 0, 1 (three) or 0 .. 3 (four).
 static void put_post(Net *net, int64_t terms) {
-  uint32_t id = net->n;
-  strbuf_printf(&net->head, "const @t%u: i32[%lld] = [", id, (long long)net->c);
-  for (int64_t i = 0; i < net->c; i++)
-    strbuf_printf(&net->head, "%s%lld", i ? ", " : "",
-                  (long long)rnd((uint32_t)(terms / 2 + 2)) - (long long)(terms / 4));
-  strbuf_puts(&net->head, "]\n");
-  strbuf_printf(&net->head, "const @h%u: i8[%lld] = [", id, (long long)net->c);
-  bool rises = rnd(2) == 0;
-  for (int64_t i = 0; i < net->c; i++) strbuf_printf(&net->head, "%s%d", i ? ", " : "", rises || rnd(2) ? 1 : -1);
-  strbuf_puts(&net->head, "]\n");
-  strbuf_printf(&net->functions,
-                "func @p%u(%%0: i32[], %%1: i32[], %%2: i8[]) -> i8[] {\n  %%3 = greater_equal %%0, %%1 : bool[]\n"
-                "  %%4 = select %%3, i8(1), i8(-1) : i8[]\n  %%5 = mul %%4, %%2 : i8[]\n"
-                "  %%6 = greater %%5, i8(0) : bool[]\n  %%7 = select %%6, i8(1), i8(-1) : i8[]\n  return %%7\n}\n",
-                id);
+  static const char *const value[] = {"%7 = select %4, i8(1), i8(-1) : i8[]\n  %8 = neg %7 : i8[]",
+                                      "%6 = sub %5, i8(1) : i8[]\n  %7 = add %6, i8(0) : i8[]\n  %8 = neg %7 : i8[]",
+                                      "%7 = add %5, i8(0) : i8[]\n  %8 = sub i8(3), %7 : i8[]"};
+  int64_t lo = -(terms / 4);
+  uint32_t spread = (uint32_t)(terms / 2 + 2);
+  for (uint32_t k = 0; k < 3; k++) put_column(net, (const char *[]){"t", "u", "v"}[k], "i32", lo + k, spread);
+  put_column(net, "h", "i8", rnd(2) ? 1 : 0, 1 + rnd(2));
+  StrBuf *b = &net->functions;
+  strbuf_printf(b, "func @p%u(%%0: i32[], %%1: i32[], %%2: i32[], %%3: i32[], %%h: i8[]) -> i8[] {\n", net->n);
+  strbuf_puts(b, "  %4 = greater_equal %0, %1 : bool[]\n  %a = cast %4 : i8[]\n  %b4 = less %2, %0 : bool[]\n");
+  strbuf_puts(b, "  %b = cast %b4 : i8[]\n  %c4 = less_equal %0, %3 : bool[]\n  %n4 = not %c4 : bool[]\n");
+  strbuf_puts(b, "  %c = cast %n4 : i8[]\n  %ab = add %a, %b : i8[]\n");
+  strbuf_printf(b, "  %%5 = add %%ab, %s : i8[]\n  %s\n", net->levels == 4 ? "%c" : "i8(0)", value[net->levels - 2]);
+  strbuf_puts(b, "  %9 = greater %h, i8(0) : bool[]\n  %10 = select %9, %7, %8 : i8[]\n");
+  if (net->levels == 2)
+    strbuf_puts(b, "  %11 = greater %10, i8(0) : bool[]\n  %12 = select %11, i8(1), i8(-1) : i8[]\n");
+  strbuf_printf(b, "  return %s\n}\n", net->levels == 2 ? "%12" : "%10");
 }
 
 static bool fits(const Net *net, int64_t kernel, int64_t dilation) {
@@ -97,14 +115,15 @@ static void put_conv(Net *net) {
   }
   snprintf(dims + strlen(dims), sizeof dims - strlen(dims), "%lld,%lld", (long long)from, (long long)o);
   uint32_t x = net->n++;
-  put_signs(net, dims, taps * from * o);
-  strbuf_printf(&net->body, "  %%v%u = conv %%v%u, @w%u, _, @t%u, @h%u {layout = nhwc, post = @p%u, ", net->n, x,
-                net->n, net->n, net->n, net->n);
+  put_weights(net, dims, taps * from * o);
+  strbuf_printf(&net->body, "  %%v%u = conv %%v%u, @w%u, _, @t%u, @u%u, @v%u, @h%u {layout = nhwc, post = @p%u, ",
+                net->n, x, net->n, net->n, net->n, net->n, net->n, net->n);
   net->c = o;
   for (uint32_t i = 0; i < net->axes; i++) {
     int64_t reach = net->size[i] + pads[i] + pads[net->axes + i] - (kernel - 1) * dilation - 1;
     net->size[i] = reach / stride + 1;
   }
+  net->levels = rnd(2) ? 2 : 3 + rnd(2);
   put_post(net, taps * from);
   put_ints(&net->body, "pads", pads, 2 * net->axes);
   put_ints(&net->body, ", strides", strides, net->axes);
@@ -167,7 +186,7 @@ static void put_dense(Net *net, int64_t n) {
   char dims[48];
   snprintf(dims, sizeof dims, "%lld,%lld", (long long)k, (long long)n);
   net->n++;
-  put_signs(net, dims, k * n);
+  put_weights(net, dims, k * n);
   strbuf_printf(&net->body, "  %%y = matmul %%flat, @w%u {", net->n);
   put_plan(&net->body);
   strbuf_printf(&net->body, "} : i32[%lld,%lld]\n  return %%y\n}\n", (long long)net->batch, (long long)n);
@@ -180,7 +199,7 @@ static const char *const functions =
     "  %4 = select %3, %1, %2 : i8[]\n  return %4\n}\n";
 
 static const char *network(Arena *arena) {
-  Net net = {.axes = 1 + rnd(3), .batch = 1 + rnd(2), .c = 1 + rnd(70)};
+  Net net = {.levels = 2, .axes = 1 + rnd(3), .batch = 1 + rnd(2), .c = 1 + rnd(70)};
   int64_t n = 1 + rnd(40);
   StrBuf all;
   strbuf_init(&all, arena);
@@ -195,10 +214,10 @@ static const char *network(Arena *arena) {
   put_type(&net.body, &net, "i8");
   strbuf_puts(&net.body, "\n");
   for (uint32_t layers = 1 + rnd(2); layers > 0; layers--) {
-    if (rnd(3) == 0) put_pad(&net);
+    if (net.levels == 2 && rnd(3) == 0) put_pad(&net);
     put_conv(&net);
     if (rnd(2)) put_pool(&net);
-    if (rnd(2)) put_flip(&net);
+    if (net.levels == 2 && rnd(2)) put_flip(&net);
   }
   put_dense(&net, n);
   strbuf_printf(&all, "%s%s%s%s", strbuf_str(&net.head), strbuf_str(&net.body), functions, strbuf_str(&net.functions));
