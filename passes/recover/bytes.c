@@ -3,11 +3,7 @@
 //   %2 = dequantize %a, @s, @z    %3 = dequantize %b, @t    %4 = add %2, %3    %5 = relu %4    %6 = quantize %5, @u
 //   => %6 = cast(round(%a * m + (%b * o + c)))        equal for all 65,536 pairs of bytes
 //
-//   %2 = dequantize %a, @s, @z    %3 = avgpool %2 {kernel = [2,2]}    %4 = quantize %3, @u
-//   => %3 = conv %a, ones {group = C, x_zero = z} : i32    %4 = cast(round(%3 * m + c))
-//
-// The table of a chain is what the interpreter gives. The reference of a mean is (sum * scale / count) in f64, rounded
-// to f32 and quantised. Where no arithmetic gives the table, the ops stay.
+// The table is what the interpreter gives. Where no arithmetic gives the table, the ops stay.
 #include "passes/recover/bytes.h"
 
 #include <math.h>
@@ -21,7 +17,6 @@
 
 #define CHAIN_OPS 16
 #define BYTES 256
-#define MEAN_TAPS 65536
 
 static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
 
@@ -275,19 +270,11 @@ static bool rewrite_chain(Chain *c, const int64_t *table, const Linear *l) {
   return true;
 }
 
-static bool is_plain_quantize(Module *m, const Op *op) {
-  const Value *scale = op_in(op, 1), *zero = op_in(op, 2);
-  return op->kind == OP_QUANTIZE && is_byte(op->out[0]->type->dtype) && op_int(op, A_QUANTIZE_block) == 0 &&
-         value_is_const(scale) && type_count(scale->type) == 1 && scale->type->dtype == DT_F32 &&
-         (zero == NULL || (value_is_const(zero) && type_count(zero->type) == 1)) &&
-         op_enum(op, A_QUANTIZE_round) == ROUND_HALF_EVEN && const_f(m, scale->constant, 0) > 0;
-}
-
 bool bytes_chains(PassCtx *ctx, Func *f) {
   bool changed = false;
   for (Op *op = f->first, *next; op; op = next) {
     next = op->next;
-    if (!is_plain_quantize(ctx->m, op)) continue;
+    if (!quantize_is_plain(ctx->m, op)) continue;
     ArenaMark mark = arena_mark(ctx->arena);
     Chain c = {.ctx = ctx, .m = ctx->m, .quant = op};
     Linear l;

@@ -367,6 +367,7 @@ PassResult pass_integer(PassCtx *ctx) {
     arena_reset(ctx->arena, mark);
   }
   changed |= bytes_chains(ctx, f);
+  changed |= bytes_means(ctx, f);
   changed |= quantised_means(ctx, f);
   changed |= quantised_expand(ctx, f);
   if (changed) graph_drop_dead(f);

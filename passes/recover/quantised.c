@@ -7,6 +7,8 @@
 #include "ir/infer.h"
 #include "passes/graph_util.h"
 
+static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
+
 bool quantised_of(Module *m, const Value *v, Quantised *out) {
   if (v == NULL || v->kind != VALUE_RESULT || v->op->kind != OP_DEQUANTIZE) return false;
   const Op *op = v->op;
@@ -35,6 +37,14 @@ int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel) {
   return const_i(m, d->zero, type_count(d->zero->type) == 1 ? 0 : channel);
 }
 
+bool quantize_is_plain(Module *m, const Op *op) {
+  const Value *scale = op_in(op, 1), *zero = op_in(op, 2);
+  return op->kind == OP_QUANTIZE && is_byte(op->out[0]->type->dtype) && op_int(op, A_QUANTIZE_block) == 0 &&
+         value_is_const(scale) && type_count(scale->type) == 1 && scale->type->dtype == DT_F32 &&
+         (zero == NULL || (value_is_const(zero) && type_count(zero->type) == 1)) &&
+         op_enum(op, A_QUANTIZE_round) == ROUND_HALF_EVEN && const_f(m, scale->constant, 0) > 0;
+}
+
 // ---- moving
 
 static bool same_grid(Module *m, const Quantised *a, const Quantised *b) {
@@ -57,8 +67,6 @@ static bool moves(const Op *op) {
     default: return false;
   }
 }
-
-static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
 
 static bool sink(PassCtx *ctx, Op *op) {
   Module *m = ctx->m;

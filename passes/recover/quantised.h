@@ -13,6 +13,8 @@ typedef struct Quantised {
 
 // Is `v` the result of a dequantize with constant positive scales, not in blocks, of a type of at most 32 bits?
 bool quantised_of(Module *m, const Value *v, Quantised *out);
+// Is it a quantize to bytes with one constant scale and zero point, half to even?
+bool quantize_is_plain(Module *m, const Op *op);
 double quantised_scale(Module *m, const Quantised *d, int64_t channel);
 int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel);
 
