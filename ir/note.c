@@ -53,6 +53,15 @@ void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t chann
   note_add(m, (Note){.loc = op->loc, .kind = NOTE_THRESHOLDS, .count = per_channel * channels, .text = text});
 }
 
+void note_drop(Module *m, const Op *op, NoteKind kind) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < m->notes.n; i++) {
+    const Note *note = &m->notes.at[i];
+    if (note->kind != kind || !note->loc || !op->loc || !places_meet(note->loc, op->loc)) m->notes.at[n++] = *note;
+  }
+  m->notes.n = n;
+}
+
 const Note *note_next(const Module *m, const Loc *loc, uint32_t *at) {
   while (*at < m->notes.n) {
     const Note *n = &m->notes.at[(*at)++];

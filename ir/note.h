@@ -28,6 +28,8 @@ void note_precision(Module *m, const Op *op, NoteKind kind, uint32_t w_bits, uin
     __attribute__((format(printf, 6, 7)));
 // The layer's tail became `per_channel` comparisons for each of `channels`.
 void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t channels);
+// Forgets notes of a kind on the layer of `op`: a later pass found out more.
+void note_drop(Module *m, const Op *op, NoteKind kind);
 // The next note from index *at on that shares an ONNX node (or a line of text) with `loc`; NULL: there is no other.
 const Note *note_next(const Module *m, const Loc *loc, uint32_t *at);
 

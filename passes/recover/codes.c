@@ -20,4 +20,8 @@ PassResult pass_codes(PassCtx *ctx) {
   return changed ? PASS_CHANGED : PASS_SAME;
 }
 
-PassResult pass_terms(PassCtx *ctx) { return codes_layers(ctx, ctx->m->funcs.at[0]) ? PASS_CHANGED : PASS_SAME; }
+PassResult pass_terms(PassCtx *ctx) {
+  Func *f = ctx->m->funcs.at[0];
+  bool changed = codes_pools(ctx, f);
+  return codes_layers(ctx, f) || changed ? PASS_CHANGED : PASS_SAME;
+}

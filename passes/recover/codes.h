@@ -29,11 +29,19 @@ bool codes_steps_of(PassCtx *ctx, Value *root, Value *source, Steps *s, double *
 // x >= start before `at`; past 0 is said with 0, not with the smallest float.
 Value *codes_past(Op *at, Value *x, float start);
 
+// Does NaN have to stay NaN where v is replaced by a choice among values? Not where only contractions read v.
+bool codes_keeps_nan(const Steps *s, const Value *v);
+// The function of every element of x, before `at`, as nested selections; keep_nan: of NaN it is NaN.
+Value *codes_emit_steps(Op *at, Value *x, const Steps *s, bool keep_nan);
+
 // Chains that are such functions become one comparison and selection per step where that is less work.
 bool codes_steps(PassCtx *ctx, Func *f);
 
 // Sums of scaled contractions of one tensor become one contraction with the sum of the weights.
 bool codes_bases(PassCtx *ctx, Func *f);
+
+// Functions that rise move behind a maxpool that makes the tensor smaller.
+bool codes_pools(PassCtx *ctx, Func *f);
 
 // ---- numbers as sums
 

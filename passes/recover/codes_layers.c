@@ -77,20 +77,36 @@ static bool read_weights(CodedLayer *l) {
   return true;
 }
 
-// One form for all channels; a channel that needs one term only takes it in any form.
+// A base as one more term, the same code everywhere.
+static bool base_as_term(Terms *t, uint32_t n) {
+  if (t->base == 0) return true;
+  if (t->n == TERMS_MAX) return false;
+  for (uint32_t i = 0; i < n; i++) t->code[t->n][i] = 1;
+  t->scale[t->n++] = t->base;
+  t->base = 0;
+  return true;
+}
+
+static bool channel_terms(const CodedLayer *l, TermsForm form, int64_t c, Terms *t) {
+  uint32_t n = l->w_n[c];
+  if (!terms_find(form, n, l->w_v[c], t) || !base_as_term(t, n)) return false;
+  for (uint32_t k = 0; k < t->n; k++)
+    for (uint32_t i = 0; i < n; i++)
+      if (t->code[k][i] > 127) return false;  // weights are signed
+  return true;
+}
+
+// One form for all channels; a channel it has no room for may still be a grid. All grids are one form only.
 static bool weight_terms(const CodedLayer *l, TermsForm form, Terms *t, uint32_t *n) {
   bool all_one = true;
   *n = 1;
+  for (int64_t c = 0; c < l->channels && all_one; c++) all_one = channel_terms(l, TERMS_GRID, c, &t[c]);
+  if (all_one || form == TERMS_GRID) return all_one && form == TERMS_GRID;
   for (int64_t c = 0; c < l->channels; c++) {
-    bool one = terms_find(TERMS_GRID, l->w_n[c], l->w_v[c], &t[c]);
-    if (!one && (!terms_find(form, l->w_n[c], l->w_v[c], &t[c]) || t[c].base != 0)) return false;
-    for (uint32_t k = 0; k < t[c].n; k++)
-      for (uint32_t i = 0; i < l->w_n[c]; i++)
-        if (t[c].code[k][i] > 127) return false;  // weights are signed
+    if (!channel_terms(l, form, c, &t[c]) && !channel_terms(l, TERMS_GRID, c, &t[c])) return false;
     *n = t[c].n > *n ? t[c].n : *n;
-    all_one = all_one && one;
   }
-  return all_one == (form == TERMS_GRID);
+  return true;
 }
 
 // ---- the integer form
@@ -101,7 +117,7 @@ static Value *term_weights(const CodedLayer *l, const Terms *t, uint32_t j) {
   double *q = NEW_ARRAY(l->ctx->arena, double, n);
   for (int64_t i = 0; i < n; i++) {
     const Terms *of = &t[i / l->inner % l->channels];
-    q[i] = j < of->n ? (double)of->code[j][l->w_at[i]] : 0;
+    q[i] = j < of->n ? (double)of->code[j][l->w_at[i]] : 1;  // scaled by 0
   }
   return const_of_doubles(l->m, type_with_dtype(l->m->types, w->type, DT_I8), q, w->constant->name);
 }
@@ -213,11 +229,13 @@ static bool rewrite(CodedLayer *l) {
   }
   if (l->y == NULL) return false;
   if (l->best >= 0.9 * before) {
+    note_drop(l->m, l->op, NOTE_FLOAT);
     note_layer(l->m, l->op, NOTE_FLOAT,
                "float is faster: %.2f us against %.2f us for %u integer contractions (%s by %s)", before * us,
                l->best * us, l->contractions, terms_form_text(l->x_form), terms_form_text(l->w_form));
     return false;
   }
+  note_drop(l->m, l->op, NOTE_FLOAT);
   note_layer(l->m, l->op, NOTE_RECOVERED, "input of %u values as %s, weights as %s: %u exact integer contractions",
              l->n, terms_form_text(l->x_form), terms_form_text(l->w_form), l->contractions);
   l->y->name = l->op->out[0]->name;

@@ -35,6 +35,8 @@ static bool feeds_contractions(const Value *v) {
 
 static Value *number(Module *m, double v) { return const_splat(m, type_scalar(m->types, DT_F32), v); }
 
+bool codes_keeps_nan(const Steps *s, const Value *v) { return !s->takes_nan && !feeds_contractions(v); }
+
 Value *codes_past(Op *at, Value *x, float start) {
   Module *m = at->func->module;
   float before = nextafterf(start, -INFINITY);
@@ -43,7 +45,7 @@ Value *codes_past(Op *at, Value *x, float start) {
   return graph_emit(at, kind, 2, in, type_with_dtype(m->types, x->type, DT_BOOL), at->loc);
 }
 
-static Value *emit_steps(Op *at, Value *x, const Steps *s, bool keep_nan) {
+Value *codes_emit_steps(Op *at, Value *x, const Steps *s, bool keep_nan) {
   Module *m = at->func->module;
   Value *y = number(m, s->value[0]);
   for (uint32_t i = 1; i < s->n; i++) {
@@ -71,9 +73,9 @@ static bool select_steps(PassCtx *ctx, Value *root, Value *source) {
   Steps s;
   double cost;
   if (!codes_steps_of(ctx, root, source, &s, &cost) || s.n < 2) return false;
-  bool keep_nan = !s.takes_nan && !feeds_contractions(root);
+  bool keep_nan = codes_keeps_nan(&s, root);
   if (cost <= 2.0 * (s.n - 1 + keep_nan)) return false;
-  Value *y = emit_steps(root->op, source, &s, keep_nan);
+  Value *y = codes_emit_steps(root->op, source, &s, keep_nan);
   y->name = root->name;
   note_layer(ctx->m, root->op, NOTE_RECOVERED, "%u values by thresholds on the float before them", s.n);
   value_replace(root, y);

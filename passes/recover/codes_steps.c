@@ -14,7 +14,7 @@
 #include "passes/graph_util.h"
 #include "passes/recover/codes.h"
 
-enum { CHAIN_OPS = 40, BATCH = 1024, ROUNDS = 34, NEIGHBOURS = 64, RUNS = 4096 };
+enum { CHAIN_OPS = 80, BATCH = 1024, ROUNDS = 34, NEIGHBOURS = 64, RUNS = 4096 };
 
 typedef struct Chain {
   PassCtx *ctx;

@@ -96,11 +96,11 @@ static bool two_bytes(uint32_t n, const double *v, Terms *t) {
   return comes_back(t, n, v);
 }
 
-// One bit per step. -1 and +1 where the ends are opposite, else 0 and 1 above the smallest number.
+// One bit per step: 0 and 1 where the smallest number is 0, else -1 and +1 around the middle of the ends.
 static bool thermometer(uint32_t n, const double *v, Terms *t) {
-  bool signs = v[0] == -v[n - 1];
+  bool signs = n > 0 && v[0] != 0;
   if (n < 2 || n - 1 > TERMS_MAX) return false;
-  *t = (Terms){.form = TERMS_BITS, .n = n - 1, .base = signs ? 0 : v[0]};
+  *t = (Terms){.form = TERMS_BITS, .n = n - 1, .base = signs ? (v[0] + v[n - 1]) / 2 : 0};
   for (uint32_t k = 0; k + 1 < n; k++) {
     t->scale[k] = (v[k + 1] - v[k]) / (signs ? 2 : 1);
     for (uint32_t i = 0; i < n; i++) t->code[k][i] = (int16_t)(i > k ? 1 : signs ? -1 : 0);
