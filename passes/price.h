@@ -20,6 +20,7 @@ typedef struct Work {
   bool folds;          // neighbouring columns may be folded into channels (conv_fold)
   bool k_lanes;        // neighbours along the innermost reduction are neighbours in x
   int64_t taps, step;  // kernel and stride along the columns, for folding
+  int64_t w_more;      // registers that a vector of weights takes besides one
   double x_bytes, w_bytes, y_bytes;
 } Work;
 

@@ -36,7 +36,7 @@ typedef enum PlanesForm { PLANES_XOR, PLANES_SIGN, PLANES_AND } PlanesForm;
 typedef struct NestPlanes {
   PlanesForm form;
   int64_t x, w;   // planes of x, side by side in x; of w, outermost in the packed weights (then the sign)
-  bool negative;  // the top plane of w is complemented
+  bool negative;  // counts of the top plane of w are subtracted
   int64_t mul, base;
 } NestPlanes;
 

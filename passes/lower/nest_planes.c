@@ -15,23 +15,20 @@ typedef struct Count {
   Pos at;      // of the tile
 } Count;
 
-// A pair of planes: of x (words), of w (rows of the panel), and the complement of the top plane.
+// A pair of planes: of x (words), of w (rows of the panel); the top plane of negative weights is subtracted.
 typedef struct Pair {
   Affine x, w;
-  bool flips;  // all counts are of complements
-  KVar *flip;  // or: a word to exclusive-or with
+  bool subtracts;
 } Pair;
 
-static KExpr *differing(Count *c, const Pair *pair, KExpr *x, KExpr *w, KExpr *sign) {
+static KExpr *counted(Count *c, KExpr *x, KExpr *w, KExpr *sign) {
   KBuild *b = &c->e->b;
   switch (c->e->n->planes.form) {
     case PLANES_XOR: return kx_op2(b, KOP_XOR, x, w);
     case PLANES_SIGN: return kx_op2(b, KOP_AND, kx_op2(b, KOP_XOR, x, sign), w);
     case PLANES_AND: break;
   }
-  KExpr *both = kx_op2(b, KOP_AND, x, w);
-  if (pair->flip != NULL) return kx_op2(b, KOP_XOR, both, kx_var(b, pair->flip));
-  return pair->flips ? kx_op1(b, KOP_BIT_NOT, both) : both;
+  return kx_op2(b, KOP_AND, x, w);
 }
 
 static void load_row(Count *c, KBuf *to, Affine from) {
@@ -62,8 +59,8 @@ static void emit_step(Count *c, const Pair *pair, const Pos *p) {
   Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL), l = aff_var(kb_for(b, "l", 0, n->tile.lanes, 1, FOR_VEC));
   Affine at[4] = {aff(0), aff_add(aff_mul(iy, t->mi), ix), v, l}, row_at[2] = {v, l};
   KExpr *sign = c->sign != NULL ? kx_load(b, c->sign, row_at) : NULL;
-  KExpr *bits = differing(c, pair, kx_var(b, x), kx_load(b, t->row, row_at), sign);
-  kb_store(b, t->acc, at, kx_op2(b, KOP_ADD, kx_load(b, t->acc, at), kx_op1(b, KOP_POPCNT, bits)));
+  KExpr *count = kx_op1(b, KOP_POPCNT, counted(c, kx_var(b, x), kx_load(b, t->row, row_at), sign));
+  kb_store(b, t->acc, at, kx_op2(b, pair->subtracts ? KOP_SUB : KOP_ADD, kx_load(b, t->acc, at), count));
   kb_end(b);
   nest_close(e, depth);
 }
@@ -110,31 +107,34 @@ static void emit_copies(Count *c) {
     if (sum < s->x + s->w - 2) emit_sums(c, true);
     for (int64_t j = 0; j < s->w; j++) {
       if (sum - j < 0 || sum - j >= s->x) continue;
-      Pair pair = {.x = aff(sum - j), .w = aff(j * c->e->k), .flips = s->negative && j + 1 == s->w};
+      Pair pair = {.x = aff(sum - j), .w = aff(j * c->e->k), .subtracts = s->negative && j + 1 == s->w};
       emit_pair(c, &pair);
     }
   }
 }
 
-// Step d has s = m + k - 2 - d and planes of x from max(0, m - 1 - d) to min(m - 1, s).
+// Step d has s = m + k - 2 - d and planes of x from max(0, m - 1 - d) to min(m - 1, s); the first of them meets the top
+// plane of w.
 static void emit_loops(Count *c) {
   Emit *e = c->e;
   KBuild *b = &e->b;
   const NestPlanes *s = &e->n->planes;
   int64_t top = s->x + s->w - 2;
-  Affine d = aff_var(kb_for(b, "d", 0, top + 1, 1, FOR_SEQ));
+  Affine d = aff_var(kb_for(b, "d", 0, top + 1, 1, FOR_SEQ)), first = aff_plus(aff_mul(d, -1), s->x - 1);
   emit_sums(c, true);
-  KExpr *lo = kx_op2(b, KOP_MAX, kx_index(b, aff_plus(aff_mul(d, -1), s->x - 1)), kx_i(b, DT_I64, 0));
+  if (s->negative) {
+    Pair highest = {.x = first, .w = aff((s->w - 1) * e->k), .subtracts = true};
+    kb_if(b, kx_op2(b, KOP_LT, kx_index(b, d), kx_i(b, DT_I64, s->x)));
+    emit_pair(c, &highest);
+    kb_end(b);
+    first = aff_plus(first, 1);
+  }
+  KExpr *lo = kx_op2(b, KOP_MAX, kx_index(b, first), kx_i(b, DT_I64, 0));
   KExpr *hi = kx_op2(b, KOP_MIN, kx_index(b, aff_plus(aff_mul(d, -1), top + 1)), kx_i(b, DT_I64, s->x));
   Affine from = aff_var(kb_let(b, "first", lo)), to = aff_var(kb_let(b, "end", hi));
   Affine i = aff_var(kb_for_aff(b, "i", from, to, 1, FOR_SEQ));
   Affine j = aff_plus(aff_add(aff_mul(d, -1), aff_mul(i, -1)), top);
-  Pair pair = {.x = i, .w = aff_mul(j, e->k)};
-  if (s->negative) {
-    KExpr *is_top = kx_op2(b, KOP_EQ, kx_index(b, j), kx_i(b, DT_I64, s->w - 1));
-    pair.flip = kb_let(b, "flip", kx_op3(b, KOP_SELECT, is_top, kx_i(b, e->n->type, -1), kx_i(b, e->n->type, 0)));
-  }
-  emit_pair(c, &pair);
+  emit_pair(c, &(Pair){.x = i, .w = aff_mul(j, e->k)});
   kb_end(b);
   kb_end(b);
 }

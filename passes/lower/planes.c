@@ -24,7 +24,7 @@ static int64_t bits_of(int64_t v) {
 
 static bool is_power_of_two(int64_t v) { return v > 0 && (v & (v - 1)) == 0; }
 
-// The counts of a column stay below 2^15, those of missing channels (which complements count) included.
+// The counts of a column stay below 2^15 in every form.
 static bool counts_are_narrow(const Op *op, int64_t planes, int64_t channels) {
   const Value *w = op_in(op, 1), *y = op_out(op, 0);
   int64_t n = y->type->rank > 0 ? y->type->dims[y->type->rank - 1] : 1, most = INT16_MAX;
@@ -34,7 +34,10 @@ static bool counts_are_narrow(const Op *op, int64_t planes, int64_t channels) {
   most /= (INT64_C(1) << planes) - 1;
   if (k > most) return false;
   Range r = value_range(w);
-  return k * ((INT64_C(1) << planes_w(&r).planes) - 1) <= most;
+  PlanesW f;
+  for (int form = 0; form < 3; form++)
+    if (planes_w_in(&r, (PlanesForm)form, &f) && k * ((INT64_C(1) << f.planes) - 1) > most) return false;
+  return true;
 }
 
 bool planes_x(const Op *op, PlanesX *f) {

@@ -18,7 +18,7 @@
 //
 //   xor   w = g * sum of 2^j t, t = -1 or +1 (odd grids):  each pair of planes counts P ^ Q
 //   sign  w = g * sign * sum of 2^j q (-7 .. 7, ternary):  P ^ sign masked by the magnitude's plane Q
-//   and   w = g * sum of 2^j q, the top plane -2^(k-1) when w may be negative:  P & Q, the top plane complemented
+//   and   w = g * sum of 2^j q, the top plane -2^(k-1) when w may be negative:  P & Q, the top plane's subtracted
 //
 // In every form  sum of x w = base of the column + mul * sum over planes of 2^(i + j) popcount:  nothing is left to
 // compute per pixel.

@@ -4,7 +4,7 @@
 //
 //   xor   sum = ((2 lo + step (2^m - 1) - 2 z) W + g step K (2^m - 1) (2^k - 1)) / 2  -  g step * counts
 //   sign  sum = ((2 lo + step (2^m - 1) - 2 z) W +   step   (2^m - 1) A        ) / 2  -  g step * counts
-//   and   sum = (lo - z) W  +  g step * counts,  complements counted: less 2^(k-1) (2^m - 1) times all bits
+//   and   sum = (lo - z) W  +  g step * counts
 //
 // where W is the sum of the column's weights and A that of their magnitudes.
 #include "ir/elem.h"
@@ -43,13 +43,12 @@ Value *planes_weights(LowerCtx *ctx, const Op *op, const PlanesX *x, const Plane
 }
 
 // What the sum of a column is when nothing is counted: `sum` of its `k` weights, `size` of their magnitudes.
-static int64_t column_base(const PlanesX *x, const PlanesW *w, int64_t sum, int64_t size, int64_t k, int64_t taps) {
+static int64_t column_base(const PlanesX *x, const PlanesW *w, int64_t sum, int64_t size, int64_t k) {
   int64_t codes = (INT64_C(1) << x->planes) - 1, grid = (INT64_C(1) << w->planes) - 1;
   int64_t twice = (2 * x->lo + x->step * codes - 2 * x->zero) * sum;
   if (w->form == PLANES_XOR) return (twice + w->unit * x->step * k * codes * grid) / 2;
   if (w->form == PLANES_SIGN) return (twice + x->step * codes * size) / 2;
-  int64_t all = w->negative ? (INT64_C(1) << (w->planes - 1)) * codes * taps * x->word * x->words : 0;
-  return (x->lo - x->zero) * sum - w->unit * x->step * all;
+  return (x->lo - x->zero) * sum;
 }
 
 void planes_sums(LowerCtx *ctx, Nest *nest, const PlanesX *x, const PlanesW *w, int64_t taps, int64_t n, int64_t row,
@@ -67,7 +66,7 @@ void planes_sums(LowerCtx *ctx, Nest *nest, const PlanesX *x, const PlanesW *w, 
       sum += v;
       size += v < 0 ? -v : v;
     }
-    base[j] = column_base(x, w, sum, size, k, taps);
+    base[j] = column_base(x, w, sum, size, k);
     if (bias != NULL) base[j] += const_i(m, bias->constant, type_count(bias->type) == 1 ? 0 : j);
     equal = equal && base[j] == base[0];
   }

@@ -52,6 +52,8 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   w.x_bytes = w.x_bytes * (double)x.planes / 8;
   // Without an instruction that counts, the table of counts and many temporaries need registers.
   if (!t->has_popcnt_vec) words.n_vregs -= 8;
+  w.w_more = f.form == PLANES_SIGN;
+  if (f.form == PLANES_SIGN) words.fma_per_cycle *= 0.85;  // a copy of x for each mask
   price_tiles(op, &words, &w, p);
   for (uint32_t i = 0; i < p->plan.n && !t->has_popcnt_vec; i++)
     if (strcmp(p->plan.param[i].name, "ku") == 0) p->plan.param[i].value = 1;
