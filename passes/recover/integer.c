@@ -352,6 +352,7 @@ static bool make_integer(PassCtx *ctx, Op *op) {
 PassResult pass_integer(PassCtx *ctx) {
   Func *f = ctx->m->funcs.at[0];
   bool changed = quantised_sink(ctx, f);
+  if (quantised_rise(ctx, f)) changed = quantised_sink(ctx, f) || true;
   for (Op *op = f->first, *next; op; op = next) {
     next = op->next;
     if (op->kind != OP_CONV && op->kind != OP_MATMUL) continue;

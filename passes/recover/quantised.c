@@ -7,6 +7,8 @@
 #include "ir/infer.h"
 #include "passes/graph_util.h"
 
+#define RISE_VALUES 64
+
 static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
 
 bool quantised_of(Module *m, const Value *v, Quantised *out) {
@@ -117,6 +119,66 @@ static bool undoes(PassCtx *ctx, Op *quant, Quantised *d) {
     if (requantised(quant, elem_round(DT_F32, (double)(q - from_zero) * from), s, z) != q) return false;
   }
   return true;
+}
+
+// Moves that a quantize can go above: their result has no more elements than their operands have.
+static bool lets_rise(const Op *op) {
+  switch (op->kind) {
+    case OP_RESHAPE:
+    case OP_TRANSPOSE:
+    case OP_CONCAT: return true;
+    default: return false;
+  }
+}
+
+// Is every float at the top of the moves above v made of bytes?
+static bool comes_from_bytes(const Value *v) {
+  const Value *open[RISE_VALUES] = {v};
+  uint32_t n = 1, steps = 0;
+  while (n > 0 && steps++ < RISE_VALUES) {
+    v = open[--n];
+    if (v->kind != VALUE_RESULT) return false;
+    if (v->op->kind == OP_DEQUANTIZE && is_byte(op_in(v->op, 0)->type->dtype)) continue;
+    if (!lets_rise(v->op) || v->op->n_in + n > RISE_VALUES) return false;
+    for (uint32_t i = 0; i < v->op->n_in; i++) open[n++] = op_in(v->op, i);
+  }
+  return n == 0;
+}
+
+// quantize(move(x)) -> move(quantize(x)): bytes are moved instead of floats, and the quantize meets what made them.
+static bool rise(PassCtx *ctx, Op *quant) {
+  Module *m = ctx->m;
+  Op *move = op_in(quant, 0)->kind == VALUE_RESULT ? op_in(quant, 0)->op : NULL;
+  if (move == NULL || !quantize_is_plain(m, quant) || !lets_rise(move)) return false;
+  if (value_sole_user(move->out[0]) != quant || !comes_from_bytes(move->out[0])) return false;
+  DType t = quant->out[0]->type->dtype;
+  Value **in = NEW_ARRAY(m->arena, Value *, move->n_in);
+  for (uint32_t i = 0; i < move->n_in; i++) {
+    Value *params[3] = {op_in(move, i), op_in(quant, 1), op_in(quant, 2)};
+    const Type *type = type_with_dtype(m->types, params[0]->type, t);
+    in[i] = graph_emit(quant, OP_QUANTIZE, quant->n_in, params, type, quant->loc);
+    op_copy_attrs(in[i]->op, quant);
+  }
+  Op *now = op_new(quant->func, quant, move->kind, move->n_in, in, move->loc);
+  op_copy_attrs(now, move);
+  now->out[0]->type = quant->out[0]->type;
+  now->out[0]->name = quant->out[0]->name;
+  value_replace(quant->out[0], now->out[0]);
+  op_unlink(quant);
+  op_unlink(move);
+  return true;
+}
+
+bool quantised_rise(PassCtx *ctx, Func *f) {
+  bool changed = false;
+  for (Op *op = f->last, *prev; op; op = prev) {
+    Op *after = op->next;
+    prev = op->prev;
+    if (op->kind != OP_QUANTIZE || !rise(ctx, op)) continue;
+    changed = true;
+    prev = after ? after->prev : f->last;  // the new ones may rise further
+  }
+  return changed;
 }
 
 bool quantised_sink(PassCtx *ctx, Func *f) {

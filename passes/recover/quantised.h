@@ -21,6 +21,9 @@ int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel);
 // dequantize below data movement: op(dequantize(q)) -> dequantize(op(q)), and quantize(dequantize(q)) -> q where that
 // is the identity.
 bool quantised_sink(PassCtx *ctx, Func *f);
+// quantize above data movement where all that is moved is dequantised bytes of different scales:
+// quantize(concat(dequantize(a), dequantize(b))) -> concat(quantize(dequantize(a)), quantize(dequantize(b))).
+bool quantised_rise(PassCtx *ctx, Func *f);
 // A contraction of i32 values that are bytes less a zero point reads the bytes instead. False: it is none.
 bool quantised_narrow(PassCtx *ctx, Op *op);
 // Means of dequantised bytes are taken in f64: they fall on ties of the quantiser after them, which sums in f32 would
