@@ -238,7 +238,7 @@ KExpr *kx_load1(KBuild *b, KBuf *buf, Affine i) {
 static void check_operands(const KBuild *b, KOp op, KExpr *const *arg) {
   const KOpInfo *info = kop_info(op);
   uint32_t first = op == KOP_SELECT ? 1 : 0;
-  bool mixed = op == KOP_DOT4 || op == KOP_DOT2 || op == KOP_LOOKUP16;
+  bool mixed = op == KOP_DOT4 || op == KOP_DOT2 || kop_table(op) > 0;
   for (uint32_t i = first; i < info->arity && !mixed; i++)
     QCC_CHECK(arg[i]->type == arg[first]->type, "kernel %s: %s of %s and %s", b->k->name, info->name,
               dtype_info(arg[first]->type)->name, dtype_info(arg[i]->type)->name);
@@ -250,8 +250,9 @@ static void check_operands(const KBuild *b, KOp op, KExpr *const *arg) {
   if (op == KOP_DOT2)
     QCC_CHECK(arg[0]->type == DT_F32 && arg[1]->type == DT_BF16X2 && arg[2]->type == DT_BF16X2,
               "kernel %s: dot2 operand types", b->k->name);
-  if (op == KOP_LOOKUP16)
-    QCC_CHECK(arg[0]->kind == KX_LOAD && !dtype_is_float(arg[1]->type), "kernel %s: lookup16 operands", b->k->name);
+  if (kop_table(op) > 0)
+    QCC_CHECK(arg[0]->kind == KX_LOAD && !dtype_is_float(arg[1]->type), "kernel %s: %s operands", b->k->name,
+              info->name);
 }
 
 static KExpr *op_expr(KBuild *b, KOp op, uint32_t arity, KExpr *const *arg) {

@@ -81,10 +81,11 @@ static uint32_t new_access(Compile *c, const KBuf *b, const Affine *idx) {
 static uint32_t compile_expr(Compile *c, const KExpr *x);
 
 static uint32_t compile_op(Compile *c, const KExpr *x) {
-  if (x->op == KOP_LOOKUP16) {
+  if (kop_table(x->op) > 0) {
     uint32_t index = compile_expr(c, x->arg[1]), aux = new_access(c, x->arg[0]->buf, x->arg[0]->idx);
     uint32_t dst = new_slot(c, (Slot){.i = 0});
     Ins *ins = emit(c, INS_LOOKUP);
+    ins->op = x->op;
     ins->dst = dst;
     ins->a = index;
     ins->aux = aux;

@@ -19,7 +19,7 @@ typedef enum InsCode {
   INS_MOVE,    // dst = a
   INS_INDEX,   // dst = affine[aux]
   INS_LOAD,    // dst = access[aux]
-  INS_LOOKUP,  // dst = access[aux] moved by slot a & 15 elements
+  INS_LOOKUP,  // dst = access[aux] moved by slot a & 15 (or 31) elements
   INS_STORE,   // access[aux] = a
   INS_REDUCE,  // access[aux] = op(access[aux], a)
   INS_BITS,    // bit (b - c) / step of access[aux] = a; the first lane clears the others

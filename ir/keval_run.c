@@ -201,7 +201,7 @@ static bool run_access(Frame *f, const Ins *n) {
   switch (n->code) {
     case INS_LOAD: f->slot[n->dst] = load(at, t, i); break;
     case INS_LOOKUP: {
-      int64_t moved = i + (f->slot[n->a].i & 15);
+      int64_t moved = i + (f->slot[n->a].i & (kop_table(n->op) - 1));
       if ((moved + 1) * dtype_info(t)->bits > 8 * f->code->region.at[a->region].bytes)
         return outside(f, a, a->buf->rank ? a->buf->rank - 1 : 0, moved);
       f->slot[n->dst] = load(at, t, moved);

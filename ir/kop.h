@@ -21,10 +21,13 @@ typedef struct KOpInfo {
   bool basic;
 } KOpInfo;
 
+// Elements of the table of a lookup, 0: the op is none.
+static inline int64_t kop_table(KOp op) { return op == KOP_LOOKUP16 ? 16 : op == KOP_LOOKUP32 ? 32 : 0; }
+
 const KOpInfo *kop_info(KOp op);
 KOp kop_by_name(const char *name, size_t n);  // KOP_NONE when unknown
 
-// Scalar meaning of every op but CAST, VIEW, SELECT, POPCNT, DOT4, DOT2 and LOOKUP16 (interpreters do those).
+// Scalar meaning of every op but CAST, VIEW, SELECT, POPCNT, DOT4, DOT2 and lookups (interpreters do those).
 // Floats: computed in double; the caller rounds to its type. Compares give 0 or 1.
 double kop_eval_f(KOp op, const double *args);
 // Integers of class and width `t` (values sign or zero extended to 64 bits); the result is wrapped to t.

@@ -10,7 +10,7 @@
 DType literal_type(KOp op, uint32_t i, DType outer, DType before) {
   if (op == KOP_CAST || op == KOP_VIEW) return DT_NONE;
   if (op == KOP_SELECT) return i == 0 ? DT_BOOL : i == 1 ? outer : before;
-  if (op == KOP_DOT4 || op == KOP_DOT2 || op == KOP_LOOKUP16) return i == 0 ? outer : DT_NONE;
+  if (op == KOP_DOT4 || op == KOP_DOT2 || kop_table(op) > 0) return i == 0 ? outer : DT_NONE;
   if (i > 0) return before;
   return kop_info(op)->rule == KRULE_SAME ? outer : DT_NONE;
 }

@@ -117,8 +117,8 @@ static bool check_operand_types(const VerifyKernel *v, const KExpr *x) {
     return (from != DC_LANE && to != DC_LANE && to != DC_NONE && to != DC_STR) ||
            fail(v, "cast of %s to %s", dname(arg[0]->type), dname(x->type));
   }
-  if (x->op == KOP_LOOKUP16)
-    return (arg[0]->kind == KX_LOAD && !dtype_is_float(arg[1]->type)) || fail(v, "lookup16 of no table or index");
+  if (kop_table(x->op) > 0)
+    return (arg[0]->kind == KX_LOAD && !dtype_is_float(arg[1]->type)) || fail(v, "%s of no table or index", info->name);
   uint32_t first = x->op == KOP_SELECT ? 1 : 0;
   if (first && arg[0]->type != DT_BOOL) return fail(v, "select on %s, expected bool", dname(arg[0]->type));
   for (uint32_t i = first + 1; i < info->arity; i++)

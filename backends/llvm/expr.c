@@ -38,15 +38,33 @@ static LV permute16(Emit *e, const KBuf *table, const Affine *at, LV index) {
   return LLVMBuildBitCast(e->b, y, LLVMVectorType(result, lanes), "");
 }
 
-// table[index & 15]: the table operand is a load that says where the table begins.
+// Thirty-two lanes of 32 bits in two registers. NULL where the row has no permutation of two.
+static LV permute32(Emit *e, const KBuf *table, const Affine *at, LV index) {
+  uint32_t lanes = is_varying(index) ? lanes_of(index) : 1;
+  if (lanes != 16 || !target_has(e->row, FEATURE_AVX512F)) return NULL;
+  if (dtype_info(table->type)->bits != 32 || affine_varies(e, at)) return NULL;
+  LT vector = LLVMVectorType(LLVMInt32TypeInContext(e->ctx), lanes);
+  LV place = emit_address(e, table, at), half[2];
+  for (uint32_t i = 0; i < 2; i++) {
+    half[i] = LLVMBuildLoad2(e->b, vector, place, "");
+    LLVMSetAlignment(half[i], 4);
+    place = LLVMBuildGEP2(e->b, vector, place, (LV[]){lv_int(e->i64, 1)}, 1, "");
+  }
+  index = LLVMBuildIntCast2(e->b, index, vector, false, "");
+  LV y = call_intrinsic(e, "llvm.x86.avx512.vpermi2var.d.512", 0, NULL, 3, (LV[]){half[0], index, half[1]});
+  return LLVMBuildBitCast(e->b, y, LLVMVectorType(type_value(e, table->type), lanes), "");
+}
+
+// table[index & 15], or & 31: the table operand is a load that says where the table begins.
 static LV emit_lookup(Emit *e, const KExpr *x) {
   const KExpr *table = x->arg[0];
-  QCC_CHECK(table->kind == KX_LOAD, "kernel %s: the table of lookup16 is not a load", e->k->name);
+  QCC_CHECK(table->kind == KX_LOAD, "kernel %s: the table of a lookup is not a load", e->k->name);
   LV index = emit_expr(e, x->arg[1]);
   Affine at = linear_index(table->buf, table->idx);
-  LV y = permute16(e, table->buf, &at, index);
+  int64_t size = kop_table(x->op);
+  LV y = size == 16 ? permute16(e, table->buf, &at, index) : permute32(e, table->buf, &at, index);
   if (y != NULL) return y;
-  index = LLVMBuildAnd(e->b, index, lv_int(LLVMTypeOf(index), 15), "");
+  index = LLVMBuildAnd(e->b, index, lv_int(LLVMTypeOf(index), (uint64_t)size - 1), "");
   index = LLVMBuildZExtOrBitCast(e->b, index, type_like(e->i64, index), "");
   return emit_load(e, table->buf, &at, index);
 }
@@ -131,7 +149,7 @@ static LV emit_rows(Emit *e, const KExpr *x) {
 }
 
 static LV emit_op(Emit *e, const KExpr *x) {
-  if (x->op == KOP_LOOKUP16) return emit_lookup(e, x);
+  if (kop_table(x->op) > 0) return emit_lookup(e, x);
   const KExpr *first = x->arg[0];
   if (x->op == KOP_CAST && first->kind == KX_OP && first->op == KOP_ROUND)
     return emit_round_cast(e, first->type, x->type, emit_expr(e, first->arg[0]));

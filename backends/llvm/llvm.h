@@ -93,7 +93,7 @@ LV widen_half(Emit *e, DType t, LV x);   // f16 or bf16 -> float
 LV narrow_half(Emit *e, DType t, LV x);  // float -> f16 or bf16, half to even
 
 // ---- scalar.c
-// Every basic op but LOOKUP16 and DOT4; type: of the result, arg_type: of argument 0.
+// Every basic op but lookups and DOT4; type: of the result, arg_type: of argument 0.
 LV emit_kop(Emit *e, KOp op, DType type, DType arg_type, LV *arg);
 LV emit_kop_dot4(Emit *e, DType a_type, LV *arg);  // a_type: u8x4 or i8x4
 LV emit_select(Emit *e, LV cond, LV a, LV b);
