@@ -2,9 +2,14 @@
 // walks the batch (par) and the time steps (seq). In a step, tiles of hidden units keep one accumulator vector per
 // gate, start from the projected input and the biases, and add h[k] * R^T[k, gates, units] for all k.
 //
+// Recurrent weights of signs (signs.h) are stored as bits: every step makes tables of h, and the sums of a tile are
+// looked up in them.
+//
 // Where the state h is read while the next one is made, there are two rows, copied after each step. Past the end of a
 // sequence (sequence_lens) results are 0 and the state stays. The reverse direction starts at the end of each sequence.
+#include "ir/note.h"
 #include "passes/lower/rnn.h"
+#include "passes/lower/signs.h"
 
 #define MAX_PARTS 4
 
@@ -18,11 +23,16 @@ typedef struct Cell {
   KBuf *y, *y_h, *y_c;                       // NULL when unused
   KBuf *xw, *r, *bias, *lens, *h0, *c0, *p;  // operands, NULL when absent
   KBuf *h, *next, *c, *z, *reset;            // state rows per batch entry
-  PBuf *bufs[20];
+  const Signs *signs;                        // of R, or NULL; then r is not there, but
+  KBuf *tables, *pattern, *scale;            // sums of h; for making them; [planes][gates * hidden]
+  KBuf *bits[RNN_GATES];                     // of the phase that begins with this gate
+  KBuf *dword[RNN_GATES][SIGN_PLANES];       // of the current tile
+  PBuf *bufs[24];
   uint32_t n_bufs;
   // The current step.
   Affine batch, row, x_row, y_row;           // batch entry; its state row; rows of xw and y
   Affine first;                              // first hidden unit of the tile
+  int64_t width;                             // hidden units of the tile
   uint32_t from, to;                         // gates computed in this phase
   uint32_t parts;                            // partial sums per accumulator
   KBuf *acc[RNN_GATES][MAX_PARTS], *source;  // source: what R is multiplied with
@@ -59,19 +69,23 @@ static KExpr *parameter(const Cell *c, KBuild *b, KBuf *buf, int64_t blocks, int
 
 static bool adds_recurrent_bias(const Cell *c, uint32_t g) { return !(c->after && g == 2); }
 
+// What a gate is without R h.
+static KExpr *gate_start(const Cell *c, KBuild *b, uint32_t g, Affine col) {
+  bool input = adds_recurrent_bias(c, g);  // else R h + Rb stays apart from W x + Wb
+  KExpr *v = input ? lower_load1(b, c->xw, aff_plus(aff_add(c->x_row, unit(c, col)), g * c->s.n_hidden)) : NULL;
+  if (c->bias) {
+    KExpr *rb = parameter(c, b, c->bias, 2 * c->s.gates, c->s.gates + g, col);
+    KExpr *wb = parameter(c, b, c->bias, 2 * c->s.gates, g, col);
+    v = input ? kx_op2(b, KOP_ADD, v, kx_op2(b, KOP_ADD, wb, rb)) : rb;
+  }
+  return v ? v : kx_f(b, c->s.t, 0);
+}
+
 static void start_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)k;
   Cell *c = ctx;
   for (uint32_t g = c->from; g < c->to; g++) {
-    int64_t h = c->s.n_hidden;
-    bool input = adds_recurrent_bias(c, g);  // else R h + Rb stays apart from W x + Wb
-    KExpr *v = input ? lower_load1(b, c->xw, aff_plus(aff_add(c->x_row, unit(c, col)), g * h)) : NULL;
-    if (c->bias) {
-      KExpr *rb = parameter(c, b, c->bias, 2 * c->s.gates, c->s.gates + g, col);
-      KExpr *wb = parameter(c, b, c->bias, 2 * c->s.gates, g, col);
-      v = input ? kx_op2(b, KOP_ADD, v, kx_op2(b, KOP_ADD, wb, rb)) : rb;
-    }
-    kb_store(b, c->acc[g][0], acc, v ? v : kx_f(b, c->s.t, 0));
+    kb_store(b, c->acc[g][0], acc, c->signs ? kx_f(b, c->s.t, 0) : gate_start(c, b, g, col));
     for (uint32_t p = 1; p < c->parts; p++) kb_store(b, c->acc[g][p], acc, kx_f(b, c->s.t, 0));
   }
 }
@@ -100,6 +114,59 @@ static void sum_parts(void *ctx, KBuild *b, const Affine *k, Affine col, const A
       kb_store(b, c->acc[g][0], acc, sum);
     }
   }
+}
+
+// ---- weights of signs: one sum per gate and plane
+
+static int64_t sign_tables(const Cell *c) { return signs_dwords(c->signs) * SIGN_TABLES * SIGN_ENTRIES; }
+
+// k[0] counts dwords. A tile's dwords lie together, [dwords][gates][planes][units of the tile].
+static void load_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  Cell *c = ctx;
+  int64_t per_unit = (int64_t)(c->to - c->from) * c->signs->planes;
+  Affine at = aff_mul(c->first, per_unit * signs_dwords(c->signs));
+  at = aff_add(aff_add(at, aff_mul(k[0], per_unit * c->width)), col);
+  for (uint32_t g = c->from; g < c->to; g++)
+    for (uint32_t p = 0; p < c->signs->planes; p++, at = aff_plus(at, c->width))
+      kb_store(b, c->dword[g][p], acc, kx_load1(b, c->bits[c->from], at));
+}
+
+// k[1] is the group.
+static void add_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)col;
+  Cell *c = ctx;
+  Affine at = aff_add(aff_mul(c->batch, sign_tables(c)), aff_mul(k[0], SIGN_TABLES * SIGN_ENTRIES));
+  for (uint32_t g = c->from; g < c->to; g++)
+    for (uint32_t p = 0; p < c->signs->planes; p++) {
+      KExpr *sum = signs_lookup(b, c->tables, at, k[1].base, kx_load(b, c->dword[g][p], acc));
+      kb_store(b, c->acc[g][p], acc, kx_op2(b, KOP_ADD, kx_load(b, c->acc[g][p], acc), sum));
+    }
+}
+
+static void scale_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  for (uint32_t g = c->from; g < c->to; g++) {
+    KExpr *v = gate_start(c, b, g, col);
+    for (uint32_t p = c->signs->planes; p-- > 0;) {
+      KExpr *scale = kx_load1(b, c->scale, aff_plus(unit(c, col), (p * c->s.gates + g) * c->s.n_hidden));
+      v = kx_op3(b, KOP_FMA, kx_load(b, c->acc[g][p], acc), scale, v);
+    }
+    kb_store(b, c->acc[g][0], acc, v);
+  }
+}
+
+static void sum_signs(Cell *c, KBuild *b, const Columns *cols) {
+  for (uint32_t g = c->from; g < c->to; g++)
+    for (uint32_t p = 0; p < c->signs->planes; p++) c->dword[g][p] = columns_alloc(b, cols, "signs", DT_U32);
+  Affine k[2] = {aff_var(kb_for(b, "d", 0, signs_dwords(c->signs), 1, FOR_SEQ))};
+  columns_each(b, cols, k, load_signs, c);
+  for (int64_t group = 0; group < SIGN_TABLES; group++) {
+    k[1] = aff(group);
+    columns_each(b, cols, k, add_signs, c);
+  }
+  kb_end(b);
+  columns_each(b, cols, NULL, scale_signs, c);
 }
 
 static void store_h(Cell *c, KBuild *b, Affine col, KExpr *value) {
@@ -179,9 +246,14 @@ static void tile(Cell *c, KBuild *b, const Columns *cols, Affine first, ColumnFn
   for (uint32_t g = c->from; g < c->to; g++) {
     for (uint32_t p = 0; p < c->parts; p++) c->acc[g][p] = columns_alloc(b, cols, names[g], c->s.t);
   }
+  c->width = cols->width;
   columns_each(b, cols, NULL, start_gates, c);
-  columns_over(b, cols, 1, &groups, add_gates, c);
-  if (c->parts > 1) columns_each(b, cols, NULL, sum_parts, c);
+  if (c->signs) {
+    sum_signs(c, b, cols);
+  } else {
+    columns_over(b, cols, 1, &groups, add_gates, c);
+    if (c->parts > 1) columns_each(b, cols, NULL, sum_parts, c);
+  }
   columns_each(b, cols, NULL, finish, c);
 }
 
@@ -193,6 +265,7 @@ static int64_t lanes_of(const Cell *c) {
 // Hidden units of one tile of so many gates.
 static int64_t tile_width(const Cell *c, int64_t gates) {
   int64_t vectors = c->ctx->target->n_vregs / (2 * gates);
+  if (c->signs) vectors = 8 / (gates * c->signs->planes);  // each has a sum and a dword
   return lanes_of(c) * (vectors < 1 ? 1 : vectors > 4 ? 4 : vectors);
 }
 
@@ -210,7 +283,11 @@ static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, 
   c->from = from;
   c->to = to;
   c->source = source;
-  c->parts = parts_of(c, to - from);
+  c->parts = c->signs ? c->signs->planes : parts_of(c, to - from);
+  if (c->signs) {
+    Affine tables = aff_mul(c->batch, sign_tables(c));
+    signs_tables(b, c->signs, source, c->row, c->tables, tables, c->pattern);
+  }
   if (whole) {
     Columns cols = columns_new(c->ctx, c->s.t, width);
     bool loop = whole > width;
@@ -227,6 +304,7 @@ static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, 
 // The new state may overwrite the old one: no tile reads h after another one has written it.
 static bool is_direct(const Cell *c) {
   if (c->op->kind == OP_GRU && !c->after) return true;  // the last phase multiplies reset * h
+  if (c->signs) return true;                            // tables are made before
   return c->s.n_hidden <= tile_width(c, c->s.gates);
 }
 
@@ -302,19 +380,75 @@ static void sequence(Cell *c, KBuild *b) {
   kb_end(b);
 }
 
+// ---- R as signs
+
+// Dwords of the gates of a phase in the order of its tiles.
+static Value *sign_bits(const Cell *c, uint32_t from, uint32_t to) {
+  Module *m = c->ctx->m;
+  const Signs *s = c->signs;
+  int64_t h = c->s.n_hidden, dwords = signs_dwords(s), width = tile_width(c, to - from);
+  int64_t count = h * dwords * (to - from) * s->planes, at = 0;
+  const Type *t = type_tensor(m->types, DT_U32, 1, &count);
+  uint32_t *bits = arena_alloc(m->arena, (size_t)type_bytes(t));
+  for (int64_t first = 0; first < h; first += first + width <= h ? width : h - first) {
+    int64_t units = first + width <= h ? width : h - first;
+    for (int64_t d = 0; d < dwords; d++)
+      for (uint32_t g = from; g < to; g++)
+        for (uint32_t p = 0; p < s->planes; p++)
+          for (int64_t j = 0; j < units; j++) bits[at++] = signs_dword(s, g * h + first + j, p, d);
+  }
+  return const_borrowed(m, t, bits, op_in(c->op, 2)->constant->name);
+}
+
+static void sign_operands(Cell *c, KBuild *b) {
+  Module *m = c->ctx->m;
+  int64_t n = c->s.gates * c->s.n_hidden, count = c->signs->planes * n, sums = c->s.batch * sign_tables(c);
+  bool twice = c->op->kind == OP_GRU && !c->after;
+  uint32_t gates = (uint32_t)c->s.gates, middle = twice ? 2 : gates;
+  c->bits[0] = operand(c, b, lower_const(c->ctx, sign_bits(c, 0, middle)));
+  if (twice) c->bits[2] = operand(c, b, lower_const(c->ctx, sign_bits(c, 2, gates)));
+  const Type *t = type_tensor(m->types, DT_F32, 1, &count);
+  float *scale = arena_alloc(m->arena, (size_t)type_bytes(t));
+  for (int64_t i = 0; i < count; i++) scale[i] = c->signs->scale[i / n][i % n];
+  c->scale = operand(c, b, lower_const(c->ctx, const_borrowed(m, t, scale, NULL)));
+  c->pattern = operand(c, b, lower_const(c->ctx, signs_pattern(m)));
+  c->tables = operand(c, b, lower_work(c->ctx, "tables", type_tensor(m->types, DT_F32, 1, &sums)));
+}
+
+// Lookups pay where a table of 32 floats is two registers and the loop over them is one.
+static bool find_signs(const Cell *c, Signs *s) {
+  const Value *r = op_in(c->op, 2);
+  int64_t n = c->s.gates * c->s.n_hidden, h = c->s.n_hidden;
+  if (c->s.t != DT_F32 || !value_is_const(r) || c->ctx->target->vector_bits < 512 || h <= 32) return false;
+  if (c->ctx->opt != NULL && c->ctx->opt->strict_fp) return false;
+  const char *data = const_data(c->ctx->m, r->constant);
+  if (!signs_of(c->ctx->m->arena, data + c->dir * n * h * 4, n, h, s)) return false;
+  note_layer(c->ctx->m, c->op, NOTE_RECOVERED,
+             "recurrent weights are %u signs and as many scales per row, bit for bit; sums of h are looked up by bits",
+             s->planes);
+  return true;
+}
+
 static bool direction(Cell *c, int64_t dir) {
   KBuild b;
   bool lstm = c->op->kind == OP_LSTM;
   c->dir = dir;
   c->n_bufs = 0;
-  PBuf *xw = rnn_project(c->ctx, c->op, &c->s, dir), *r = rnn_recurrent(c->ctx, c->op, &c->s, dir);
-  if (!xw || !r) return false;
+  Signs signs;
+  c->signs = find_signs(c, &signs) ? &signs : NULL;
+  PBuf *xw = rnn_project(c->ctx, c->op, &c->s, dir), *r = NULL;
+  if (!c->signs) r = rnn_recurrent(c->ctx, c->op, &c->s, dir);
+  if (!xw || (!r && !c->signs)) return false;
   lower_begin(c->ctx, &b, c->op);
   c->y = optional_out(c, &b, 0);
   c->y_h = optional_out(c, &b, 1);
   c->y_c = optional_out(c, &b, 2);
   c->xw = operand(c, &b, xw);
-  c->r = operand(c, &b, r);
+  if (c->signs) {
+    sign_operands(c, &b);
+  } else {
+    c->r = operand(c, &b, r);
+  }
   c->bias = optional_in(c, &b, 3);
   c->lens = optional_in(c, &b, 4);
   c->h0 = optional_in(c, &b, 5);
