@@ -30,7 +30,7 @@ typedef struct Want {
 static bool contraction_wants(LowerCtx *ctx, const Op *op, Want *w) {
   Plan plan = lower_plan(ctx, op);
   w->rows = op->kind == OP_CONV;
-  return plan_is(&plan, "planes") && planes_x(op, &w->form) && w->form.group == 1;
+  return plan_is(&plan, "planes") && planes_x(op, ctx->target, &w->form) && w->form.group == 1;
 }
 
 // A reshape whose rows become whole pieces of its result's rows.

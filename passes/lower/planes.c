@@ -3,11 +3,25 @@
 
 enum { MOST_PLANES = 8 };
 
+// What a row costs in words of 64, 32 or 16 bits: places in words and lanes, missing ones included. Counting
+// instructions work alike, and the end of a sum is cheaper in narrow lanes; looked up in tables, sums of 64 bits come
+// for free; a scalar instruction counts a word of any size.
+static int64_t word_cost(const PlanesX *f, int64_t word) {
+  const Target *t = f->target;
+  int64_t lanes = planes_counts_scalars(t) ? 1 : t->vector_bits / word;
+  int64_t places = (f->channels + word - 1) / word * word, columns = (f->columns + lanes - 1) / lanes * lanes;
+  if (planes_counts_scalars(t)) return places / word;
+  if (!t->has_popcnt_vec) return places * columns * (word == 32 ? 3 : 2);
+  return places * columns * (word == 64 ? 51 : 50);
+}
+
+bool planes_counts_scalars(const Target *t) { return !t->has_popcnt_vec && t->vector_bits < 256; }
+
 void planes_set_channels(PlanesX *f, int64_t channels) {
   f->channels = channels;
   f->word = 64;
   for (int64_t word = 32; word >= (f->narrow ? 16 : 32); word /= 2)
-    if ((channels + word - 1) / word * word < (channels + f->word - 1) / f->word * f->word) f->word = word;
+    if (word_cost(f, word) < word_cost(f, f->word)) f->word = word;
   f->words = (channels + f->word - 1) / f->word;
 }
 
@@ -40,7 +54,7 @@ static bool counts_are_narrow(const Op *op, int64_t planes, int64_t channels) {
   return true;
 }
 
-bool planes_x(const Op *op, PlanesX *f) {
+bool planes_x(const Op *op, const Target *t, PlanesX *f) {
   const Value *x = op_in(op, 0);
   bool conv = op->kind == OP_CONV;
   *f = (PlanesX){.group = conv ? op_int(op, A_CONV_group) : 1};
@@ -56,6 +70,9 @@ bool planes_x(const Op *op, PlanesX *f) {
   bool has_code = f->zero >= r.lo && (f->zero - r.lo) % f->step == 0 && (f->zero - r.lo) / f->step <= most;
   f->fill = has_code ? f->zero : f->lo;
   int64_t channels = x->type->dims[x->type->rank - 1] / f->group;
+  const Type *y = op_out(op, 0)->type;
+  f->target = t;
+  f->columns = (y->rank > 0 ? y->dims[y->rank - 1] : 1) / f->group;
   f->narrow = counts_are_narrow(op, f->planes, channels);
   planes_set_channels(f, channels);
   return f->planes <= MOST_PLANES;
@@ -112,7 +129,7 @@ const char *planes_form_name(PlanesForm form) { return form_names[form]; }
 
 bool planes_check(LowerCtx *ctx, const Op *op, const Plan *plan, PlanesX *x, PlanesW *w) {
   Range r = value_range(op_in(op, 1));
-  if (!planes_x(op, x))
+  if (!planes_x(op, ctx->target, x))
     return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
                       "plan 'planes' reads bytes as bits, operand 0 is %s; use another plan",
                       dtype_info(op_in(op, 0)->type->dtype)->name);

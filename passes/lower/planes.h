@@ -34,6 +34,8 @@ typedef struct PlanesX {
   int64_t lo, step, planes;        // value of code 0, value per code, bits of a code
   int64_t group, channels, words;  // groups; channels of one; words of one, per plane
   int64_t word;                    // bits of a word
+  const Target *target;            // that word is good for
+  int64_t columns;                 // of the result, per group
   bool narrow;                     // words of 16 bits can hold the counts
   int64_t zero;                    // what padding stands for (the op's x_zero)
   int64_t fill;                    // the value whose code padding holds: zero when it has a code, else lo
@@ -48,7 +50,7 @@ typedef struct PlanesW {
 } PlanesW;
 
 // False when the values of operand 0 do not fit into such codes of up to 8 bits.
-bool planes_x(const Op *op, PlanesX *f);
+bool planes_x(const Op *op, const Target *t, PlanesX *f);
 // The form with the fewest planes for values of that range.
 PlanesW planes_w(const Range *r);
 // The same in the form given; false when the values have none.
@@ -58,6 +60,8 @@ const char *planes_form_name(PlanesForm form);  // also a parameter of the plan:
 int64_t planes_row(const PlanesX *f);
 // The type of a word and of the counts in its lane.
 DType planes_type(const PlanesX *f);
+// No vector instructions worth using: one word at a time.
+bool planes_counts_scalars(const Target *t);
 // The same codes, with so many channels in a row.
 void planes_set_channels(PlanesX *f, int64_t channels);
 

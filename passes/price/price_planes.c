@@ -21,7 +21,7 @@ bool strategy_planes_applies(const Op *op, const Target *t) {
   const Value *b = op_in(op, 1);
   if (op->kind == OP_CONV_TRANSPOSE || t->vector_bits < 128 || !bias_is_column(op)) return false;
   if (!value_is_const(b) || b->type->dtype != DT_I8 || !work_of(op, &w) || is_empty(op) || w.depthwise) return false;
-  if (!planes_x(op, &x)) return false;
+  if (!planes_x(op, t, &x)) return false;
   if (op->kind == OP_CONV) return true;
   MatmulGeom g;
   if (!matmul_geom(op, &g) || g.b_vector || type_count(b->type) != g.k * g.n) return false;
@@ -38,7 +38,7 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   PlanesW f = planes_w(&r);
   words.fma_per_cycle = t->popcnt_per_cycle;
   *p = (Price){.plan = {.strategy = intern(op->func->module->names, "planes")}, .fixed = 2 * t->call_cycles};
-  if (!work_of(op, &w) || !planes_x(op, &x)) return;
+  if (!work_of(op, &w) || !planes_x(op, t, &x)) return;
   plan_add(op, &p->plan, planes_form_name(f.form), f.planes);
   plan_add(op, &p->plan, "m", x.planes);
   int64_t pairs = x.planes * f.planes, taps = w.k / x.channels, rows = x.group * x.words;
@@ -50,10 +50,15 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   if (w.k_inner < 1) w.k_inner = 1;
   w.w_bytes = w.w_bytes * (double)(f.planes + (f.form == PLANES_SIGN)) / 8;
   w.x_bytes = w.x_bytes * (double)x.planes / 8;
-  // Without an instruction that counts, the table of counts and many temporaries need registers.
-  if (!t->has_popcnt_vec) words.n_vregs -= 8;
   w.w_more = f.form == PLANES_SIGN;
   if (f.form == PLANES_SIGN) words.fma_per_cycle *= 0.85;  // a copy of x for each mask
+  if (planes_counts_scalars(t)) {
+    plan_add(op, &p->plan, "lanes", 1);
+    words.fma_per_cycle *= t->vector_bits / (double)x.word;
+    words.vector_bits = (uint32_t)x.word;
+  }
+  // Without an instruction that counts, the table of counts and many temporaries need registers.
+  if (!t->has_popcnt_vec) words.n_vregs -= 8;
   price_tiles(op, &words, &w, p);
   for (uint32_t i = 0; i < p->plan.n && !t->has_popcnt_vec; i++)
     if (strcmp(p->plan.param[i].name, "ku") == 0) p->plan.param[i].value = 1;
