@@ -111,6 +111,9 @@ bool is_byte(const Value *v) { return v->type->dtype == DT_U8 || v->type->dtype 
 static const Strategy strategies[] = {
 #define STRATEGY(name, doc) {#name, doc, strategy_##name##_applies, strategy_##name##_price},
 #include "passes/strategies.def"
+
+#define TIE_SHARE 1.05
+#define TIE_CYCLES 30
 #undef STRATEGY
 };
 
@@ -119,13 +122,19 @@ const Strategy *strategy_at(uint32_t i) { return &strategies[i]; }
 
 bool strategy_multiplies(const char *name) { return strcmp(name, "planes") != 0 && strcmp(name, "lut") != 0; }
 
+// Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits.
+static double cost(const Price *p) {
+  bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
+  return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
+}
+
 static bool choose(const Op *op, const Target *t, bool no_multiply, Price *best) {
   bool found = false;
   for (uint32_t i = 0; i < strategy_count(); i++) {
     Price p;
     if ((no_multiply && strategy_multiplies(strategies[i].name)) || !strategies[i].applies(op, t)) continue;
     strategies[i].price(op, t, &p);
-    if (found && price_total(&p) >= price_total(best)) continue;
+    if (found && cost(&p) >= cost(best)) continue;
     *best = p;
     found = true;
   }

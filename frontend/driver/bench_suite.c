@@ -80,6 +80,7 @@ static void lowbit(const Session *s, const Roofs *r, const char *only) {
 
 static void regret(const Session *s, const char *only) {
   double worst = 0;
+  unsigned above = 0;
   printf("%-28s %-8s %10s %10s %-8s %7s  all\n", "layer", "chosen", "us", "best us", "best", "regret");
   for (size_t i = 0; i < N_CASES; i++) {
     const char *chosen = "-", *best_name = "-";
@@ -99,17 +100,23 @@ static void regret(const Session *s, const char *only) {
     }
     double lost = best > 0 ? mine / best - 1 : 0;
     worst = fmax(worst, lost);
+    above += lost > 0.10;
     printf("%-28s %-8s %10.2f %10.2f %-8s %6.1f%% %s\n", cases[i].name, chosen, 1e6 * mine, 1e6 * best, best_name,
            100 * lost, strbuf_str(&all));
     fflush(stdout);
   }
-  printf("largest regret %.1f%%\n", 100 * worst);
+  printf("largest regret %.1f%%, %u above 10%%\n", 100 * worst, above);
 }
 
 // ---- planes of k x m bits (S68)
 
 static const Levels by_bits[] = {BITS1, BITS2, BITS3, BITS4, BITS5};
 enum { MOST_BITS = sizeof by_bits / sizeof *by_bits };
+
+static void tally(bool loses, int products, int *least, int *most) {
+  if (loses && (!*least || products < *least)) *least = products;
+  if (!loses && products > *most) *most = products;
+}
 
 static void break_even_shape(const Session *s, const char *name, int64_t n, int64_t size, int64_t k) {
   LayerCase c = {.name = name, .form = FORM_CONV, .n = n, .size = size, .k = k, .x = FLOAT, .w = FLOAT};
@@ -121,7 +128,7 @@ static void break_even_shape(const Session *s, const char *name, int64_t n, int6
   printf("%6s", "");
   for (int m = 1; m <= MOST_BITS; m++) printf(" %9d", m);
   printf("\n");
-  int least_float = 0, least_bytes = 0;  // fewest products that lose
+  int lose_float = 0, lose_bytes = 0, win_float = 0, win_bytes = 0;  // fewest products that lose, most that win
   for (int i = 0; i < MOST_BITS; i++) {
     printf("%6d", i + 1);
     for (int m = 0; m < MOST_BITS; m++) {
@@ -134,13 +141,16 @@ static void break_even_shape(const Session *s, const char *name, int64_t n, int6
         continue;
       }
       printf(" %9.2f", 1e6 * t);
-      if (t > as_float && (!least_float || products < least_float)) least_float = products;
-      if (t > as_bytes && (!least_bytes || products < least_bytes)) least_bytes = products;
+      tally(t > as_float, products, &lose_float, &win_float);
+      tally(t > as_bytes, products, &lose_bytes, &win_bytes);
     }
     printf("\n");
     fflush(stdout);
   }
-  printf("planes lose to floats from k x m = %d, to bytes from k x m = %d (0: never here)\n", least_float, least_bytes);
+  printf(
+      "against floats planes win up to k x m = %d and lose from %d; against bytes up to %d and from %d (0: never "
+      "here)\n",
+      win_float, lose_float, win_bytes, lose_bytes);
 }
 
 int bench_break_even(Session *s, const Roofs *r) {

@@ -96,7 +96,7 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool
 }
 
 void nest_flat_sums(Emit *e, Tile *t) {
-  int64_t sums = e->n->tile.ks * t->mi * t->yi * t->nvec * e->n->tile.lanes;
+  int64_t sums = t->mi * t->yi * t->nvec * e->n->tile.lanes;  // partial sums behind them are added up already
   t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
 }
 

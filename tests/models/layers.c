@@ -8,8 +8,9 @@
 // row goes
 //            size   NETWORK  CEILING  BYTES                           bytes of packed weights / bytes of the bits they
 //            need
-// A float layer without a row, a row without its float layer, a float layer without a reason and a network above its
-// ceiling fail. --bless writes the table as things are. Sizes are those of the CPU row named below.
+// Hidden layers of one bit by one bit take at most a 28th of their bytes as floats, always. A float layer without a
+// row, a row without its float layer, a float layer without a reason and a network above its ceiling fail. --bless
+// writes the table as things are. Sizes are those of the CPU row named below.
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 
 #define CPU "zen5"
 #define LOW_BITS 8
+#define BINARY_RATIO 28
 static const char *const until_plan = "memplan";
 
 typedef struct Line {
@@ -100,6 +102,24 @@ static void check_size(Run *run, const char *network, double bytes, double neede
                        line ? line->ceiling : 0));
 }
 
+// Layers of one bit by one bit but the last contraction of the network.
+static void check_binary(Run *run, const char *network, const Report *r) {
+  double bytes = 0, floats = 0;
+  uint32_t last = 0;
+  for (uint32_t i = 0; i < r->n; i++)
+    if (r->rows[i].contraction) last = i;
+  for (uint32_t i = 0; i < last; i++) {
+    const LayerRow *row = &r->rows[i];
+    if (!row->contraction || row->declared_w != 1 || row->declared_x != 1) continue;
+    bytes += (double)row->weight_bytes;
+    floats += 4.0 * (double)row->weights;
+  }
+  if (floats > 0 && !run->bless)
+    verdict(run, bytes * BINARY_RATIO <= floats, network,
+            arena_printf(run->arena, "hidden binary layers are %.1f times smaller than floats, not %d", floats / bytes,
+                         BINARY_RATIO));
+}
+
 static void check_network(Run *run, Session *s, const char *network) {
   Report r = report_new(s, 0);
   double bytes = 0, needed = 0;
@@ -110,6 +130,7 @@ static void check_network(Run *run, Session *s, const char *network) {
     bytes += (double)row->weight_bytes;
     needed += ceil((double)row->weights * row->declared_w / 8);
   }
+  check_binary(run, network, &r);
   if (needed > 0) check_size(run, network, bytes, needed);
 }
 
