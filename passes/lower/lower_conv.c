@@ -9,6 +9,7 @@
 
 #include "passes/lower/bits.h"
 #include "passes/lower/bits_border.h"
+#include "passes/lower/codebook.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lut.h"
 #include "passes/lower/planes.h"
@@ -31,7 +32,9 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   NestTile t = {.lanes = 1, .mr = 1, .my = 1, .nv = 1, .ku = 1, .ks = 1};
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
   t.mb = m;
-  if (!plan_is(p, "fma") && !plan_is(p, "dot8") && !plan_is(p, "planes") && !plan_is(p, "lut")) return t;
+  if (!plan_is(p, "fma") && !plan_is(p, "dot8") && !plan_is(p, "planes") && !plan_is(p, "lut") &&
+      !plan_is(p, "codebook"))
+    return t;
   t.lanes = clamp_param(p, "lanes", target_lanes(ctx->target, dtype_info(type)->bits), 64);
   t.mr = clamp_param(p, "mr", 4, m < 32 ? m : 32);
   t.my = clamp_param(p, "my", 1, rows < 8 ? rows : 8);
@@ -274,6 +277,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (planes && !planes_check(ctx, op, &plan, &bits, &signs)) return false;
   if (planes && bits_of(ctx, op_in(op, 0)) != NULL) bits.fill = bits.lo;
   if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
+  if (plan_is(&plan, "codebook") && !codebook_check(ctx, op)) return false;
   DType staged = dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype;
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
@@ -294,7 +298,9 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
-  PackSpec s = planes ? planes_reduction(&n, &g, &bits) : conv_weights(&g, &n.tile, n.lookups > 0 ? DT_I8 : n.type);
+  if (plan_is(&plan, "codebook")) weights = codebook_weights(ctx, op, &n);
+  PackSpec s =
+      planes ? planes_reduction(&n, &g, &bits) : conv_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
   if (plan_is(&plan, "dot8")) {
     dot8_reduction(&n);
     s = dot_weights(&n, &g);

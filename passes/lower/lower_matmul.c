@@ -2,6 +2,7 @@
 //
 // Batches and rows of A become one axis where nothing distinguishes them. 1-D operands are vectors of unit extent.
 #include "passes/lower/bits.h"
+#include "passes/lower/codebook.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/lut.h"
@@ -99,6 +100,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (bits_of(ctx, op_in(op, 0)) == NULL) n.x = lower_buf(ctx, op_in(op, 0));
   Value *weights = op_in(op, 1);
   if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
+  if (plan_is(&plan, "codebook") && !codebook_check(ctx, op)) return false;
   if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &plan, &n, &g);
   if (weights == NULL) return false;
   matmul_axes(&n, &g, merged);
@@ -108,7 +110,8 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   n.x_zero = op_int(op, A_MATMUL_x_zero);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
-  PackSpec s = matmul_weights(&g, &n.tile, n.lookups > 0 ? DT_I8 : n.type);
+  if (plan_is(&plan, "codebook")) weights = codebook_weights(ctx, op, &n);
+  PackSpec s = matmul_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
   if (n.counts) planes_outside(&s, &n.planes);
   if (plan_is(&plan, "dot8")) {
     dot8_reduction(&n);

@@ -61,6 +61,7 @@ typedef struct Nest {
   bool counts;           // x and w are words of bits, see `planes`
   NestPlanes planes;
   NestSteps steps;
+  int64_t book;     // > 0: w are codes of floats in `table` (codebook.h), 16 per permutation
   int64_t lookups;  // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
   PBuf *table;
   int64_t x_zero;   // integers, not dot: subtracted from every x

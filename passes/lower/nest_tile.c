@@ -90,11 +90,23 @@ static KExpr *look_up(Emit *e, const Tile *t, KVar *x, Affine v, Affine l, KExpr
   return acc;
 }
 
+// The floats that a vector of codes stands for.
+static KExpr *open_book(Emit *e, KExpr *codes) {
+  KBuild *b = &e->b;
+  Affine low = aff(0), high = aff(16);
+  KVar *code = kb_let(b, "c", kx_cast(b, DT_I32, codes));
+  KExpr *w = kx_op2(b, KOP_LOOKUP16, kx_load(b, e->table, &low), kx_var(b, code));
+  if (e->n->book == 1) return w;
+  KExpr *other = kx_op2(b, KOP_LOOKUP16, kx_load(b, e->table, &high), kx_var(b, code));
+  return kx_op3(b, KOP_SELECT, kx_op2(b, KOP_GT, kx_var(b, code), kx_i(b, DT_I32, 15)), other, w);
+}
+
 // A vector of weights at row v; of codes as whole lanes, and their high nibbles `nvec` rows on.
 static void emit_weights(Emit *e, const Tile *t, Affine w_at, Affine v, Affine l) {
   KBuild *b = &e->b;
   Affine at[2] = {v, l}, high[2] = {aff_plus(v, t->nvec), l};
   KExpr *w = kx_load(b, e->w, &w_at);
+  if (e->n->book > 0) w = open_book(e, w);
   if (e->n->lookups > 0) w = kx_cast(b, e->n->type, w);
   kb_store(b, t->row, at, w);
   if (e->n->lookups > 1) kb_store(b, t->row, high, kx_op2(b, KOP_SHR, kx_load(b, t->row, at), kx_i(b, e->n->type, 4)));

@@ -300,3 +300,59 @@ Test(lut, tables) {
       }
   }
 }
+
+// ---- floats out of a codebook
+
+static Plan book_plan(const Case *c, const Target *t) {
+  Plan plan = {0};
+  for (uint32_t i = 0; i < strategy_count(); i++) {
+    const Strategy *s = strategy_at(i);
+    Price price;
+    if (strcmp(s->name, "codebook") != 0) continue;
+    cr_assert(s->applies(c->op, t), "a codebook does not apply");
+    s->price(c->op, t, &price);
+    plan = price.plan;
+  }
+  return plan;
+}
+
+static Value *book_weights(Case *c, uint32_t values, uint32_t rank, const int64_t *dims) {
+  const Type *t = type_tensor(c->m->types, DT_F32, rank, dims);
+  void *bytes = arena_alloc(c->arena, (size_t)type_bytes(t));
+  for (int64_t i = 0; i < type_count(t); i++) elem_set_f(bytes, DT_F32, i, 0.37 * (double)rnd(c, values) - 2.11);
+  return const_bytes(c->m, t, bytes, "w");
+}
+
+Test(lut, codebooks) {
+  const char *const rows[] = {NULL, "x86-64-v3", "x86-64-v4"};
+  for (uint32_t r = 0; r < 3; r++) {
+    const Target *t = rows[r] ? target_by_name(rows[r]) : &cpu;
+    if (rows[r] != NULL && t->vector_bits > target_native()->vector_bits) continue;
+    for (int64_t k = 1; k <= 130; k += 1 + k / 2)
+      for (int64_t n = 1; n <= 70; n += 23) {
+        Case c = case_new((uint64_t)(k + n), DT_F32, 2, (int64_t[]){1 + (k + n) % 5, k});
+        bool trans = k % 2 == 0;
+        Value *w = book_weights(&c, n % 2 ? 16 : 32, 2, trans ? (int64_t[]){n, k} : (int64_t[]){k, n});
+        c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
+        op_set_int(c.op, A_MATMUL_trans_b, trans);
+        cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+        Plan plan = book_plan(&c, t);
+        op_set_plan(c.op, &plan);
+        case_check(&c, t, rows[r] ? PIPE_JIT : PIPE_KEVAL, rows[r] ? run_jit : run_keval, "codebook matmul");
+      }
+    for (uint32_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+      const Shape *s = &shapes[i];
+      Case c = case_new(i + 1, DT_F32, 4, (int64_t[]){2, s->size, s->size + 1, s->c});
+      Value *w = book_weights(&c, 5 + 4 * i, 4, (int64_t[]){s->kernel, s->kernel, s->c / s->group, s->o});
+      c.op = op_new(c.f, NULL, OP_CONV, 2, (Value *[]){c.f->args[0], w}, NULL);
+      op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
+      op_set_int(c.op, A_CONV_group, s->group);
+      op_set_ints(c.op, A_CONV_pads, 4, (int64_t[]){s->pad, s->pad, s->pad, s->pad});
+      op_set_ints(c.op, A_CONV_strides, 2, (int64_t[]){s->stride, s->stride});
+      cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+      Plan plan = book_plan(&c, t);
+      op_set_plan(c.op, &plan);
+      case_check(&c, t, rows[r] ? PIPE_JIT : PIPE_KEVAL, rows[r] ? run_jit : run_keval, "codebook conv");
+    }
+  }
+}
