@@ -75,14 +75,17 @@ static void pack_row(const Columns *c, int64_t from, int64_t column, int64_t wid
   }
 }
 
-// A row of groups: `width` columns of `by` elements of the innermost reduction each, group number `group` of it.
+// A row of groups: `width` columns of `by` elements of the innermost reduction each, group number `group` of it. A last
+// group without enough elements ends with the last one where the reduction is long enough: zeros come first.
 static void pack_group_row(const Columns *c, int64_t from, int64_t group, int64_t column, int64_t width, int64_t at) {
   const PackSpec *s = c->s;
   uint32_t last = s->n_red - 1;
+  int64_t first = group * s->by, end = first + s->by < s->red[last] ? first + s->by : s->red[last];
+  int64_t begin = end - s->by < 0 ? 0 : end - s->by;
   for (int64_t j = 0; j < width && column + j < s->n; j++) {
-    for (int64_t k = group * s->by; k < (group + 1) * s->by && k < s->red[last]; k++) {
+    for (int64_t k = first; k < end; k++) {
       int64_t i = from + (column + j) * s->n_stride + k * s->red_stride[last];
-      elem_set_i(c->to, s->type, at + j * s->by + k % s->by, elem_get_i(c->from, c->from_type, i));
+      elem_set_i(c->to, s->type, at + j * s->by + k - begin, elem_get_i(c->from, c->from_type, i));
     }
   }
 }

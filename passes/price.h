@@ -21,6 +21,8 @@ typedef struct Work {
   bool k_lanes;        // neighbours along the innermost reduction are neighbours in x
   int64_t taps, step;  // kernel and stride along the columns, for folding
   int64_t w_more;      // registers that a vector of weights takes besides one
+  int64_t held;        // vectors per vector of the result that its end reads: bias, post operands
+  bool to_bytes;       // 32-bit sums end as bytes
   double x_bytes, w_bytes, y_bytes;
 } Work;
 

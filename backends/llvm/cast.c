@@ -122,13 +122,14 @@ static const Pack packs[] = {
      "llvm.x86.sse2.cvtps2dq", FEATURE_SSE3},
 };
 
-// How x86 packs `n` lanes into bytes, or NULL: not one whole register, which would have to be cut first.
+// How x86 packs up to four registers of lanes into bytes, or NULL: not one, which would have to be cut first.
 static const Pack *pack_of(const Emit *e, DType to, uint32_t n) {
+  const Pack *best = NULL;
   if (strcmp(e->row->t.arch, "x86-64") != 0 || (to != DT_U8 && to != DT_I8)) return NULL;
   if (n <= target_lanes(&e->row->t, 32)) return NULL;
   for (uint32_t i = 0; i < sizeof packs / sizeof *packs; i++)
-    if (n == 4 * packs[i].lanes) return target_has(e->row, packs[i].feature) ? &packs[i] : NULL;
-  return NULL;
+    if (n <= 4 * packs[i].lanes && target_has(e->row, packs[i].feature)) best = &packs[i];
+  return best;
 }
 
 static LV quarter_of(Emit *e, LV v, uint32_t which, uint32_t n) {
@@ -151,38 +152,43 @@ static LV pack_bytes(Emit *e, const Pack *p, DType to, LV *quarter) {
   return LLVMBuildBitCast(e->b, fours, LLVMVectorType(e->i8, 4 * p->lanes), "");
 }
 
-// One quarter rounded half to even. What is below 32 bits becomes the least integer, which packing saturates; what is
-// above was cut at `hi`. NaN becomes the least integer too, which is 0 as an unsigned byte.
-static LV round_quarter(Emit *e, const Pack *p, DType to, LV x) {
-  LV hi = lv_real(LLVMTypeOf(x), (double)dtype_max(to));
+// One quarter rounded half to even, and `add`. What is below 32 bits becomes the least integer, which packing
+// saturates; what is above was cut before. NaN becomes the least integer too, which is 0 as an unsigned byte.
+static LV round_quarter(Emit *e, const Pack *p, DType to, LV x, int64_t add) {
+  LV hi = lv_real(LLVMTypeOf(x), (double)(dtype_max(to) - add));
   LV cut = select3(e, LLVMBuildFCmp(e->b, LLVMRealOLT, hi, x, ""), hi, x);
+  if (add < 0) cut = limited(e, LLVMRealOGT, cut, (double)(dtype_min(to) - add));
   LT t = LLVMVectorType(e->i32, p->lanes);
   LV args[4] = {cut, LLVMConstNull(t), LLVMConstInt(e->i16, UINT64_C(0xffff), false), LLVMConstInt(e->i32, 4, false)};
   LV r = call_intrinsic(e, p->from_float, 0, NULL, p->lanes == 16 ? 4 : 1, args);
+  if (add != 0) r = LLVMBuildAdd(e->b, r, lv_int(t, (uint64_t)add), "");
   return to == DT_U8 ? r : select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), r, LLVMConstNull(t));
 }
 
-static LV round_to_bytes(Emit *e, const Pack *p, DType to, LV x) {
+static LV round_to_bytes(Emit *e, const Pack *p, DType to, LV x, int64_t add) {
   LV quarter[4];
-  for (uint32_t i = 0; i < 4; i++) quarter[i] = round_quarter(e, p, to, quarter_of(e, x, i, p->lanes));
+  uint32_t n = lanes_of(x);
+  if (n < 4 * p->lanes) return resize_lanes(e, round_to_bytes(e, p, to, resize_lanes(e, x, 4 * p->lanes), add), n);
+  for (uint32_t i = 0; i < 4; i++) quarter[i] = round_quarter(e, p, to, quarter_of(e, x, i, p->lanes), add);
   return pack_bytes(e, p, to, quarter);
 }
 
 // Integers of 32 bits that fit bytes.
 static LV narrow_to_bytes(Emit *e, DType to, LV x) {
   const Pack *p = pack_of(e, to, lanes_of(x));
-  if (p == NULL) return resize(e, x, type_value(e, to), false);
+  if (p == NULL || lanes_of(x) < 4 * p->lanes) return resize(e, x, type_value(e, to), false);
   LV quarter[4];
   for (uint32_t i = 0; i < 4; i++) quarter[i] = quarter_of(e, x, i, p->lanes);
   return pack_bytes(e, p, to, quarter);
 }
 
 // Vectors of at most 32 bits, which LLVM would convert lane by lane: clamped to a range where the instruction is exact.
-static LV vector_to_int(Emit *e, DType from, DType to, LV x, bool round) {
+// `add` is added to a rounded result of at most 16 bits.
+static LV vector_to_int(Emit *e, DType from, DType to, LV x, bool round, int64_t add) {
   bool wide = dtype_info(to)->bits == 32, single = from != DT_F64;
-  double lo = (double)dtype_min(to), hi = (double)dtype_max(to);
-  LV in = x, zero = lv_real(LLVMTypeOf(x), 0);
-  if (lo < 0) in = select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), x, zero);
+  double lo = (double)(dtype_min(to) - add), hi = (double)(dtype_max(to) - add);
+  LV in = x, zero = lv_real(LLVMTypeOf(x), (double)-add);
+  if (dtype_min(to) < 0) in = select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), x, zero);
   in = limited(e, LLVMRealOGT, in, lo);
   in = limited(e, LLVMRealOLT, in, wide && single ? 2147483520.0 : hi);
   LT types[2] = {type_like(e->i32, x), LLVMTypeOf(x)};
@@ -190,6 +196,7 @@ static LV vector_to_int(Emit *e, DType from, DType to, LV x, bool round) {
   if (wide && single)
     r = select3(e, LLVMBuildFCmp(e->b, LLVMRealOGE, x, lv_real(LLVMTypeOf(x), 0x1p31), ""),
                 lv_int(LLVMTypeOf(r), INT32_MAX), r);
+  if (add != 0) r = LLVMBuildAdd(e->b, r, lv_int(LLVMTypeOf(r), (uint64_t)add), "");
   return narrow_to_bytes(e, to, r);
 }
 
@@ -197,7 +204,7 @@ static LV float_to_int(Emit *e, DType from, DType to, LV x) {
   if (from == DT_F16 || from == DT_BF16) x = widen_half(e, from, x);
   if (to == DT_BOOL) return LLVMBuildFCmp(e->b, LLVMRealONE, x, lv_real(LLVMTypeOf(x), 0), "");
   bool fits = dtype_info(to)->bits <= 16 || to == DT_I32;
-  if (fits && LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind) return vector_to_int(e, from, to, x, false);
+  if (fits && LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind) return vector_to_int(e, from, to, x, false, 0);
   LT types[2] = {type_like(type_value(e, to), x), LLVMTypeOf(x)};
   return call_intrinsic(e, is_unsigned(to) ? "llvm.fptoui.sat" : "llvm.fptosi.sat", 2, types, 1, &x);
 }
@@ -217,11 +224,21 @@ LV emit_cast(Emit *e, DType from, DType to, LV x) {
 }
 
 // x86 rounds half to even while it converts; the limits are whole, so clamping first changes nothing.
-LV emit_round_cast(Emit *e, DType from, DType to, LV x) {
-  bool fits = dtype_is_int(to) && (dtype_info(to)->bits <= 16 || to == DT_I32);
+LV emit_round_cast(Emit *e, DType from, DType to, LV x, int64_t add) {
+  bool fits = dtype_is_int(to) && (dtype_info(to)->bits <= 16 || (to == DT_I32 && add == 0));
   bool vector = LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind, single = from == DT_F32 || from == DT_F64;
   const Pack *p = vector && from == DT_F32 ? pack_of(e, to, lanes_of(x)) : NULL;
-  if (p != NULL) return round_to_bytes(e, p, to, x);
-  if (fits && vector && single && strcmp(e->row->t.arch, "x86-64") == 0) return vector_to_int(e, from, to, x, true);
-  return emit_cast(e, from, to, emit_kop(e, KOP_ROUND, from, from, &x));
+  if (p != NULL) return round_to_bytes(e, p, to, x, add);
+  if (fits && vector && single && strcmp(e->row->t.arch, "x86-64") == 0)
+    return vector_to_int(e, from, to, x, true, add);
+  LV r = emit_kop(e, KOP_ROUND, from, from, &x);
+  if (add != 0) r = LLVMBuildFAdd(e->b, r, lv_real(LLVMTypeOf(r), (double)add), "");
+  return emit_cast(e, from, to, r);
+}
+
+LV emit_byte_and_back(Emit *e, DType byte, LV x) {
+  double lo = (double)dtype_min(byte), hi = (double)dtype_max(byte);
+  LV zero = lv_real(LLVMTypeOf(x), 0), in = x;
+  if (lo < 0) in = select3(e, LLVMBuildFCmp(e->b, LLVMRealORD, x, x, ""), LLVMBuildFAdd(e->b, x, zero, ""), zero);
+  return limited(e, LLVMRealOLT, limited(e, LLVMRealOGT, in, lo), hi);
 }

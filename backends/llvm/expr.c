@@ -148,11 +148,35 @@ static LV emit_rows(Emit *e, const KExpr *x) {
   return width > n ? resize_lanes(e, words, n) : words;
 }
 
+// The operand of a round under x = round(..) or round(..) + a whole constant of at most 16 bits, or NULL.
+static const KExpr *rounded_part(const KExpr *x, int64_t *add) {
+  *add = 0;
+  if (x->kind == KX_OP && x->op == KOP_ADD && (x->type == DT_F32 || x->type == DT_F64)) {
+    const KExpr *k = x->arg[1];
+    if (k->kind != KX_CONST || k->f != (double)(int64_t)k->f || k->f < -65536 || k->f > 65536) return NULL;
+    *add = (int64_t)k->f;
+    x = x->arg[0];
+  }
+  return x->kind == KX_OP && x->op == KOP_ROUND ? x->arg[0] : NULL;
+}
+
+// cast(cast(whole float, byte), that float type).
+static bool is_byte_and_back(const KExpr *x) {
+  const KExpr *byte = x->arg[0];
+  int64_t add;
+  if (x->op != KOP_CAST || byte->kind != KX_OP || byte->op != KOP_CAST) return false;
+  if (x->type != DT_F32 || byte->arg[0]->type != DT_F32 || (byte->type != DT_U8 && byte->type != DT_I8)) return false;
+  return rounded_part(byte->arg[0], &add) != NULL;
+}
+
 static LV emit_op(Emit *e, const KExpr *x) {
   if (kop_table(x->op) > 0) return emit_lookup(e, x);
   const KExpr *first = x->arg[0];
-  if (x->op == KOP_CAST && first->kind == KX_OP && first->op == KOP_ROUND)
-    return emit_round_cast(e, first->type, x->type, emit_expr(e, first->arg[0]));
+  int64_t add;
+  const KExpr *rounded = x->op == KOP_CAST ? rounded_part(first, &add) : NULL;
+  if (rounded && (add == 0 || dtype_info(x->type)->bits <= 8))
+    return emit_round_cast(e, first->type, x->type, emit_expr(e, rounded), add);
+  if (is_byte_and_back(x)) return emit_byte_and_back(e, first->type, emit_expr(e, first->arg[0]));
   LV word = x->op == KOP_OR ? emit_word(e, x) : NULL;
   if (!word && x->op == KOP_OR) word = emit_rows(e, x);
   if (word) return word;

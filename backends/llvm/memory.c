@@ -104,6 +104,7 @@ typedef struct Access {
   LV offsets;      // per lane when the lanes are not at a constant stride
   int64_t stride;  // elements; 0: the same in every lane
   bool local;      // reg or stack: promoted by SROA, never through masks
+  int64_t behind;  // elements of a local buffer known to lie behind the last lane
 } Access;
 
 static Access access_of(Emit *e, const KBuf *b, const Affine *at, LV moved) {
@@ -111,6 +112,12 @@ static Access access_of(Emit *e, const KBuf *b, const Affine *at, LV moved) {
   r.local = b->space == SPACE_REG || b->space == SPACE_STACK;
   if (moved && !is_varying(moved)) r.p = gep(e, r.p, times(e, moved, type_size(b->type)));
   r.stride = e->lane ? aff_coef(at, e->lane) * e->lane_step : 0;
+  if (r.local && e->lane) {
+    Affine rest = aff_subst(*at, e->lane, aff(0));
+    int64_t count = 1;
+    for (uint32_t i = 0; i < b->rank; i++) count *= b->dims[i];
+    if (aff_is_const(&rest) && LLVMIsNull(e->lane_lo) && kbuf_is_dense(b)) r.behind = count - rest.base - e->lanes;
+  }
   bool gathers = moved && is_varying(moved);
   for (uint32_t i = 0; i < at->n; i++)
     if (at->term[i].var != e->lane && term_varies(e, at->term[i].var)) gathers = true;
@@ -163,27 +170,41 @@ static LV join(Emit *e, LV a, LV b, uint32_t have, uint32_t more) {
   return shuffle(e, a, b, have + more, lanes);
 }
 
-// Several registers of a buffer in registers, read as they were written.
+// Several registers of a buffer in registers, read as they were written; the last one whole where the buffer has it.
 static LV load_registers(Emit *e, const Access *a) {
   uint32_t lanes = target_lanes(&e->row->t, (uint32_t)a->size * 8), have = lanes;
-  if (e->lanes <= lanes || e->lanes % lanes != 0) return plain_load(e, LLVMVectorType(a->type, e->lanes), a->p);
+  uint32_t whole = (e->lanes + lanes - 1) / lanes * lanes;
+  if (e->lanes <= lanes || whole > e->lanes + a->behind) return plain_load(e, LLVMVectorType(a->type, e->lanes), a->p);
   LT vector = LLVMVectorType(a->type, lanes);
   LV r = plain_load(e, vector, a->p);
-  for (; have < e->lanes; have += lanes) {
+  for (; have < whole; have += lanes) {
     LV v = resize_lanes(e, plain_load(e, vector, gep_k(e, a->p, have * a->size)), have);
     r = join(e, r, v, have, lanes);
   }
-  return r;
+  return whole > e->lanes ? resize_lanes(e, r, e->lanes) : r;
 }
 
+// `n` lanes from p.
+static LV load_first(Emit *e, const Access *a, LV p, uint32_t n) {
+  uint32_t width = pow2_above(n);
+  if (width == n || !e->row->t.has_masks) return plain_load(e, LLVMVectorType(a->type, n), p);
+  LV wide = masked_load(e, LLVMVectorType(a->type, width), p, first_lanes(e, n, width));
+  return resize_lanes(e, wide, n);
+}
+
+// LLVM takes a masked load of several registers apart into elements: whole registers first, then what is left.
 static LV load_contiguous(Emit *e, const Access *a) {
-  LT vector = LLVMVectorType(a->type, e->lanes);
+  uint32_t lanes = target_lanes(&e->row->t, (uint32_t)a->size * 8);
   if (a->local) return load_registers(e, a);
-  if (e->mask) return masked_load(e, vector, a->p, e->mask);
-  uint32_t width = pow2_above(e->lanes);
-  if (width == e->lanes || !e->row->t.has_masks) return plain_load(e, vector, a->p);
-  LV wide = masked_load(e, LLVMVectorType(a->type, width), a->p, first_lanes(e, e->lanes, width));
-  return resize_lanes(e, wide, e->lanes);
+  if (e->mask) return masked_load(e, LLVMVectorType(a->type, e->lanes), a->p, e->mask);
+  if (e->lanes <= lanes || pow2_above(e->lanes) == e->lanes) return load_first(e, a, a->p, e->lanes);
+  LV r = plain_load(e, LLVMVectorType(a->type, lanes), a->p);
+  for (uint32_t have = lanes; have < e->lanes; have += lanes) {
+    uint32_t more = e->lanes - have < lanes ? e->lanes - have : lanes;
+    LV next = load_first(e, a, gep_k(e, a->p, have * a->size), more);
+    r = join(e, r, resize_lanes(e, next, have), have, more);
+  }
+  return r;
 }
 
 // Stride 2 to 4 over a power of two of lanes: `stride` overlapping loads that together cover exactly the bytes from the

@@ -67,10 +67,12 @@ static void emit_again(Emit *e, const Pos *p) {
   lower_store(&e->b, e->y, &out, post_value(e, p, lower_load(&e->b, e->y, &out)));
 }
 
-// A run of vectors of the tile: from .. to - 1, `group` of them at a time, the first `lanes` of each.
+// A run of vectors of the tile: from .. to - 1, `group` of them at a time, the first `lanes` of each group.
 typedef struct Run {
   int64_t from, to, group, lanes;
 } Run;
+
+#define MAX_RUNS 16
 
 // The run out of registers, or once more in memory.
 static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool again) {
@@ -83,8 +85,7 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool
   if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
   nest_add_classes(e, t, &q, true);
   Affine v = aff_plus(aff_mul(nest_open(e, "v", (r->to - r->from) / r->group, kind), r->group), r->from);
-  int64_t lanes = r->group > 1 ? r->group * n->tile.lanes : r->lanes;
-  Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
+  Affine l = aff_var(kb_for(&e->b, "l", 0, r->lanes, 1, FOR_VEC));
   q = pos_move(&q, &columns, aff_add(aff_mul(v, n->tile.lanes), l));
   if (again) {
     emit_again(e, &q);
@@ -100,23 +101,28 @@ void nest_flat_sums(Emit *e, Tile *t) {
   t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
 }
 
-// Whole vectors first; a result of bytes takes four or two vectors of sums at a time, which make one vector of it.
+// Whole vectors, then the last one; of a result of bytes up to four at a time, which make one vector of it.
 static uint32_t tile_runs(Emit *e, Tile *t, Run *run) {
-  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1, from = 0;
-  int64_t most = dtype_info(e->y->type)->bits == 8 && lanes >= 4 && lanes <= 16 ? 4 : 1;
+  int64_t lanes = e->n->tile.lanes, full = t->tail == lanes ? t->nvec : t->nvec - 1;
   uint32_t count = 0;
-  if (most > 1 && full > 1) nest_flat_sums(e, t);
-  for (int64_t group = most; group >= 1; group /= 2) {
-    int64_t to = from + (full - from) / group * group;
-    if (to > from) run[count++] = (Run){from, to, group, lanes};
-    from = to;
+  if (dtype_info(e->y->type)->bits != 8 || lanes < 4 || lanes > 16 || t->nvec == 1) {
+    if (full > 0) run[count++] = (Run){0, full, 1, lanes};
+    if (full < t->nvec) run[count++] = (Run){full, t->nvec, 1, t->tail};
+    return count;
   }
-  if (full < t->nvec) run[count++] = (Run){full, t->nvec, 1, t->tail};
+  int64_t sums = e->n->tile.ks * t->mi * t->yi * t->nvec * lanes;
+  t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
+  for (int64_t from = 0; from < t->nvec; from += 4) {
+    int64_t group = t->nvec - from < 4 ? t->nvec - from : 4;
+    bool last = from + group == t->nvec;
+    QCC_CHECK(count < MAX_RUNS, "a tile of %lld vectors", (long long)t->nvec);
+    run[count++] = (Run){from, from + group, group, last ? (group - 1) * lanes + t->tail : group * lanes};
+  }
   return count;
 }
 
 void nest_results(Emit *e, const Tile *tile, const Pos *p) {
-  Run run[4];
+  Run run[MAX_RUNS];
   Tile t = *tile;
   Pos q = *p;
   nest_add_classes(e, &t, &q, false);

@@ -182,7 +182,8 @@ static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_bas
   if (tail > 0) {
     Pos q = pos_step(e, p, last, aff(k));
     q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, aff(0), tail);
+    if (k > 0) q.x = aff_plus(q.x, tail - 4);  // four bytes that end with the last one, as the weights do (pack.h)
+    emit_step(e, t, &q, aff(0), k > 0 ? 4 : tail);
   }
 }
 

@@ -33,7 +33,11 @@ static double tile_cycles(const Work *w, const Target *t, double pixels, double 
   if (row_bytes * (double)w->k > t->l1_bytes / 2) step += 0.3 * row_bytes / t->l2_bytes_cycle;
   if (w->k > 16 && lines_per_set(w, pixels) > 8) step += pixels * 0.5;
   double loops = (double)w->k / (double)w->k_inner * 3;  // entering and leaving the innermost loop
-  return step * (double)w->k + loops + TILE_CYCLES + fma * 1.5 * ks;
+  // What the end of a tile reads stays in registers, or is read again for every pixel while sums wait in memory.
+  bool crowded = w->held > 0 && fma + vectors * (1 + (double)w->held) + 2 > (double)t->n_vregs;
+  // Four vectors of sums make one of bytes; fewer are cut into halves first.
+  double store = 1.5 + (crowded ? 1.2 : 0) + (w->to_bytes && vectors < 3 ? 2 : 0);
+  return step * (double)w->k + loops + TILE_CYCLES + fma * store * ks;
 }
 
 // Cycles of all tiles: every direction has whole tiles and at most one smaller one.

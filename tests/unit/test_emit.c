@@ -11,7 +11,7 @@ static const DType all[] = {DT_F64, DT_F32, DT_F16, DT_BF16, DT_I64, DT_I32, DT_
                             DT_I8,  DT_U64, DT_U32, DT_U16,  DT_U8,  DT_BOOL};
 static const int64_t widths_native[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 31, 32, 33};
 static const int64_t widths_other[] = {1, 3, 4, 8, 13, 16};
-static const int64_t widths_pack[] = {7, 16, 32, 64};
+static const int64_t widths_pack[] = {7, 13, 16, 23, 29, 32, 41, 58, 64};
 
 typedef struct Case {
   KOp op;
