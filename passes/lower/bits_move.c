@@ -22,11 +22,11 @@ static bool map_reads(const Op *op, uint32_t slot, int64_t channels) {
 }
 
 // The code the map gives channel c for a code of its operand; -1: the result has none.
-static int64_t map_code(Module *m, const Op *op, uint32_t slot, const PlanesX *f, int64_t c, int64_t code) {
+static int64_t map_code(Arena *scratch, const Op *op, uint32_t slot, const PlanesX *f, int64_t c, int64_t code) {
   Value *operand[MAP_OPERANDS] = {0};
   int64_t v;
   for (uint32_t i = 0; i < op->n_in; i++) operand[i] = op_in(op, i);
-  if (!bits_body_value(m, op_func(op, A_MAP_body), operand, slot, f->lo + f->step * code, c, &v)) return -1;
+  if (!bits_body_value(scratch, op_func(op, A_MAP_body), operand, slot, f->lo + f->step * code, c, &v)) return -1;
   return v == f->lo ? 0 : v == f->lo + f->step ? 1 : -1;
 }
 
@@ -36,14 +36,17 @@ static Value *map_signs(LowerCtx *ctx, const Op *op, uint32_t slot, const Planes
   int64_t dims[2] = {2, f->words};
   const Type *t = type_tensor(m->types, planes_type(f), 2, dims);
   uint8_t *keep = arena_alloc(m->arena, (size_t)type_bytes(t)), *flip = keep + type_bytes(t) / 2;
-  for (int64_t c = 0; c < f->channels; c++) {
-    int64_t zero = map_code(m, op, slot, f, c, 0), one = map_code(m, op, slot, f, c, 1);
-    if (zero < 0 || one < 0) return NULL;
+  bool ok = true;
+  Arena *scratch = arena_new("signs");
+  for (int64_t c = 0; c < f->channels && ok; c++) {
+    int64_t zero = map_code(scratch, op, slot, f, c, 0), one = map_code(scratch, op, slot, f, c, 1);
+    ok = zero >= 0 && one >= 0;
     uint8_t bit = (uint8_t)(1u << (c % 8));
     if (zero != one) keep[c / 8] |= bit;
     if (zero == 1) flip[c / 8] |= bit;
   }
-  return const_borrowed(m, t, keep, NULL);
+  arena_free(scratch);
+  return ok ? const_borrowed(m, t, keep, NULL) : NULL;
 }
 
 static uint32_t words_slot(LowerCtx *ctx, const Op *op) {

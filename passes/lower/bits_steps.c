@@ -16,9 +16,9 @@ bool bits_per_channel(const Value *v, int64_t channels) {
   return count == 1 || (count == channels && v->type->dims[v->type->rank - 1] == channels);
 }
 
-bool bits_body_value(Module *m, Func *body, Value *const *operands, uint32_t slot, int64_t x, int64_t channel,
+bool bits_body_value(Arena *scratch, Func *body, Value *const *operands, uint32_t slot, int64_t x, int64_t channel,
                      int64_t *value) {
-  Arena *scratch = arena_new("body");
+  arena_clear(scratch);
   Tensor *args = NEW_ARRAY(scratch, Tensor, body->n_args), result;
   for (uint32_t i = 0; i < body->n_args; i++) {
     args[i] = tensor_new(scratch, body->args[i]->type);
@@ -27,12 +27,11 @@ bool bits_body_value(Module *m, Func *body, Value *const *operands, uint32_t slo
       elem_set_i(args[i].data, t, 0, x);
     } else {
       const Value *v = operands[i];
-      elem_copy(args[i].data, 0, const_data(m, v->constant), type_count(v->type) == 1 ? 0 : channel, t);
+      elem_copy(args[i].data, 0, const_data(body->module, v->constant), type_count(v->type) == 1 ? 0 : channel, t);
     }
   }
   bool ok = eval_func(body, args, &result, scratch, NULL, NULL);
   if (ok) *value = elem_get_i(result.data, result.type->dtype, 0);
-  arena_free(scratch);
   return ok;
 }
 
@@ -40,6 +39,7 @@ bool bits_body_value(Module *m, Func *body, Value *const *operands, uint32_t slo
 
 typedef struct Steps {
   LowerCtx *ctx;
+  Arena *scratch;
   const Op *op;
   const Func *post;
   int64_t columns;
@@ -104,7 +104,7 @@ static bool code_at(const Steps *s, const PlanesX *f, int64_t column, int64_t su
   int64_t v;
   if (sum > INT32_MAX) sum = INT32_MAX;
   if (sum < INT32_MIN) sum = INT32_MIN;
-  if (!bits_body_value(s->ctx->m, op_post(s->op), s->operand, 0, sum, column, &v)) return false;
+  if (!bits_body_value(s->scratch, op_post(s->op), s->operand, 0, sum, column, &v)) return false;
   *code = (v - f->lo) / f->step;
   return (v - f->lo) % f->step == 0 && *code >= 0 && *code < INT64_C(1) << f->planes;
 }
@@ -175,8 +175,8 @@ static void fill_limits(const Nest *n, const Column *column, int64_t limits, int
   }
 }
 
-void bits_steps(LowerCtx *ctx, Nest *n) {
-  Steps s = {.ctx = ctx, .op = n->op, .columns = n->n};
+static void find_steps(LowerCtx *ctx, Nest *n, Arena *scratch) {
+  Steps s = {.ctx = ctx, .scratch = scratch, .op = n->op, .columns = n->n};
   const PlanesX *f = n->words;
   int64_t limits = f->planes == 1 ? 1 : 3, most = most_counts(n), bits = dtype_info(n->type)->bits;
   if (f->planes > 2 || most >= (INT64_C(1) << (bits < 32 ? bits - 1 : 31)) - 1 || !read_post(&s)) return;
@@ -197,4 +197,10 @@ void bits_steps(LowerCtx *ctx, Nest *n) {
   n->steps.stride = rows * n->n;
   n->bias = border_const(ctx->m, 2, (int64_t[]){limits * rows, n->n}, table);
   if (rises != 0 && rises != n->n) n->steps.flip = border_const(ctx->m, 1, &n->n, flip);
+}
+
+void bits_steps(LowerCtx *ctx, Nest *n) {
+  Arena *scratch = arena_new("steps");
+  find_steps(ctx, n, scratch);
+  arena_free(scratch);
 }

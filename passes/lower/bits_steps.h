@@ -12,8 +12,8 @@
 #include "passes/lower/planes.h"
 
 // The value of result 0 of a body for one channel: parameter `slot` is x, the others are the operands given, constants
-// with one element or one per channel. False when it can't be evaluated.
-bool bits_body_value(Module *m, Func *body, Value *const *operands, uint32_t slot, int64_t x, int64_t channel,
+// with one element or one per channel. Clears the scratch arena. False when it can't be evaluated.
+bool bits_body_value(Arena *scratch, Func *body, Value *const *operands, uint32_t slot, int64_t x, int64_t channel,
                      int64_t *value);
 // A constant with one value, or one per channel (the last axis).
 bool bits_per_channel(const Value *v, int64_t channels);

@@ -280,7 +280,7 @@ static bool check(uint64_t seed, bool native) {
 }
 
 Test(bits, networks) {
-  uint32_t words = 0, n = 150;
+  uint32_t words = 0, n = 80;
   for (uint64_t seed = 1; seed <= n; seed++) words += check(seed, false);
   cr_assert(words > n / 4, "only %u of %u networks without bytes", words, n);
 }
