@@ -139,19 +139,25 @@ static void emit_loops(Count *c) {
   kb_end(b);
 }
 
+// x times a positive number as a sum of shifted ones: nothing is multiplied.
+static KExpr *times(KBuild *b, KExpr *x, int64_t by) {
+  KExpr *sum = NULL;
+  KVar *once = (by & (by - 1)) != 0 ? kb_let(b, "count", x) : NULL;
+  for (int64_t i = 0; by >> i != 0; i++) {
+    if ((by >> i & 1) == 0) continue;
+    KExpr *one = once != NULL ? kx_var(b, once) : x;
+    if (i > 0) one = kx_op2(b, KOP_SHL, one, kx_i(b, one->type, i));
+    sum = sum != NULL ? kx_op2(b, KOP_ADD, sum, one) : one;
+  }
+  return sum;
+}
+
 KExpr *nest_count(Emit *e, KExpr *held) {
   const NestPlanes *s = &e->n->planes;
   KBuild *b = &e->b;
   DType t = lower_compute_type(op_post(e->n->op) != NULL ? op_post(e->n->op)->args[0]->type->dtype
                                                          : op_out(e->n->op, 0)->type->dtype);
-  int64_t size = s->mul < 0 ? -s->mul : s->mul, shift = 0;
-  KExpr *sum = kx_cast(b, t, held);
-  while (size % 2 == 0) {
-    size /= 2;
-    shift++;
-  }
-  if (size > 1) sum = kx_op2(b, KOP_MUL, sum, kx_i(b, t, size));
-  if (shift > 0) sum = kx_op2(b, KOP_SHL, sum, kx_i(b, t, shift));
+  KExpr *sum = times(b, kx_cast(b, t, held), s->mul < 0 ? -s->mul : s->mul);
   if (s->mul < 0) return kx_op2(b, KOP_SUB, kx_i(b, t, s->base), sum);
   return s->base != 0 ? kx_op2(b, KOP_ADD, sum, kx_i(b, t, s->base)) : sum;
 }
