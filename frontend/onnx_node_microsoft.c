@@ -71,7 +71,6 @@ static bool nbits_read(NodeCtx *c, NBits *w) {
   w->n = attr_int(c, "N", 0);
   w->bits = attr_int(c, "bits", 4);
   w->block = attr_int(c, "block_size", 0);
-  attr_ignore(c, "accuracy_level");
   if (w->k < 1 || w->n < 1 || w->k > INT32_MAX || w->n > INT32_MAX)
     return node_refuse(c, "K = %lld, N = %lld", (long long)w->k, (long long)w->n);
   if (w->bits != 2 && w->bits != 4 && w->bits != 8) return node_unsupported(c, "%lld bits", (long long)w->bits);
@@ -175,10 +174,15 @@ bool import_matmul_nbits(NodeCtx *c) {
   NBits w;
   DType t = c->in[0]->type->dtype;
   if (!nbits_read(c, &w)) return false;
+  int64_t level = attr_int(c, "accuracy_level", 0);
   Value *b = t == DT_F32 ? nbits_dequantize(c, &w) : NULL;
+  bool rounds = b && level >= 2 && level <= 4;  // 1: f32; 2, 3: half precision; 4: bytes
   if (!b) b = nbits_weights(c, &w, DT_F32);
   if (!b) return false;
-  return node_result(c, node_matmul(c, c->in[0], node_cast(c, b, t), node_in(c, 5), false, true));
+  Value *y = node_matmul(c, c->in[0], node_cast(c, b, t), node_in(c, 5), false, true);
+  if (rounds && y && y->kind == VALUE_RESULT && y->op->kind == OP_MATMUL)
+    op_set_int(y->op, A_MATMUL_x_bits, level == 4 ? 8 : 16);
+  return node_result(c, y);
 }
 
 // ---- fused float operators

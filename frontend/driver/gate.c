@@ -151,6 +151,8 @@ static void gate_contraction(const Op *op, const Tensor *in, const Tensor *want,
   if (!eval_op_magnitude(op, in, mag, &terms, scratch)) return;
   double u = unit(op_in(op, 0)->type->dtype == DT_F64 ? DT_F64 : DT_F32);
   double k = (double)(terms + 2), gamma = k * u / (1 - k * u);
+  int64_t bits = op->kind == OP_MATMUL ? op_int(op, A_MATMUL_x_bits) : 0;
+  if (bits > 0) gamma += ldexp(1, 4 - (int)bits);  // of the largest of a block, which is a few times the mean
   for (int64_t i = 0; i < n; i++) allowed[i] = gamma * mag[i];
   if (op_info(op->kind)->post >= 0 && op_post(op)) through_post(op, in, mag, gamma, want, allowed, scratch);
 }

@@ -4,6 +4,7 @@
 //     for blocks { sums = 0;  for chunks { v = stream;  for fields { c = v & mask;  sums += dot4(c, x) } }
 //                  total += (sums put together - zero * sum of x) * unit * scale }
 //     y = post(total + bias) } }
+#include "ir/note.h"
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/stream.h"
 
@@ -406,6 +407,26 @@ static void emit_params(Emit *e, PBuf *weights, PBuf *y) {
   for (uint32_t i = 0; i < op_n_post(s->op); i++) add_extra(e, op_in(s->op, first + i));
 }
 
+static void note_stream(const Stream *s) {
+  static const char *const error[] = {"", "2^-7", "2^-15", "2^-22"};
+  Module *m = s->ctx->m;
+  if (!s->w.scaled) {
+    note_layer(m, s->op, NOTE_RECOVERED, "weights stored in %u bits each", s->w.bits);
+    return;
+  }
+  const char *scales = s->blocks > 1 ? "a block" : is_uniform(m, &s->w.scale) ? "all" : "a column";
+  if (s->strict) {
+    note_layer(m, s->op, NOTE_RECOVERED,
+               "weights stored in %u bits each, a scale for %s; widened to floats in registers", s->w.bits, scales);
+    return;
+  }
+  note_layer(
+      m, s->op, NOTE_RECOVERED,
+      "weights stored in %u bits each, a scale for %s; x as %lld slices of bytes, to within %s of the largest of a "
+      "block",
+      s->w.bits, scales, (long long)s->slices, error[s->slices]);
+}
+
 bool lower_stream(LowerCtx *ctx, const Op *op, const MatmulGeom *g, const Plan *plan) {
   Stream s = {.ctx = ctx, .op = op, .rows = g->m};
   if (!lowbit_of(op, &s.w))
@@ -426,6 +447,7 @@ bool lower_stream(LowerCtx *ctx, const Op *op, const MatmulGeom *g, const Plan *
   s.has_sums = !s.strict && (code_zero(&s) != 0 || !is_uniform(ctx->m, &s.w.zero));
   Value *weights = stream_pack(&s);
   if (weights == NULL) return diag_error(ctx->m->diag, DIAG_LIMIT, op->loc, "packed weights are past the size limit");
+  note_stream(&s);
   stream_stage_x(&s, lower_buf(ctx, op_in(op, 0)));
   Emit e = {.s = &s};
   kbuild_init(&e.b, ctx->m, arena_printf(ctx->m->arena, "matmul_%u", op->id), op->loc);

@@ -88,12 +88,18 @@ static StreamTile tile_choose(const Work *work, const Target *t, const LowBit *w
   return best;
 }
 
+// Bytes per float: three are as good as floats, fewer where the file permits that.
+static int64_t stream_slices(const Op *op) {
+  int64_t bits = op_int(op, A_MATMUL_x_bits);
+  return bits == 0 || bits > 16 ? 3 : bits > 8 ? 2 : 1;
+}
+
 void strategy_stream_price(const Op *op, const Target *t, Price *price) {
   Work work;
   LowBit w;
   *price = (Price){.plan = {.strategy = intern(op->func->module->names, "stream")}, .fixed = 2 * t->call_cycles};
   if (!work_of(op, &work) || !lowbit_of(op, &w)) return;
-  int64_t slices = w.scaled ? 3 : 1;
+  int64_t slices = w.scaled ? stream_slices(op) : 1;
   LowBitParts p = lowbit_parts(&w, false);
   StreamTile s = tile_choose(&work, t, &w, &p, slices, &price->compute);
   double k = (double)work.k, rows = (double)(work.m * work.rows), bits = 0;

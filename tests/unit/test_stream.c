@@ -10,6 +10,7 @@ typedef struct Shape {
   int64_t m, k, n, block;  // block 0: integers; k: one scale per column
   int64_t lo, hi, step;    // of the weights
   bool zero, strict;
+  int64_t x_bits;
 } Shape;
 
 static Value *levels(Case *c, const Shape *s, bool trans) {
@@ -57,7 +58,7 @@ static void set_plan(Case *c, const Target *t, const Shape *s) {
     plan.param[0].value = 1 + rnd(c, 4);
     plan.param[1].value = 1 + rnd(c, 3);
     plan.param[2].value = 0;
-    plan.param[3].value = 3;
+    plan.param[3].value = s->x_bits == 0 ? 3 : s->x_bits / 8;
     // Eight fields and three slices have to fit registers.
     if (plan.param[0].value * plan.param[1].value == 1) plan.param[2].value = rnd(c, 2);
     if (s->block > 0 && plan.param[1].value > 1) plan.param[0].value = 1;
@@ -77,13 +78,16 @@ static Tensor input(Case *c, const Type *t) {
   return x;
 }
 
-// Sum of |x w| of every result element.
-static void magnitudes(const Shape *s, const Tensor *x, const Tensor *w, bool trans, double *sum) {
+// Sum of |x w| of every result element, and what rounding x to x_bits may add to it.
+static void magnitudes(const Shape *s, const Tensor *x, const Tensor *w, bool trans, double largest, double *sum) {
+  double rounding = s->x_bits == 8 ? largest / 127 : s->x_bits == 16 ? largest / 127 / 254 : 0;
   for (int64_t i = 0; i < s->m; i++)
     for (int64_t k = 0; k < s->k; k++)
-      for (int64_t n = 0; n < s->n; n++)
-        sum[i * s->n + n] += fabs(elem_get_f(x->data, DT_F32, i * s->k + k) *
-                                  elem_get_f(w->data, DT_F32, trans ? n * s->k + k : k * s->n + n));
+      for (int64_t n = 0; n < s->n; n++) {
+        double weight = fabs(elem_get_f(w->data, DT_F32, trans ? n * s->k + k : k * s->n + n));
+        double sum_bound = 0x1p-22 * sqrt((double)s->k) * fabs(elem_get_f(x->data, DT_F32, i * s->k + k));
+        sum[i * s->n + n] += weight * (sum_bound + rounding);
+      }
 }
 
 static void compare(Case *c, const Shape *s, const Tensor *x, const void *out, const Tensor *want, const char *what) {
@@ -95,8 +99,8 @@ static void compare(Case *c, const Shape *s, const Tensor *x, const void *out, c
     cr_assert(eval_op(dq, in, &w, c->arena));
     double largest = 0;
     for (int64_t i = 0; i < s->m * s->k; i++) largest = fmax(largest, fabs(elem_get_f(x->data, DT_F32, i)));
-    magnitudes(s, x, &w, op_bool(c->op, A_MATMUL_trans_b), bound);
-    for (int64_t i = 0; i < s->m * s->n; i++) bound[i] = bound[i] * 0x1p-22 * sqrt((double)s->k) + largest * 0x1p-19;
+    magnitudes(s, x, &w, op_bool(c->op, A_MATMUL_trans_b), largest, bound);
+    for (int64_t i = 0; i < s->m * s->n; i++) bound[i] += largest * 0x1p-19;
   }
   for (int64_t i = 0; i < s->m * s->n; i++) {
     DType t = want->type->dtype;
@@ -116,6 +120,7 @@ static void check(const Shape *s, DType x_type, const Target *t, uint64_t seed) 
   if (s->block > 0) w = dequantized(&c, s, w, trans);
   c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
   op_set_int(c.op, A_MATMUL_trans_b, trans);
+  op_set_int(c.op, A_MATMUL_x_bits, s->x_bits);
   if (s->block == 0) op_set_int(c.op, A_MATMUL_x_zero, (int64_t)rnd(&c, 20) - (x_type == DT_I8 ? 10 : 0));
   cr_assert(infer_op(c.op), "%s: %s", what, diag_text(c.m->diag));
   Value *result = op_out(c.op, 0);
@@ -181,6 +186,7 @@ static void check_floats(const Target *t, int64_t wide) {
       s.block = blocks[seed % 6] < k && blocks[seed % 6] > 0 ? blocks[seed % 6] : k;
       s.zero = seed / 2 % 2;
       s.strict = seed / 3 % 4 == 1;
+      s.x_bits = (int64_t)(seed / 5 % 3 * 8);
       check(&s, DT_F32, t, seed);
     }
 }
