@@ -9,7 +9,8 @@ typedef struct StageX {
   Stream *s;
   KBuild b;
   KBuf *from, *to, *sums, *units;
-  Affine place;  // of the row that is summed
+  KBuf *fours;   // the bytes by four
+  Affine place;  // of the row that is walked
 } StageX;
 
 static KBuf *param(StageX *e, const char *name, const PBuf *buf, KSpace space) {
@@ -28,6 +29,10 @@ static void begin(StageX *e, PBuf *x) {
   if (s->x != x) e->to = param(e, "to", s->x, SPACE_WORK);
   if (s->sums != NULL) e->sums = param(e, "sums", s->sums, SPACE_WORK);
   if (s->units != NULL) e->units = param(e, "units", s->units, SPACE_WORK);
+  if (s->sums == NULL) return;
+  KBuf *bytes = e->to != NULL ? e->to : e->from;
+  int64_t count = bytes->dims[0] / 4;
+  e->fours = kb_view(&e->b, bytes, "fours", DT_I8X4, 1, &count);
 }
 
 static void end(StageX *e, PBuf *x) {
@@ -50,15 +55,18 @@ static void fill_zero(StageX *e, Affine at, int64_t count) {
   kb_end(&e->b);
 }
 
-static KExpr *staged_value(void *ctx, KBuild *b, const Affine *at) {
+// Four bytes of the row, added.
+static KExpr *four_bytes(void *ctx, KBuild *b, const Affine *at) {
   StageX *e = ctx;
-  return kx_cast(b, DT_I32, kx_load1(b, e->to != NULL ? e->to : e->from, aff_add(e->place, at[0])));
+  KExpr *x = kx_load1(b, e->fours, aff_add(e->place, at[0]));
+  return kx_op3(b, KOP_DOT4, kx_i(b, DT_I32, 0), kx_i(b, DT_U8X4, 0x01010101), x);
 }
 
-// The sum of `len` bytes of the staged row from `place` on.
-static void store_sum(StageX *e, Affine place, int64_t len, Affine at) {
-  e->place = place;
-  KVar *sum = lanes_row(e->s->ctx, &e->b, DT_I32, KOP_ADD, 1, &len, staged_value, e);
+// The sum of a row (or slice of a block) that begins at place 4 * `fours`.
+static void store_sum(StageX *e, Affine fours, Affine at) {
+  int64_t n = e->s->padded / 4;
+  e->place = fours;
+  KVar *sum = lanes_row(e->s->ctx, &e->b, DT_I32, KOP_ADD, 1, &n, four_bytes, e);
   kb_store1(&e->b, e->sums, at, kx_var(&e->b, sum));
 }
 
@@ -84,7 +92,7 @@ static void stage_bytes(Stream *s, PBuf *x) {
     kb_end(&e.b);
     fill_zero(&e, aff_plus(row, s->w.k), s->padded - s->w.k);
   }
-  if (s->has_sums) store_sum(&e, row, s->w.k, m);
+  if (s->has_sums) store_sum(&e, aff_mul(m, s->padded / 4), m);
   kb_end(&e.b);
   end(&e, x);
 }
@@ -104,7 +112,7 @@ static KVar *unit_of(StageX *e, KVar *largest) {
   return kb_let(b, "unit", kx_view(b, DT_F32, kx_op2(b, KOP_AND, bits, kx_i(b, DT_U32, 0x7f800000))));
 }
 
-// `len` floats from `from` on as slices at `to`; number `at` of sums and units is slice 0 of the block.
+// `len` floats from `from` on as slices at `to`; slice 0 of the block is number `at` of all slices.
 static void slice_block(StageX *e, Affine from, Affine to, Affine at, int64_t len) {
   Stream *s = e->s;
   KBuild *b = &e->b;
@@ -118,13 +126,14 @@ static void slice_block(StageX *e, Affine from, Affine to, Affine at, int64_t le
   KExpr *rest = kx_op2(b, KOP_MUL, kx_load1(b, e->from, aff_add(from, aff_var(k))), kx_var(b, inverse));
   for (int64_t i = 0; i < s->slices; i++) {
     KVar *v = kb_let(b, "v", rest), *q = kb_let(b, "q", kx_op1(b, KOP_ROUND, kx_var(b, v)));
-    kb_store1(b, e->to, aff_add(aff_plus(to, i * s->padded), aff_var(k)), kx_cast(b, DT_I8, kx_var(b, q)));
+    kb_store1(b, e->to, aff_add(aff_plus(to, i * s->padded), aff_var(k)),
+              kx_cast(b, DT_I8, kx_op1(b, KOP_ROUND, kx_var(b, v))));
     rest = kx_op2(b, KOP_MUL, kx_op2(b, KOP_SUB, kx_var(b, v), kx_var(b, q)), kx_f(b, DT_F32, 254));
   }
   kb_end(b);
   for (int64_t i = 0; i < s->slices; i++) {
     fill_zero(e, aff_plus(to, i * s->padded + len), s->padded - len);
-    if (s->has_sums) store_sum(e, aff_plus(to, i * s->padded), len, aff_plus(at, i));
+    if (s->has_sums) store_sum(e, aff_mul(aff_plus(at, i), s->padded / 4), aff_plus(at, i));
   }
 }
 
