@@ -266,12 +266,10 @@ static Body body_of(Vectorize *v, const KStmt *loop, int64_t trips) {
   return body;
 }
 
-static void vectorize_loop(Vectorize *v, KBlock *b, KStmt *loop) {
-  ArenaMark mark = arena_mark(v->scratch);
+static void vectorize_seen(Vectorize *v, KBlock *b, KStmt *loop) {
   int64_t trips = loop_trips(loop);
   Body body = body_of(v, loop, trips);
   bool legal = body.fits && independent(&body), alone = body.bits || (legal && body.registers), pay = pays(&body);
-  arena_reset(v->scratch, mark);
   if (alone) return;
   if (!legal || !pay) {
     loop->for_.loop = body.registers ? FOR_UNROLL : FOR_SEQ;
@@ -280,6 +278,12 @@ static void vectorize_loop(Vectorize *v, KBlock *b, KStmt *loop) {
   } else if (trips > 0) {
     cut(v, b, loop, &body);
   }
+}
+
+static void vectorize_loop(Vectorize *v, KBlock *b, KStmt *loop) {
+  ArenaMark mark = arena_mark(v->scratch);  // what is seen of the body lives until the loop is cut
+  vectorize_seen(v, b, loop);
+  arena_reset(v->scratch, mark);
 }
 
 // Puts the body of a loop of one iteration in its place; returns its first statement or what follows the loop.
