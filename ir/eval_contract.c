@@ -224,6 +224,7 @@ Nums conv_transpose_sums(const Op *op, const Tensor *in, const Type *out, Arena 
   c.go = c.co / c.group;
   c.x = nhwc ? nums_as(arena, &in[0], is_float) : to_channels_last(arena, &in[0], is_float);
   c.w = nhwc ? nums_as(arena, &in[1], is_float) : weights_spatial_first(arena, &in[1], is_float, false);
+  zero_subtract(&c.x, op_int(op, A_CONV_TRANSPOSE_x_zero));
   Nums acc = nums_new(arena, type_count(out), is_float);
   for (int64_t n = 0; n < c.n; n++)
     for (int64_t d = 0; d < c.win.in[0]; d++)

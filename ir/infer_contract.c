@@ -124,7 +124,7 @@ static bool check_conv_operands(const Op *op) {
   if (!infer_rank(op, 0, "the input", 3, 5)) return false;
   uint32_t rank = infer_in(op, 0)->rank;
   if (!infer_rank(op, 1, "the weights", rank, rank)) return false;
-  return op->kind == OP_CONV ? product_operands(op, A_CONV_x_zero) : infer_same_dtype(op, 0, 1);
+  return product_operands(op, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_CONV_TRANSPOSE_x_zero);
 }
 
 bool infer_conv(Op *op) {

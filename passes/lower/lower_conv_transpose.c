@@ -3,6 +3,11 @@
 // Result position r + stride * q along an axis takes the taps k with (r + pad - k * dilation) divisible by the stride,
 // at input positions that move by one with q. Neighbouring r whose taps and extents agree form a phase: one nest, in
 // which r is a row loop. An axis has few phases, so a stride of 32 does not make 1024 kernels.
+//
+// Bytes by dot products (dot8.h): what the zero point adds depends on the taps that reach a result, so residues that
+// share a phase elsewhere have nests, and biases, of their own.
+#include "ir/elem.h"
+#include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
 
 // A class of result positions r .. r + count - 1 (mod stride) of one axis.
@@ -36,13 +41,13 @@ static Phase residue(const ConvGeom *g, uint32_t axis, int64_t r) {
   return p;
 }
 
-static uint32_t axis_phases(Arena *arena, const ConvGeom *g, uint32_t axis, Phase **out) {
+static uint32_t axis_phases(Arena *arena, const ConvGeom *g, uint32_t axis, bool join, Phase **out) {
   int64_t n = g->stride[axis] < g->out[axis] ? g->stride[axis] : g->out[axis];
   uint32_t count = 0;
   *out = NEW_ARRAY(arena, Phase, n);
   for (int64_t r = 0; r < n; r++) {
     Phase p = residue(g, axis, r), *last = count > 0 ? &(*out)[count - 1] : NULL;
-    bool joins = last != NULL && p.q == last->q && p.taps == last->taps && (p.taps == 0 || p.in == last->in) &&
+    bool joins = join && last != NULL && p.q == last->q && p.taps == last->taps && (p.taps == 0 || p.in == last->in) &&
                  (p.taps == 0 || p.k0 == last->k0 + last->count);
     if (joins) {
       last->count++;
@@ -130,6 +135,29 @@ static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int
   n->x_red[3] = 1;
 }
 
+// What dot products of stored bytes lack in the results of a phase: bias - zero * sum of the weights that reach them.
+static Value *phase_bias(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Phase *const *p, int64_t zero) {
+  Module *m = ctx->m;
+  const Value *bias = op_in(op, 2);
+  int64_t cg = g->c / g->group, og = g->o / g->group, step = g->c * og;
+  if (zero == 0 && bias == NULL) return NULL;
+  const void *w = const_data(m, op_in(op, 1)->constant);
+  int32_t *v = NEW_ARRAY(m->arena, int32_t, g->o);
+  for (int64_t o = 0; o < g->o; o++) {
+    int64_t sum = 0, b = bias == NULL ? 0 : const_i(m, bias->constant, type_count(bias->type) == 1 ? 0 : o);
+    int64_t first = o / og * cg * og + o % og;
+    for (int64_t d = 0; d < p[0]->taps; d++)
+      for (int64_t h = 0; h < p[1]->taps; h++)
+        for (int64_t x = 0; x < p[2]->taps; x++) {
+          int64_t kd = p[0]->k0 + d * p[0]->step, kh = p[1]->k0 + h * p[1]->step, kw = p[2]->k0 + x * p[2]->step;
+          int64_t tap = (kd * g->kernel[1] + kh) * g->kernel[2] + kw;
+          for (int64_t c = 0; c < cg; c++) sum += elem_get_i(w, DT_I8, tap * step + first + c * og);
+        }
+    v[o] = (int32_t)int_wrap(DT_I32, b - zero * sum);
+  }
+  return const_borrowed(m, type_tensor(m->types, DT_I32, 1, &g->o), v, NULL);
+}
+
 static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transposed *t, const Phase *const *p) {
   PackSpec s = phase_weights(t->g, p);
   n.m.extent = p[2]->q;
@@ -137,7 +165,13 @@ static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transpose
   s.nv = n.tile.nv;
   s.lanes = n.tile.lanes;
   s.type = n.type;
-  phase_loops(&n, t, p, pack_copy_elems(&s));
+  n.dot = plan_is(plan, "dot8");
+  if (n.dot) {
+    s.by = 4;
+    s.type = DT_I8;
+    n.bias = phase_bias(ctx, n.op, t->g, p, n.x_zero + (n.x->type->dtype == DT_I8 ? 128 : 0));
+  }
+  phase_loops(&n, t, p, pack_copy_elems(&s) / (n.dot ? 4 : 1));
   if (pack_k(&s) == 0) n.x0 = 0;
   n.w = stage_weights(ctx, n.op, op_in(n.op, 1), &s);
   if (n.w == NULL) return false;
@@ -154,11 +188,13 @@ bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
   Plan plan = lower_plan(ctx, op);
   Phase *phases[CONV_AXES];
   uint32_t count[CONV_AXES];
-  for (uint32_t a = 0; a < CONV_AXES; a++) count[a] = axis_phases(ctx->m->arena, &g, a, &phases[a]);
+  bool dot = plan_is(&plan, "dot8");
+  for (uint32_t a = 0; a < CONV_AXES; a++) count[a] = axis_phases(ctx->m->arena, &g, a, !dot, &phases[a]);
   Window win = transpose_window(&g, count, phases);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .rank = 5, .n = g.o / g.group};
   int64_t extent[CONV_AXES];
-  n.x = conv_stage(ctx, op, &win, n.type, extent, &n.x0);
+  n.x_zero = win.fill = op_int(op, A_CONV_TRANSPOSE_x_zero);
+  n.x = conv_stage(ctx, op, &win, dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype, extent, &n.x0);
   if (n.x == NULL) return false;
   n.y = lower_buf(ctx, op_out(op, 0));
   n.dims[0] = g.n;

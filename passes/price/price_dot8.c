@@ -2,13 +2,20 @@
 #include "passes/contraction.h"
 #include "passes/price/tiles.h"
 
+// Nests of a transposed convolution: one per residue of the strides.
+static int64_t residues(const Op *op) {
+  ConvGeom g;
+  return conv_geom(op, &g) ? g.stride[0] * g.stride[1] * g.stride[2] : INT64_MAX;
+}
+
 bool strategy_dot8_applies(const Op *op, const Target *t) {
   Work w;
   const Value *b = op_in(op, 1), *bias = op_in(op, 2);
-  if (op->kind == OP_CONV_TRANSPOSE || !is_byte(op_in(op, 0)) || b->type->dtype != DT_I8) return false;
+  if (!is_byte(op_in(op, 0)) || b->type->dtype != DT_I8) return false;
   if (!value_is_const(b) || (bias != NULL && !value_is_const(bias)) || t->vector_bits < 128) return false;
   if (!work_of(op, &w) || is_empty(op)) return false;
   if (op->kind == OP_CONV) return true;
+  if (op->kind == OP_CONV_TRANSPOSE) return residues(op) <= 16;
   MatmulGeom g;
   if (!matmul_geom(op, &g) || g.a_k != 1 || g.b_vector || type_count(b->type) != g.k * g.n) return false;
   int64_t n = bias == NULL ? 1 : type_count(bias->type);

@@ -239,3 +239,43 @@ Test(dot8, large_depthwise) {
   Conv c = {20, 20, 20, 24, 11, 1, 1, 5};
   check_conv(&c, 2, DT_U8, BYTES, true, 1);
 }
+
+typedef struct Transposed {
+  int64_t c, o, group, size, kernel, stride, dilation, pad;
+} Transposed;
+
+static void check_transposed(const Transposed *s, DType t, Result kind, bool native, uint64_t seed) {
+  int64_t x[4] = {1 + (int64_t)(seed % 2), s->size, s->size + 1, s->c}, pads[4] = {s->pad, s->pad, s->pad, s->pad};
+  int64_t w[4] = {s->kernel, s->kernel, s->c, s->o / s->group}, strides[2] = {s->stride, s->stride};
+  int64_t dilations[2] = {s->dilation, s->dilation};
+  Case c = case_new(seed, t, 4, x);
+  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, 4, w), NULL};
+  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &s->o);
+  c.op = op_new(c.f, NULL, OP_CONV_TRANSPOSE, in[2] ? 3 : 2, in, NULL);
+  op_set_int(c.op, A_CONV_TRANSPOSE_layout, LAYOUT_NHWC);
+  op_set_int(c.op, A_CONV_TRANSPOSE_group, s->group);
+  op_set_int(c.op, A_CONV_TRANSPOSE_x_zero, rnd(&c, 3) ? any_byte(&c, t) : 0);
+  op_set_ints(c.op, A_CONV_TRANSPOSE_pads, 4, pads);
+  op_set_ints(c.op, A_CONV_TRANSPOSE_strides, 2, strides);
+  op_set_ints(c.op, A_CONV_TRANSPOSE_dilations, 2, dilations);
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  case_result(&c, kind, NULL);
+  const char *what = arena_printf(
+      c.arena, "conv_transpose c=%lld o=%lld g=%lld in=%lld k=%lld s=%lld d=%lld p=%lld %s%s", (long long)s->c,
+      (long long)s->o, (long long)s->group, (long long)s->size, (long long)s->kernel, (long long)s->stride,
+      (long long)s->dilation, (long long)s->pad, dtype_info(t)->name, native ? " native" : "");
+  check_exact(&c, native, what);
+}
+
+Test(dot8, conv_transpose, .timeout = 600) {
+  static const Transposed cases[] = {
+      {16, 16, 1, 5, 2, 2, 1, 0}, {8, 20, 1, 5, 3, 2, 1, 1}, {7, 33, 1, 4, 4, 2, 1, 1},  {12, 6, 3, 5, 3, 1, 1, 1},
+      {5, 9, 1, 6, 3, 3, 1, 0},   {3, 4, 1, 5, 3, 2, 2, 1},  {64, 64, 1, 4, 4, 4, 1, 0}, {6, 5, 1, 5, 1, 2, 1, 0},
+  };
+  for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (int native = 0; native < 2; native++) {
+      check_transposed(&cases[i], DT_U8, i % 2 ? BYTES : SUMS, native, i + 1);
+      check_transposed(&cases[i], DT_I8, i % 2 ? SUMS : BYTES, native, i + 50);
+    }
+  }
+}
