@@ -110,8 +110,7 @@ static uint32_t tile_runs(Emit *e, Tile *t, Run *run) {
     if (full < t->nvec) run[count++] = (Run){full, t->nvec, 1, t->tail};
     return count;
   }
-  int64_t sums = e->n->tile.ks * t->mi * t->yi * t->nvec * lanes;
-  t->sums = kb_view(&e->b, t->acc, "sums", t->acc->type, 1, &sums);
+  nest_flat_sums(e, t);
   for (int64_t from = 0; from < t->nvec; from += 4) {
     int64_t group = t->nvec - from < 4 ? t->nvec - from : 4;
     bool last = from + group == t->nvec;
