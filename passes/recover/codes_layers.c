@@ -37,10 +37,10 @@ static bool read_geometry(CodedLayer *l) {
   if (!value_is_const(w) || w->type->dtype != DT_F32 || y->dtype != DT_F32 || value_is_const(op_in(op, 0)))
     return false;
   if (op_post(op) != NULL || !type_is_static(y) || type_count(y) == 0 || type_count(w->type) == 0) return false;
+  if (op->kind == OP_MATMUL && (w->type->rank != 2 || y->rank < 2 || op_bool(op, A_MATMUL_trans_a))) return false;
   l->channels = y->dims[y->rank - 1];
   l->inner = 1;
   if (op->kind == OP_CONV) return op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
-  if (w->type->rank != 2 || y->rank < 2 || op_bool(op, A_MATMUL_trans_a)) return false;
   if (op_bool(op, A_MATMUL_trans_b)) l->inner = w->type->dims[1];
   return true;
 }
