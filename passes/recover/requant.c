@@ -124,6 +124,13 @@ static double half_of(const Channel *c, int64_t j, int64_t k) {
   return level - c->other * (double)(c->other_lo + j);
 }
 
+// What lies beyond the ends of the range is no boundary, but the level there must not be passed either, unless it is a
+// limit: k = -1 at lo, k = n at hi.
+static bool is_open_end(const Channel *c, const Boundaries *b, bool at_hi) {
+  int64_t level = at_hi ? b->first + (c->falls ? -b->n : b->n) : b->first;
+  return level != (at_hi == c->falls ? c->low : c->high);
+}
+
 // The summands that keep every boundary in place with this factor: [*lo, *hi]. Returns the length, negative for none.
 static double summands(const Channel *c, double mul, double *lo, double *hi) {
   *lo = -INFINITY;
@@ -135,6 +142,11 @@ static double summands(const Channel *c, double mul, double *lo, double *hi) {
       *lo = fmax(*lo, c->falls ? before : past);
       *hi = fmin(*hi, c->falls ? past : before);
     }
+    const Boundaries *b = &c->b[j];
+    double first = half_of(c, j, -1) - mul * (double)(b->lo + c->shift);
+    double last = half_of(c, j, b->n) - mul * (double)(b->hi + c->shift);
+    if (is_open_end(c, b, false)) *(c->falls ? hi : lo) = c->falls ? fmin(*hi, first) : fmax(*lo, first);
+    if (is_open_end(c, b, true)) *(c->falls ? lo : hi) = c->falls ? fmax(*lo, last) : fmin(*hi, last);
   }
   return *hi - *lo;
 }
@@ -232,6 +244,14 @@ static bool fitted_form(Channel *c, double best) {
   return false;
 }
 
+// At a sum, what is added must bring the level to at least `level` (reach) or keep it below.
+static void bound_summand(const Channel *c, int64_t m, int64_t part, int64_t sum, int64_t level, bool reach,
+                          int64_t *lo, int64_t *hi) {
+  int64_t limit = level * (INT64_C(1) << c->right) - m * (sum + c->shift) - part;
+  if (reach && limit > *lo) *lo = limit;
+  if (!reach && limit - 1 < *hi) *hi = limit - 1;
+}
+
 // The summands that keep every boundary of (a * m + y * o + b) >> right in place, an interval of whole numbers.
 static bool whole_summands(const Channel *c, int64_t m, int64_t *lo, int64_t *hi) {
   *lo = -INT64_MAX;
@@ -241,12 +261,13 @@ static bool whole_summands(const Channel *c, int64_t m, int64_t *lo, int64_t *hi
     int64_t part = (c->other_lo + j) * (int64_t)c->other;
     for (int64_t k = 0; k < b->n; k++) {
       // Rising: `at` reaches the level and at - 1 does not; falling: at - 1 is the last that does.
-      int64_t at = b->at[k] + c->shift, level = b->first + (c->falls ? -k : k + 1);
-      int64_t reaches = level * (INT64_C(1) << c->right) - m * (c->falls ? at - 1 : at) - part;
-      int64_t below = level * (INT64_C(1) << c->right) - 1 - m * (c->falls ? at : at - 1) - part;
-      *lo = reaches > *lo ? reaches : *lo;
-      *hi = below < *hi ? below : *hi;
+      int64_t level = b->first + (c->falls ? -k : k + 1);
+      bound_summand(c, m, part, b->at[k] - (c->falls ? 1 : 0), level, true, lo, hi);
+      bound_summand(c, m, part, b->at[k] - (c->falls ? 0 : 1), level, false, lo, hi);
     }
+    int64_t last = b->first + (c->falls ? -b->n : b->n);
+    if (is_open_end(c, b, false)) bound_summand(c, m, part, b->lo, b->first + c->falls, !c->falls, lo, hi);
+    if (is_open_end(c, b, true)) bound_summand(c, m, part, b->hi, last + !c->falls, c->falls, lo, hi);
   }
   return *lo <= *hi;
 }
