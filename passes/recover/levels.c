@@ -180,6 +180,7 @@ static void rewrite(Layer *l) {
   op_set_int(l->s.sum->op, l->op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, l->x->zero);
   l->s.channels = l->w.channels;
   l->s.axis = l->axis;
+  l->s.known = l->known;
   l->s.pool = pool_after(l->op);
   if (l->s.pool) {
     end = l->s.pool;

@@ -23,6 +23,7 @@ typedef struct Sum {
   uint32_t axis;  // of the channels
   Op *scale[5];   // the ops from the sum to the value, in order
   uint32_t n_scale;
+  const struct Known *known;  // the grids of other values (discrete.h), or NULL
 } Sum;
 
 // A constant along `axis` of a tensor of `rank`; rank 0 when all elements are equal.

@@ -7,7 +7,8 @@
 #include "passes/graph_util.h"
 
 #define MOST_SUMS (INT64_C(1) << 20)      // evaluated one by one
-#define MOST_ELEMENTS (INT64_C(1) << 24)  // sums times channels
+#define MOST_ELEMENTS (INT64_C(1) << 23)  // sums times channels
+#define TWO_ELEMENTS (INT64_C(1) << 20)   // of all values of a second operand
 #define LONG_ELEMENTS (INT64_C(1) << 26)  // where there is no other way
 
 // A part of the range whose ends have different values.
@@ -218,7 +219,10 @@ static bool search_by_halves(Search *s) {
   if (!follow_ends(s)) return false;
   s->taken = NEW_ARRAY(s->arena, uint32_t, sum->channels);
   s->now = NEW_ARRAY(s->arena, Interval, s->t->rows * sum->channels);
-  for (uint32_t op = s->t->n; op-- > 0;) {
+  bool leads[TAIL_OPS] = {false};
+  for (uint32_t op = s->t->n; op-- > 1 && s->t->op[op].op != NULL;) {
+    leads[op] = !sumtail_is_needed(s->t, op, leads);
+    s->few[op] = s->few[op] && !leads[op];
     if (!s->few[op]) continue;
     Pending *p = NEW_ARRAY(s->arena, Pending, sum->channels);
     for (int64_t c = 0; c < sum->channels; c++) {
@@ -230,7 +234,7 @@ static bool search_by_halves(Search *s) {
     while (bisect_round(s, op, p)) continue;
     if (!s->few[op]) continue;
     for (int64_t c = 0; c < sum->channels; c++) sort_runs(&s->runs[op][c]);
-    s->few[op] = check_around(s, op);
+    s->few[op] = leads[op] = check_around(s, op);
   }
   return true;
 }
@@ -243,7 +247,7 @@ static bool is_pooled(const SumTail *t, uint32_t op) {
   return false;
 }
 
-static bool find_runs(Search *s) {
+static bool find_runs(Search *s, int64_t times) {
   const Sum *sum = s->t->s;
   int64_t sums = sum->hi - sum->lo + 1, elements;
   bool all_monotone = true;
@@ -254,19 +258,18 @@ static bool find_runs(Search *s) {
     if (s->ordered[op]) s->runs[op] = NEW_ARRAY(s->arena, Runs, sum->channels);
     if (s->ordered[op] && !o->monotone) all_monotone = false;
   }
-  if (!size_mul(sums, sum->channels, &elements)) return false;
-  s->found->exhaustive = sums <= MOST_SUMS && elements <= (all_monotone ? MOST_ELEMENTS : LONG_ELEMENTS);
+  if (!size_mul(sums, sum->channels, &elements) || !size_mul(elements, times, &elements)) return false;
+  int64_t most = !all_monotone ? LONG_ELEMENTS : times > 1 ? TWO_ELEMENTS : MOST_ELEMENTS;
+  s->found->exhaustive = sums <= MOST_SUMS && elements <= most;
   return s->found->exhaustive ? search_all(s) : search_by_halves(s);
 }
 
-bool sumruns_find(SumRuns *found, PassCtx *ctx, const Sum *sum, Arena *arena) {
-  *found = (SumRuns){.exhaustive = false};
-  if (!sumtail_open(&found->t, ctx, sum, arena)) return false;
-  Search s = {.found = found, .t = &found->t, .few = found->few, .ordered = found->ordered, .runs = found->runs};
-  s.arena = arena;
+bool sumruns_find(SumRuns *found, SumTail *t, int64_t times) {
+  *found = (SumRuns){.t = t};
+  Search s = {.found = found, .t = t, .few = found->few, .ordered = found->ordered, .runs = found->runs};
+  s.arena = t->arena;
   s.scratch = arena_new("tail values");
-  bool ok = find_runs(&s);
+  bool ok = find_runs(&s, times);
   arena_free(s.scratch);
-  sumtail_close(&found->t);
   return ok;
 }

@@ -3,7 +3,6 @@
 #ifndef QCC_PASSES_RECOVER_SUMRUNS_H
 #define QCC_PASSES_RECOVER_SUMRUNS_H
 
-#include "passes/recover/grid.h"
 #include "passes/recover/sumtail.h"
 
 // Where a value of one channel changes, ascending; direction: 1 rises, -1 falls, 0 constant.
@@ -15,14 +14,15 @@ typedef struct Runs {
 } Runs;
 
 typedef struct SumRuns {
-  SumTail t;
+  SumTail *t;
   bool few[TAIL_OPS];      // has at most GRID_MAX numbers per channel, in order: its runs are complete
   bool ordered[TAIL_OPS];  // of few and of what pools read: rises or falls in every channel, no NaN or infinity
   Runs *runs[TAIL_OPS];    // [channels]; of values with more numbers only the direction
   bool exhaustive;
 } SumRuns;
 
-// False when nothing follows the sum or it cannot be run.
-bool sumruns_find(SumRuns *s, PassCtx *ctx, const Sum *sum, Arena *arena);
+// The runs of an open tail, at the second operand it has now; `times` as often as this will be called. False when it
+// cannot be run.
+bool sumruns_find(SumRuns *s, SumTail *t, int64_t times);
 
 #endif

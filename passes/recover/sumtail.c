@@ -5,8 +5,10 @@
 
 #include "ir/elem.h"
 #include "passes/graph_util.h"
+#include "passes/recover/discrete.h"
 
 #define ROW_ELEMENTS 32768  // of one evaluation
+#define TWO_ELEMENTS 2048   // of one for each value of a second operand
 #define SEARCH_OPS 400      // looked at after the sum
 
 // ---- which ops belong to it
@@ -111,8 +113,17 @@ static bool batchnorm_joins(const SumTail *t, const Op *op, uint32_t move) {
   return true;
 }
 
+// May v be the second operand? Then *on is its grid.
+static bool is_other(const SumTail *t, const Value *v, const Type *y, const Discrete **on) {
+  if (!t->two || (t->other != NULL && t->other != v) || v->type->dtype != DT_F32) return false;
+  *on = known_get(t->s->known, v);
+  return *on != NULL && type_same_shape(v->type, y) && (*on)->hi - (*on)->lo < GRID_MAX;
+}
+
 // Fills in what `op` would be as a part of the tail.
-static bool joins(const SumTail *t, Op *op, TailOp *out) {
+static bool joins(SumTail *t, Op *op, TailOp *out) {
+  const Value *other = NULL;
+  const Discrete *on = NULL;
   uint32_t some = 0, at;
   const Type *y = op->out[0]->type;
   bool eltwise = (op_info(op->kind)->traits & TRAIT_ELTWISE) != 0, move = is_move(op);
@@ -123,7 +134,9 @@ static bool joins(const SumTail *t, Op *op, TailOp *out) {
     const Value *v = op_in(op, i);
     if (v == NULL) return false;
     if (!find(t, v, &at)) {
-      if (op->kind != OP_BATCHNORM && !is_per_channel(t, v, y)) return false;
+      if (op->kind == OP_BATCHNORM || is_per_channel(t, v, y)) continue;
+      if (!is_other(t, v, y, &on)) return false;
+      other = v;
       continue;
     }
     if (some > 0 && t->op[at].move != out->move) return false;
@@ -131,6 +144,7 @@ static bool joins(const SumTail *t, Op *op, TailOp *out) {
     out->move = t->op[at].move;
     out->few = out->few || t->op[at].few;
     out->whole = out->whole || t->op[at].whole;
+    out->two = out->two || t->op[at].two;
     out->monotone = some == 0 && t->op[at].monotone && (move || is_monotone(t->ctx->m, op, i));
     some++;
     if (!move && !type_same_shape(v->type, y)) return false;
@@ -142,6 +156,11 @@ static bool joins(const SumTail *t, Op *op, TailOp *out) {
       if (!find(t, op_in(op, i), &at) && !value_is_splat(t->ctx->m, op_in(op, i), &all)) return false;
   }
   if (move) out->move = t->n;
+  if (other == NULL) return true;
+  if (out->move != NO_MOVE) return false;
+  t->other = other;
+  t->other_on = on;
+  out->two = true;
   return true;
 }
 
@@ -163,7 +182,8 @@ static void collect(SumTail *t) {
 typedef struct Copies {
   Func *f;
   const Type *shape;
-  Value *from[TAIL_OPS + 8], *to[TAIL_OPS + 8];
+  const Value *from[TAIL_OPS + 8];
+  Value *to[TAIL_OPS + 8];
   uint32_t n;
 } Copies;
 
@@ -181,7 +201,7 @@ static Value *copied(const Copies *c, Value *v) {
   return NULL;
 }
 
-static void note_copy(Copies *c, Value *from, Value *to) {
+static void note_copy(Copies *c, const Value *from, Value *to) {
   c->from[c->n] = from;
   c->to[c->n++] = to;
 }
@@ -200,9 +220,11 @@ static void copy_op(Copies *c, const Op *op) {
 }
 
 static void build_func(SumTail *t, const Type *arg) {
-  Copies c = {.f = func_new(t->ctx->m, "tail", 1, &arg), .shape = arg};
+  const Type *args[2] = {arg, type_with_dtype(t->ctx->m->types, arg, DT_F32)};
+  Copies c = {.f = func_new(t->ctx->m, "tail", t->other ? 2 : 1, args), .shape = arg};
   Value *results[TAIL_OPS];
   note_copy(&c, t->s->sum, c.f->args[0]);
+  if (t->other != NULL) note_copy(&c, t->other, c.f->args[1]);
   for (uint32_t i = 0; i < t->s->n_scale; i++) copy_op(&c, t->s->scale[i]);
   for (uint32_t i = 0; i < t->n; i++) {
     const TailOp *o = &t->op[i];
@@ -221,23 +243,66 @@ static void build_func(SumTail *t, const Type *arg) {
   t->f = c.f;
 }
 
-bool sumtail_open(SumTail *t, PassCtx *ctx, const Sum *s, Arena *arena) {
-  *t = (SumTail){.ctx = ctx, .arena = arena, .s = s};
+bool sumtail_open(SumTail *t, PassCtx *ctx, const Sum *s, bool two, Arena *arena) {
+  *t = (SumTail){.ctx = ctx, .arena = arena, .s = s, .two = two && s->known != NULL};
   collect(t);
-  if (t->n < 2) return false;
+  if (t->n < 2 || (two && t->other == NULL)) return false;
   int64_t dims[MAX_RANK];
   for (uint32_t i = 0; i < MAX_RANK; i++) dims[i] = 1;
-  t->rows = ROW_ELEMENTS / s->channels > 2 ? ROW_ELEMENTS / s->channels : 2;
+  int64_t elements = two ? TWO_ELEMENTS : ROW_ELEMENTS;
+  t->rows = elements / s->channels > 2 ? elements / s->channels : 2;
   dims[0] = t->rows;
   dims[s->axis] = s->channels;
   build_func(t, type_tensor(ctx->m->types, DT_I32, s->sum->type->rank, dims));
   t->sums = NEW_ARRAY(arena, int32_t, t->rows * s->channels);
+  t->others = NEW_ARRAY(arena, float, t->rows * s->channels);
   return true;
 }
 
+// ---- which values matter
+
+static bool is_alive(const Op *op) {
+  for (uint32_t i = 0; i < op->n_out; i++)
+    if (op->out[i]->n_uses > 0) return true;
+  return false;
+}
+
+bool sumtail_is_needed(const SumTail *t, uint32_t op, const bool *leads) {
+  const Value *v = t->op[op].op->out[0];
+  uint32_t n = 0;
+  for (const Operand *use = v->uses; use != NULL; use = use->next) {
+    n++;
+    bool inside = !is_alive(use->op);
+    for (uint32_t i = op + 1; i < t->n && !inside; i++) inside = t->op[i].op == use->op && leads[i];
+    if (!inside) return true;
+  }
+  return n < v->n_uses;  // a result of the function
+}
+
+static bool may_have_levels(const TailOp *o) { return o->few && !o->moves && o->op->out[0]->type->dtype == DT_F32; }
+
+bool sumtail_has_levels(const SumTail *t) {
+  bool leads[TAIL_OPS] = {false};
+  for (uint32_t i = t->n; i-- > 1 && t->op[i].op != NULL;) {
+    leads[i] = !sumtail_is_needed(t, i, leads);
+    if (leads[i] || !may_have_levels(&t->op[i])) continue;
+    if (!t->two || t->op[i].two) return true;
+    leads[i] = true;
+  }
+  return false;
+}
+
+// ---- running
+
+void sumtail_set_other(SumTail *t, int64_t step) {
+  float v = (float)(t->other_on->scale * (double)step);
+  for (int64_t i = 0; i < t->rows * t->s->channels; i++) t->others[i] = v;
+}
+
 bool sumtail_run(SumTail *t, Arena *scratch) {
-  Tensor x = {t->f->args[0]->type, t->sums};
-  return eval_func(t->f, &x, t->value, scratch, NULL, NULL);
+  Tensor args[2] = {{t->f->args[0]->type, t->sums}, {NULL, t->others}};
+  if (t->other != NULL) args[1].type = t->f->args[1]->type;
+  return eval_func(t->f, args, t->value, scratch, NULL, NULL);
 }
 
 void sumtail_close(SumTail *t) {

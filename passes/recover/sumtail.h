@@ -8,6 +8,7 @@
 #define QCC_PASSES_RECOVER_SUMTAIL_H
 
 #include "ir/eval.h"
+#include "passes/recover/grid.h"
 #include "passes/recover/levels.h"
 
 #define TAIL_OPS 48
@@ -21,6 +22,7 @@ typedef struct TailOp {
   bool whole;     // it or something before it is a cast to an integer
   bool few;       // something before it or itself makes few values: a rounding, a comparison
   bool monotone;  // every step from the sum only rises or only falls, per channel
+  bool two;       // the second operand takes part
 } TailOp;
 
 typedef struct SumTail {
@@ -30,14 +32,24 @@ typedef struct SumTail {
   Value *base;  // the sum before all moves
   TailOp op[TAIL_OPS];
   uint32_t n;
-  Func *f;        // base and its tail on a tensor [rows, .., channels, ..]
-  int64_t rows;   // of one evaluation
-  int32_t *sums;  // [rows][channels], its argument
+  bool two;                  // a second operand is looked for
+  const Value *other;        // the second operand: one value of the tail's dims on a grid, or NULL
+  const Discrete *other_on;  // its grid
+  float *others;             // [rows][channels], the second argument
+  Func *f;                   // base and its tail on a tensor [rows, .., channels, ..]
+  int64_t rows;              // of one evaluation
+  int32_t *sums;             // [rows][channels], its argument
   Tensor value[TAIL_OPS];
 } SumTail;
 
-// Collects the ops; false when nothing follows the sum.
-bool sumtail_open(SumTail *t, PassCtx *ctx, const Sum *s, Arena *arena);
+// Collects the ops; false when nothing follows the sum. two: one value that was quantised before may take part.
+bool sumtail_open(SumTail *t, PassCtx *ctx, const Sum *s, bool two, Arena *arena);
+// Is a value of the tail read by something that does not lead to values with `leads` only? leads is known of later ops.
+bool sumtail_is_needed(const SumTail *t, uint32_t op, const bool *leads);
+// May the value have few levels that something else reads (of a tail with a second operand: that takes part)?
+bool sumtail_has_levels(const SumTail *t);
+// The second operand is `step` steps of its grid in the runs that follow.
+void sumtail_set_other(SumTail *t, int64_t step);
 // The move that the operand of a move is behind, or NO_MOVE. Move 0 is the pool of the sum itself.
 uint32_t sumtail_move_before(const SumTail *t, uint32_t move);
 // Fills t->value from t->sums; the results of the call before are gone.

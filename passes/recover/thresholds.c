@@ -17,22 +17,14 @@
 #include "ir/note.h"
 #include "passes/graph_util.h"
 #include "passes/recover/requant_emit.h"
-#include "passes/recover/sumruns.h"
+#include "passes/recover/thresholds.h"
 
 #define FEW_LEVELS 4    // always comparisons
 #define MORE_LEVELS 16  // comparisons where no multiplication is found
 
-typedef struct Levels {
-  uint32_t n;
-  double number[GRID_MAX];  // ascending
-  int64_t q[GRID_MAX];      // of the grid
-  Grid grid;
-  int64_t least, most;  // of q
-} Levels;
-
 // ---- which values
 
-static bool number_add(Levels *l, double v) {
+bool levels_add(Levels *l, double v) {
   uint32_t at = 0;
   while (at < l->n && l->number[at] < v) at++;
   if (at < l->n && l->number[at] == v) return true;
@@ -42,12 +34,7 @@ static bool number_add(Levels *l, double v) {
   return true;
 }
 
-// The numbers of all channels on one grid.
-static bool fit_levels(const SumRuns *s, uint32_t op, Levels *l) {
-  l->n = 0;
-  for (int64_t c = 0; c < s->t.s->channels; c++)
-    for (uint32_t i = 0; i < s->runs[op][c].n; i++)
-      if (!number_add(l, s->runs[op][c].value[i])) return false;
+bool levels_fit(Levels *l) {
   if (l->n < 2) return false;
   if (!grid_fit(l->n, l->number, -128, 127, &l->grid, l->q) && !grid_fit(l->n, l->number, 0, 255, &l->grid, l->q))
     return false;
@@ -56,23 +43,13 @@ static bool fit_levels(const SumRuns *s, uint32_t op, Levels *l) {
   return true;
 }
 
-static bool is_alive(const Op *op) {
-  for (uint32_t i = 0; i < op->n_out; i++)
-    if (op->out[i]->n_uses > 0) return true;
-  return false;
-}
-
-// Is the value read by something that does not lead to step functions only?
-static bool is_needed(const SumRuns *s, uint32_t op, const bool *leads) {
-  const Value *v = s->t.op[op].op->out[0];
-  uint32_t n = 0;
-  for (const Operand *use = v->uses; use != NULL; use = use->next) {
-    n++;
-    bool inside = !is_alive(use->op);
-    for (uint32_t i = op + 1; i < s->t.n && !inside; i++) inside = s->t.op[i].op == use->op && leads[i];
-    if (!inside) return true;
-  }
-  return n < v->n_uses;  // a result of the function
+// The numbers of all channels on one grid.
+static bool fit_levels(const SumRuns *s, uint32_t op, Levels *l) {
+  l->n = 0;
+  for (int64_t c = 0; c < s->t->s->channels; c++)
+    for (uint32_t i = 0; i < s->runs[op][c].n; i++)
+      if (!levels_add(l, s->runs[op][c].value[i])) return false;
+  return levels_fit(l);
 }
 
 // ---- the steps of each channel
@@ -87,26 +64,26 @@ typedef struct Steps {
   bool any_turns;
 } Steps;
 
-static uint32_t level_of(const Levels *l, double v) {
+uint32_t level_of(const Levels *l, double v) {
   uint32_t i = 0;
   while (l->number[i] != v) i++;
   return i;
 }
 
 static int pooled_direction(const SumRuns *s, uint32_t move, int64_t c) {
-  const TailOp *o = &s->t.op[move];
+  const TailOp *o = &s->t->op[move];
   return move == 0 ? 1 : s->runs[o->from][c].direction;  // the sum itself rises
 }
 
 // False where a pool's operand is not in order.
 static bool read_turns(const SumRuns *s, uint32_t op, Steps *st) {
-  for (uint32_t m = s->t.op[op].move; m != NO_MOVE; m = sumtail_move_before(&s->t, m)) {
-    const TailOp *o = &s->t.op[m];
+  for (uint32_t m = s->t->op[op].move; m != NO_MOVE; m = sumtail_move_before(s->t, m)) {
+    const TailOp *o = &s->t->op[m];
     if (o->op->kind != OP_MAXPOOL) continue;
     if (m > 0 && !s->ordered[o->from]) return false;
-    for (int64_t c = 0; c < s->t.s->channels; c++) {
+    for (int64_t c = 0; c < s->t->s->channels; c++) {
       bool turns = s->runs[op][c].direction * pooled_direction(s, m, c) < 0;
-      if (m != s->t.op[op].move && s->t.op[op].move != NO_MOVE && turns != st->turns[c]) return false;
+      if (m != s->t->op[op].move && s->t->op[op].move != NO_MOVE && turns != st->turns[c]) return false;
       st->turns[c] = turns;
       st->any_turns = st->any_turns || turns;
     }
@@ -115,11 +92,11 @@ static bool read_turns(const SumRuns *s, uint32_t op, Steps *st) {
 }
 
 static bool read_steps(const SumRuns *s, uint32_t op, const Levels *l, Steps *st) {
-  const Sum *sum = s->t.s;
+  const Sum *sum = s->t->s;
   *st = (Steps){.n = l->n - 1};
-  st->at = NEW_ARRAY(s->t.arena, int64_t, sum->channels * st->n);
-  st->falls = NEW_ARRAY(s->t.arena, bool, sum->channels);
-  st->turns = NEW_ARRAY(s->t.arena, bool, sum->channels);
+  st->at = NEW_ARRAY(s->t->arena, int64_t, sum->channels * st->n);
+  st->falls = NEW_ARRAY(s->t->arena, bool, sum->channels);
+  st->turns = NEW_ARRAY(s->t->arena, bool, sum->channels);
   for (int64_t c = 0; c < sum->channels; c++) {
     const Runs *r = &s->runs[op][c];
     uint32_t passed = 0;
@@ -150,7 +127,7 @@ typedef struct Emit {
 } Emit;
 
 static Value *constant(const Emit *e, DType t) {
-  const Sum *s = e->s->t.s;
+  const Sum *s = e->s->t->s;
   return levels_const(e->m, t, s->channels, s->axis, s->sum->type->rank, e->scratch);
 }
 
@@ -169,17 +146,17 @@ static Value *choose_level(const Emit *e, Value *cond, Value *yes, Value *no) {
 // A sum that rises with the level in every channel: its complement where the channel falls.
 static Value *risen(const Emit *e) {
   bool any = false;
-  for (int64_t c = 0; c < e->s->t.s->channels; c++) {
+  for (int64_t c = 0; c < e->s->t->s->channels; c++) {
     any = any || e->st->falls[c];
     e->scratch[c] = e->st->falls[c] ? -1 : 0;
   }
-  return any ? emit2(e, OP_XOR, DT_I32, e->s->t.base, constant(e, DT_I32)) : e->s->t.base;
+  return any ? emit2(e, OP_XOR, DT_I32, e->s->t->base, constant(e, DT_I32)) : e->s->t->base;
 }
 
 // Is the level above k? ~sum >= ~(at - 1) is sum < at.
 static Value *above(const Emit *e, Value *risen_sum, uint32_t k) {
   const Steps *st = e->st;
-  for (int64_t c = 0; c < e->s->t.s->channels; c++) {
+  for (int64_t c = 0; c < e->s->t->s->channels; c++) {
     const int64_t *at = &st->at[c * st->n];
     e->scratch[c] = (double)(st->falls[c] ? -at[st->n - 1 - k] : at[k]);
   }
@@ -200,10 +177,10 @@ static Value *by_comparisons(const Emit *e) {
 
 static Boundaries boundaries_of(const Emit *e, int64_t c) {
   const Runs *r = &e->s->runs[e->op][c];
-  const Sum *sum = e->s->t.s;
+  const Sum *sum = e->s->t->s;
   const int64_t *q = e->l->q;
   Boundaries b = {.lo = sum->lo, .hi = sum->hi, .first = q[level_of(e->l, r->value[0])], .falls = r->direction < 0};
-  b.at = NEW_ARRAY(e->s->t.arena, int64_t, e->l->most - e->l->least + 1);
+  b.at = NEW_ARRAY(e->s->t->arena, int64_t, e->l->most - e->l->least + 1);
   for (uint32_t i = 1; i < r->n; i++) {
     int64_t away = llabs(q[level_of(e->l, r->value[i])] - b.first);
     while (b.n < away) b.at[b.n++] = r->at[i];
@@ -212,8 +189,8 @@ static Boundaries boundaries_of(const Emit *e, int64_t c) {
 }
 
 static Value *by_multiplication(Emit *e) {
-  Arena *arena = e->s->t.arena;
-  const Sum *sum = e->s->t.s;
+  Arena *arena = e->s->t->arena;
+  const Sum *sum = e->s->t->s;
   int64_t n = sum->channels, *low = NEW_ARRAY(arena, int64_t, n), *high = NEW_ARRAY(arena, int64_t, n);
   Boundaries *b = NEW_ARRAY(arena, Boundaries, n);
   for (int64_t c = 0; c < n; c++) {
@@ -227,13 +204,13 @@ static Value *by_multiplication(Emit *e) {
   if (!requant_find(&p, arena, &r)) return NULL;
   ChannelAxis channels = {n, sum->axis, sum->sum->type->rank};
   e->how = requant_text(&r);
-  return requant_emit(e->at, e->s->t.base, NULL, &r, &channels, e->t, arena);
+  return requant_emit(e->at, e->s->t->base, NULL, &r, &channels, e->t, arena);
 }
 
 // The value as it is computed now, divided by the grid; once, not of what was made of it.
 static Value *by_reference(Emit *e) {
-  if (e->s->t.op[e->op].whole) return NULL;
-  Value *v = e->s->t.op[e->op].op->out[0];
+  if (e->s->t->op[e->op].whole) return NULL;
+  Value *v = e->s->t->op[e->op].op->out[0];
   float scale = (float)e->l->grid.scale;
   for (uint32_t i = 0; i < e->l->n; i++)
     if (nearbyintf((float)e->l->number[i] / scale) != (float)e->l->q[i]) return NULL;
@@ -249,7 +226,7 @@ static Value *by_reference(Emit *e) {
 // The moves between the sum and the value, on bytes, the first one first.
 static Value *replay(const Emit *e, Value *y) {
   uint32_t moves[TAIL_OPS], n = 0;
-  const SumTail *t = &e->s->t;
+  const SumTail *t = e->s->t;
   for (uint32_t m = t->op[e->op].move; m != NO_MOVE; m = sumtail_move_before(t, m)) moves[n++] = m;
   while (n-- > 0) y = levels_pool(e->at, t->op[moves[n]].op, y);
   return y;
@@ -259,14 +236,14 @@ static Value *replay(const Emit *e, Value *y) {
 static Value *by_turned_bits(const Emit *e) {
   Steps high = *e->st;
   Emit bits = *e;
-  high.falls = NEW_ARRAY(e->s->t.arena, bool, e->s->t.s->channels);
-  for (int64_t c = 0; c < e->s->t.s->channels; c++) high.falls[c] = e->st->falls[c] != e->st->turns[c];
+  high.falls = NEW_ARRAY(e->s->t->arena, bool, e->s->t->s->channels);
+  for (int64_t c = 0; c < e->s->t->s->channels; c++) high.falls[c] = e->st->falls[c] != e->st->turns[c];
   bits.st = &high;
   Value *up = choose_level(e, above(&bits, risen(&bits), 0), number(e, e->t, 1), number(e, e->t, -1));
   Value *past = emit2(e, OP_GREATER, DT_BOOL, replay(e, up), number(e, e->t, 0));
   Value *level[2];
   for (int side = 0; side < 2; side++) {
-    for (int64_t c = 0; c < e->s->t.s->channels; c++)
+    for (int64_t c = 0; c < e->s->t->s->channels; c++)
       e->scratch[c] = (double)e->l->q[e->st->turns[c] ? 1 - side : side];
     level[side] = constant(e, e->t);
   }
@@ -286,7 +263,7 @@ static Value *rewrite(Emit *e) {
 }
 
 static void note_found(const Emit *e) {
-  const Sum *s = e->s->t.s;
+  const Sum *s = e->s->t->s;
   if (strcmp(e->how, "comparisons") == 0) note_thresholds(e->m, e->at, e->st->n, s->channels);
   if (e->s->exhaustive) {
     note_layer(e->m, e->at, NOTE_PROOF, "%u levels by %s, exhaustive over %lld sums x %lld channels", e->l->n, e->how,
@@ -302,9 +279,9 @@ static void note_found(const Emit *e) {
 static bool replace(SumRuns *s, uint32_t op, const Levels *l, Discrete *d, Value **value) {
   Steps st;
   if (!read_steps(s, op, l, &st)) return false;
-  Op *found = s->t.op[op].op;
-  Emit e = {.s = s, .op = op, .l = l, .st = &st, .at = found, .m = s->t.ctx->m, .t = l->most > 127 ? DT_U8 : DT_I8};
-  e.scratch = NEW_ARRAY(s->t.arena, double, s->t.s->channels);
+  Op *found = s->t->op[op].op;
+  Emit e = {.s = s, .op = op, .l = l, .st = &st, .at = found, .m = s->t->ctx->m, .t = l->most > 127 ? DT_U8 : DT_I8};
+  e.scratch = NEW_ARRAY(s->t->arena, double, s->t->s->channels);
   Value *q = rewrite(&e);
   if (q == NULL) return false;
   note_found(&e);
@@ -321,8 +298,8 @@ static bool replace(SumRuns *s, uint32_t op, const Levels *l, Discrete *d, Value
 static bool replace_last(SumRuns *s, Discrete *d, Value **value) {
   bool leads[TAIL_OPS] = {false};  // to step functions only
   Levels l;
-  for (uint32_t i = s->t.n; i-- > 1 && s->t.op[i].op != NULL;) {
-    leads[i] = !is_needed(s, i, leads);
+  for (uint32_t i = s->t->n; i-- > 1 && s->t->op[i].op != NULL;) {
+    leads[i] = !sumtail_is_needed(s->t, i, leads);
     if (leads[i] || !s->few[i] || !fit_levels(s, i, &l)) continue;
     leads[i] = true;
     if (replace(s, i, &l, d, value)) return true;
@@ -333,8 +310,12 @@ static bool replace_last(SumRuns *s, Discrete *d, Value **value) {
 bool levels_threshold(PassCtx *ctx, const Sum *sum, Discrete *d, Value **value) {
   if (sum->axis == 0 || sum->hi <= sum->lo) return false;
   Arena *arena = arena_new("thresholds");
+  SumTail t;
   SumRuns s;
-  bool found = sumruns_find(&s, ctx, sum, arena) && replace_last(&s, d, value);
+  bool found = sumtail_open(&t, ctx, sum, false, arena) && sumtail_has_levels(&t) && sumruns_find(&s, &t, 1);
+  sumtail_close(&t);
+  found = found && replace_last(&s, d, value);
+  if (!found) found = thresholds_two(ctx, sum, arena, d, value);
   arena_free(arena);
   return found;
 }
