@@ -64,8 +64,14 @@ static Value *dequantized(Op *op, const WeightGrid *g) {
   int8_t *q = arena_alloc(m->arena, (size_t)g->n);
   float *scale = arena_alloc(m->arena, (size_t)type_bytes(row));
   for (int64_t i = 0; i < g->n; i++) q[i] = (int8_t)g->q[i];
-  for (int64_t i = 0; i < g->channels; i++) scale[i] = (float)g->scale[i];
-  Value *in[2] = {const_borrowed(m, byte, q, w->constant->name), const_borrowed(m, row, scale, NULL)};
+  bool one = true;
+  for (int64_t i = 0; i < g->channels; i++) {
+    scale[i] = (float)g->scale[i];
+    one = one && scale[i] == scale[0];
+  }
+  Value *scales =
+      one ? const_splat(m, type_scalar(m->types, DT_F32), (double)scale[0]) : const_borrowed(m, row, scale, NULL);
+  Value *in[2] = {const_borrowed(m, byte, q, w->constant->name), scales};
   Op *dq = op_new(op->func, op, OP_DEQUANTIZE, 2, in, op->loc);
   op_set_int(dq, A_DEQUANTIZE_axis, trans ? 1 : 0);
   op_set_int(dq, A_DEQUANTIZE_block, g->n / g->channels);
