@@ -9,7 +9,8 @@
 // having one of its own:   y = sum[0] + sum[1] >> b + sum[2] >> 2b + ...
 //
 // x is signed bytes, four of them broadcast at a time (dot4). Floats become up to three slices of bytes per block:
-// x = unit * (s0 + s1 / 254 + s2 / 254^2), exact to 2^-22 of the largest of the block. What the levels and zero points
+// x = unit * (s0 + s1 / 254 + s2 / 254^2), exact to 2^-22 of the largest of the block; a NaN or an
+// infinity makes every result that reads the block not finite. What the levels and zero points
 // add is the sum of x times a constant. With --fp=strict codes become floats in registers instead.
 #ifndef QCC_PASSES_LOWER_STREAM_H
 #define QCC_PASSES_LOWER_STREAM_H

@@ -196,6 +196,34 @@ Test(stream, integers_native) { check_integers(target_native(), 17); }
 Test(stream, floats) { check_floats(&dots, 13); }
 Test(stream, floats_native) { check_floats(target_native(), 19); }
 
+// One number of x that is not finite reaches every result.
+Test(stream, not_finite) {
+  static const double odd[] = {NAN, INFINITY, -INFINITY};
+  for (uint32_t i = 0; i < 6; i++) {
+    Shape s = {.m = 2, .k = 64, .n = 20, .block = 32, .lo = -8, .hi = 7, .step = 1};
+    Case c = case_new(i + 1, DT_F32, 2, (int64_t[]){s.m, s.k});
+    Value *w = dequantized(&c, &s, levels(&c, &s, false), false);
+    c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
+    cr_assert(infer_op(c.op));
+    Value *result = op_out(c.op, 0);
+    func_set_results(c.f, 1, &result);
+    Tensor x = input(&c, c.f->args[0]->type);
+    elem_set_f(x.data, DT_F32, s.k + 40, odd[i % 3]);
+    const Target *t = i < 3 ? target_native() : &dots;
+    set_plan(&c, t, &s);
+    PassOptions opt = pass_options_default();
+    RunOptions runner = {.verify_each = true};
+    cr_assert(pipeline_run(c.m, t, i < 3 ? PIPE_JIT : PIPE_KEVAL, &opt, &runner, c.arena, NULL));
+    float out[40];
+    const void *in[1] = {x.data};
+    void *outs[1] = {out};
+    cr_assert(i < 3 ? run_jit(&c, t, in, outs) : run_keval(&c, t, in, outs));
+    for (int64_t j = 0; j < s.n; j++)
+      cr_assert(isfinite(out[j]) && !isfinite(out[s.n + j]), "%u %lld", i, (long long)j);
+    arena_free(c.arena);
+  }
+}
+
 Test(stream, deep_sums) {
   Shape s = {.m = 1, .k = 70000, .n = 3, .lo = -1, .hi = 1, .step = 2};
   for (uint64_t seed = 1; seed < 4; seed++) {
