@@ -33,7 +33,8 @@ typedef enum Rule {
   RULE_REDUCE,
   RULE_MEAN,
   RULE_UNIT,  // 0 .. 1
-  RULE_DEQUANTIZE
+  RULE_DEQUANTIZE,
+  RULE_THRESHOLD
 } Rule;
 
 static const Rule rules[OP_COUNT] = {
@@ -102,6 +103,7 @@ static const Rule rules[OP_COUNT] = {
     [OP_AVGPOOL] = RULE_MEAN,
     [OP_SOFTMAX] = RULE_UNIT,
     [OP_DEQUANTIZE] = RULE_DEQUANTIZE,
+    [OP_THRESHOLD] = RULE_THRESHOLD,
 };
 
 struct Sets {
@@ -455,6 +457,15 @@ static ValueSet *dequantized(Sets *s, const Op *op) {
   return b.full ? NULL : set_of_bag(s, &b);
 }
 
+// Counts of thresholds.
+static const ValueSet *thresholded(Sets *s, const Op *op) {
+  const Type *t = op_in(op, 1)->type;
+  int64_t n = t->dims[t->rank - 1];
+  DType to = op->out[0]->type->dtype;
+  bool holds = dtype_is_float(to) ? n <= SET_MAX : whole_type(to) && n <= dtype_max(to);
+  return n >= 0 && holds ? set_whole(s, 0, (double)n, false) : NULL;
+}
+
 // ---- the walk
 
 static const ValueSet *element_wise(Sets *s, const Op *op, Rule rule) {
@@ -489,6 +500,7 @@ static const ValueSet *result_of(Sets *s, const Op *op) {
     case RULE_MEAN: return mean(s, sets_of(s, op_in(op, 0)), true);
     case RULE_UNIT: return set_interval(s, 0, 1 + 0x1p-16);
     case RULE_DEQUANTIZE: return dequantized(s, op);
+    case RULE_THRESHOLD: return thresholded(s, op);
   }
   return NULL;
 }
