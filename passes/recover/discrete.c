@@ -100,7 +100,10 @@ static Value *emit_int(Op *at, OpKind kind, Value *x, int64_t by) {
 }
 
 static Value *emit_type(Op *at, Value *x, DType t) {
-  return x->type->dtype == t ? x : levels_emit(at, OP_CAST, t, 1, &x, at);
+  if (x->type->dtype == t) return x;
+  bool of_bool = x->kind == VALUE_RESULT && x->op->kind == OP_CAST && op_in(x->op, 0)->type->dtype == DT_BOOL;
+  Value *from = of_bool ? op_in(x->op, 0) : x;
+  return levels_emit(at, OP_CAST, t, 1, &from, at);
 }
 
 // q * times + plus; bytes wrap, what comes out fits again.
@@ -328,7 +331,7 @@ static bool fits(const ValueSet *set, Steps *to) {
     to->lo = step[i] < to->lo ? step[i] : to->lo;
     to->hi = step[i] > to->hi ? step[i] : to->hi;
   }
-  if (to->lo >= -128 && to->hi <= 127) return true;
+  if (to->lo < 0 && to->lo >= -128 && to->hi <= 127) return true;
   to->type = DT_U8;
   to->zero = to->lo < 0 ? -to->lo : 0;
   return to->hi + to->zero <= 255;

@@ -239,8 +239,9 @@ static Value *by_turned_bits(const Emit *e) {
   high.falls = NEW_ARRAY(e->s->t->arena, bool, e->s->t->s->channels);
   for (int64_t c = 0; c < e->s->t->s->channels; c++) high.falls[c] = e->st->falls[c] != e->st->turns[c];
   bits.st = &high;
-  Value *up = choose_level(e, above(&bits, risen(&bits), 0), number(e, e->t, 1), number(e, e->t, -1));
-  Value *past = emit2(e, OP_GREATER, DT_BOOL, replay(e, up), number(e, e->t, 0));
+  bits.t = DT_I8;
+  Value *up = choose_level(&bits, above(&bits, risen(&bits), 0), number(e, DT_I8, 1), number(e, DT_I8, -1));
+  Value *past = emit2(e, OP_GREATER, DT_BOOL, replay(e, up), number(e, DT_I8, 0));
   Value *level[2];
   for (int side = 0; side < 2; side++) {
     for (int64_t c = 0; c < e->s->t->s->channels; c++)
@@ -254,7 +255,7 @@ static Value *rewrite(Emit *e) {
   Value *y = NULL;
   bool turns = e->st->any_turns;
   e->how = "comparisons";
-  if (turns && e->l->n == 2 && e->t == DT_I8) return by_turned_bits(e);
+  if (turns && e->l->n == 2) return by_turned_bits(e);
   if (!turns && e->l->n > FEW_LEVELS) y = by_multiplication(e);
   if (!turns && y == NULL && e->l->n <= MORE_LEVELS) y = by_comparisons(e);
   if (y != NULL) return replay(e, y);
@@ -280,7 +281,7 @@ static bool replace(SumRuns *s, uint32_t op, const Levels *l, Discrete *d, Value
   Steps st;
   if (!read_steps(s, op, l, &st)) return false;
   Op *found = s->t->op[op].op;
-  Emit e = {.s = s, .op = op, .l = l, .st = &st, .at = found, .m = s->t->ctx->m, .t = l->most > 127 ? DT_U8 : DT_I8};
+  Emit e = {.s = s, .op = op, .l = l, .st = &st, .at = found, .m = s->t->ctx->m, .t = l->least >= 0 ? DT_U8 : DT_I8};
   e.scratch = NEW_ARRAY(s->t->arena, double, s->t->s->channels);
   Value *q = rewrite(&e);
   if (q == NULL) return false;

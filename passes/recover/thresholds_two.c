@@ -165,7 +165,7 @@ static bool replace(const Two *t, uint32_t op, const Levels *l, Discrete *d, Val
   if (!find_form(t, op, l, &r)) return false;
   Op *found = t->t.op[op].op;
   ChannelAxis channels = {sum->channels, sum->axis, sum->sum->type->rank};
-  DType to = l->most > 127 ? DT_U8 : DT_I8;
+  DType to = l->least >= 0 ? DT_U8 : DT_I8;
   Value *q = requant_emit(found, t->t.base, t->t.other_on->q, &r, &channels, to, t->arena);
   note_found(t, found, l, &r);
   *d = (Discrete){.q = q, .lo = l->least, .hi = l->most, .scale = l->grid.scale};
