@@ -99,7 +99,7 @@ PBuf *bits_make(LowerCtx *ctx, const Value *v) {
 
 void bits_finish(LowerCtx *ctx, const Op *op) {
   BitsValue *held = op->n_out > 0 ? bits_of(ctx, op_out(op, 0)) : NULL;
-  if (held == NULL || held->words != NULL) return;
+  if (held == NULL || held->words != NULL || ctx->fused[op_out(op, 0)->id]) return;
   held->words = planes_pack(ctx, op, lower_buf(ctx, op_out(op, 0)), &held->form);
 }
 

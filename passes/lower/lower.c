@@ -199,8 +199,10 @@ static bool lower_to_bytes(LowerCtx *ctx, const Op *op) {
 
 static bool lower_op(LowerCtx *ctx, const Op *op) {
   if (!check_op(ctx, op)) return false;
-  if (is_empty(op) || bits_lower(ctx, op)) return true;
-  if (!lower_to_bytes(ctx, op)) return false;
+  if (is_empty(op)) return true;
+  bool done = op->n_in > 0 && op_in(op, 0) != NULL && op_in(op, 0)->id < ctx->n_fused && ctx->fused[op_in(op, 0)->id];
+  if (!done && bits_lower(ctx, op)) return true;
+  if (!done && !lower_to_bytes(ctx, op)) return false;
   bits_finish(ctx, op);
   return true;
 }
@@ -228,6 +230,8 @@ PassResult pass_lower(PassCtx *pc) {
   Module *m = pc->m;
   LowerCtx ctx = {.m = m, .p = program_new(m), .target = pc->target, .opt = pc->opt, .n_buf_of = m->n_values};
   ctx.buf_of = NEW_ARRAY(m->arena, PBuf *, m->n_values + 1);
+  ctx.fused = NEW_ARRAY(m->arena, bool, m->n_values + 1);
+  ctx.n_fused = m->n_values;
   m->build_arena = arena_new("lower");
   bool ok = lower_func(&ctx, m->funcs.at[0]);
   arena_free(m->build_arena);

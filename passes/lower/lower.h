@@ -21,6 +21,8 @@ typedef struct LowerCtx {
   PBuf **buf_of;  // by value id
   uint32_t n_buf_of;
   Bits *bits;
+  bool *fused;  // by value id: the op that alone reads the value is done by the one that makes it
+  uint32_t n_fused;
 } LowerCtx;
 
 // A row of lower.def. Emits the steps for op, reading operands from and writing results to lower_buf(...).

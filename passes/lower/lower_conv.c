@@ -297,6 +297,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   }
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
+  if (g.group == 1) nest_pool(ctx, &plan, &n);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
   if (plan_is(&plan, "codebook")) weights = codebook_weights(ctx, op, &n);
   PackSpec s =

@@ -23,6 +23,9 @@ bool lower_operand_may_alias(const Op *op);
 // the raw tile, then walk it once more while it is in L1. False where that would round or overwrite an operand.
 bool lower_post_again(const Op *op, DType type);
 
+// Takes the maximum over squares that alone reads the result into the nest, where its tile can (nest_pool.c).
+void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n);
+
 // The part of x a convolution reads, and x itself or a copy of that part with zeros outside: extents of the buffer and
 // the element where the window begins. Narrow floats are widened by the way when a copy pays. NULL after diag_error.
 Window conv_window(const ConvGeom *g);

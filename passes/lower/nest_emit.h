@@ -46,6 +46,18 @@ int64_t nest_red_steps(const Nest *n, uint32_t i);
 Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by);
 // Every reduction loop but the innermost; the caller closes them.
 Pos nest_outer_reductions(Emit *e, const Pos *p);
+// The pixels of a tile one result is made of: one, or the four of a square of which the largest counts.
+typedef struct Pixels {
+  uint32_t n;
+  Affine i[4];  // numbers in the tile
+  Pos at[4];    // with the rows of their border classes
+  Pos y;        // place of the result
+} Pixels;
+// Opens the loops over the results of a tile.
+Pixels nest_open_pixels(Emit *e, const Tile *t, const Pos *p, KForKind kind);
+// Moves all pixels along the columns.
+void nest_move_columns(const Emit *e, Pixels *x, Affine by);
+
 // Element of the result at a place.
 Affine nest_result(const Emit *e, const Pos *p);
 // The place with its offsets in variables, for short addresses inside the tile.

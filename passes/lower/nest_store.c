@@ -57,9 +57,46 @@ KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affi
   return e->n->post_again ? value : post_value(e, p, value);
 }
 
-static void emit_store(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
-  Affine out = nest_result(e, p);
-  lower_store(&e->b, e->y, &out, nest_value(e, t, p, i, v, l));
+// ---- pixels
+
+int64_t nest_y_dim(const Nest *n, uint32_t axis) {
+  return n->squares != NULL && (axis == 2 || axis == 3) ? n->dims[axis] / 2 : n->dims[axis];
+}
+
+static Affine halved(Emit *e, Affine at) {
+  if (aff_is_const(&at)) return aff(at.base / 2);
+  return aff_var(kb_let(&e->b, "half", kx_op2(&e->b, KOP_DIV, kx_index(&e->b, at), kx_i(&e->b, DT_I64, 2))));
+}
+
+Pixels nest_open_pixels(Emit *e, const Tile *t, const Pos *p, KForKind kind) {
+  const Nest *n = e->n;
+  int64_t step = n->squares != NULL ? 2 : 1;
+  Pixels x = {.n = step == 2 ? 4 : 1};
+  Affine iy = nest_open(e, "iy", step == 2 ? t->yi / 2 : t->yi, kind);
+  Affine ix = nest_open(e, "i", t->mi / step, kind);
+  for (uint32_t d = 0; d < x.n; d++) {
+    Affine row = aff_plus(aff_mul(iy, step), d / 2), column = aff_plus(aff_mul(ix, step), d % 2);
+    x.at[d] = pos_move(p, &n->m, column);
+    if (t->yi > 1) x.at[d] = pos_move(&x.at[d], &n->row[n->n_rows - 1], row);
+    x.i[d] = aff_add(aff_mul(row, t->mi), column);
+    if (d == 0) x.y = x.at[0];
+    nest_add_classes(e, t, &x.at[d], true);
+  }
+  for (uint32_t axis = 2; axis <= 3 && n->squares != NULL; axis++) x.y.axis[axis] = halved(e, x.y.axis[axis]);
+  return x;
+}
+
+void nest_move_columns(const Emit *e, Pixels *x, Affine by) {
+  NestLoop columns = {.axis = e->n->rank - 1, .scale = 1};
+  for (uint32_t d = 0; d < x->n; d++) x->at[d] = pos_move(&x->at[d], &columns, by);
+  x->y = pos_move(&x->y, &columns, by);
+}
+
+static void emit_store(Emit *e, const Tile *t, const Pixels *x, Affine v, Affine l) {
+  Affine out = nest_result(e, &x->y);
+  KExpr *value = nest_value(e, t, &x->at[0], x->i[0], v, l);
+  for (uint32_t d = 1; d < x->n; d++) value = kx_op2(&e->b, KOP_MAX, value, nest_value(e, t, &x->at[d], x->i[d], v, l));
+  lower_store(&e->b, e->y, &out, value);
 }
 
 static void emit_again(Emit *e, const Pos *p) {
@@ -79,18 +116,14 @@ static void emit_stores(Emit *e, const Tile *t, const Pos *p, const Run *r, bool
   const Nest *n = e->n;
   uint32_t depth = e->depth;
   KForKind kind = again ? FOR_SEQ : FOR_UNROLL;
-  NestLoop columns = {.axis = n->rank - 1, .scale = 1};
-  Affine iy = nest_open(e, "iy", t->yi, kind), ix = nest_open(e, "i", t->mi, kind);
-  Pos q = pos_move(p, &n->m, ix);
-  if (t->yi > 1) q = pos_move(&q, &n->row[n->n_rows - 1], iy);
-  nest_add_classes(e, t, &q, true);
+  Pixels x = nest_open_pixels(e, t, p, kind);
   Affine v = aff_plus(aff_mul(nest_open(e, "v", (r->to - r->from) / r->group, kind), r->group), r->from);
   Affine l = aff_var(kb_for(&e->b, "l", 0, r->lanes, 1, FOR_VEC));
-  q = pos_move(&q, &columns, aff_add(aff_mul(v, n->tile.lanes), l));
+  nest_move_columns(e, &x, aff_add(aff_mul(v, n->tile.lanes), l));
   if (again) {
-    emit_again(e, &q);
+    emit_again(e, &x.y);
   } else {
-    emit_store(e, t, &q, aff_add(aff_mul(iy, t->mi), ix), v, l);
+    emit_store(e, t, &x, v, l);
   }
   kb_end(&e->b);
   nest_close(e, depth);

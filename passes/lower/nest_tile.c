@@ -33,7 +33,7 @@ Affine nest_result(const Emit *e, const Pos *p) {
   int64_t run = 1;
   for (uint32_t i = e->n->rank; i-- > 0;) {
     at = aff_add(at, aff_mul(p->axis[i], run));
-    run *= e->n->dims[i];
+    run *= nest_y_dim(e->n, i);
   }
   return at;
 }

@@ -14,7 +14,7 @@ static Affine unit_at(Emit *e, const Pos *p, int64_t plane, int64_t bits) {
   uint32_t last = n->rank - 1;
   Affine row = aff(0), unit = aff(p->axis[last].base / bits);
   int64_t run = planes_row(f) * f->word / bits;
-  for (uint32_t i = last; i-- > 0; run *= n->dims[i]) row = aff_add(row, aff_mul(p->axis[i], run));
+  for (uint32_t i = last; i-- > 0; run *= nest_y_dim(n, i)) row = aff_add(row, aff_mul(p->axis[i], run));
   for (uint32_t i = 0; i < p->axis[last].n; i++)
     unit = aff_add(unit, aff_term(p->axis[last].term[i].var, p->axis[last].term[i].coef / bits));
   if (f->planes == 1) return aff_add(row, unit);
@@ -62,37 +62,48 @@ static void code_bits(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, 
   bit[0] = kx_op2(b, KOP_OR, kx_op2(b, KOP_XOR, bit[0], kx_var(b, is[1])), kx_var(b, is[2]));  // 1 or 3
 }
 
-// Channels from .. from + bits - 1 of the tile at pixel i.
-static void emit_unit(Emit *e, const Tile *t, const Pos *p, Affine i, Affine from, int64_t bits) {
+// The same of a result: the larger one of codes of one bit is their disjunction.
+static void pixel_bits(Emit *e, const Tile *t, const Pixels *x, Affine v, Affine lane, KExpr **bit) {
+  code_bits(e, t, &x->at[0], x->i[0], v, lane, bit);
+  for (uint32_t d = 1; d < x->n; d++) {
+    KExpr *other[8];
+    code_bits(e, t, &x->at[d], x->i[d], v, lane, other);
+    bit[0] = kx_op2(&e->b, KOP_OR, bit[0], other[0]);
+  }
+}
+
+// Channels from .. from + bits - 1 of the tile.
+static void emit_unit(Emit *e, const Tile *t, const Pixels *pixels, Affine from, int64_t bits) {
   KBuild *b = &e->b;
   const PlanesX *f = e->n->words;
-  NestLoop columns = {.axis = e->n->rank - 1, .scale = 1};
-  Pos first = pos_move(p, &columns, from);
+  Pixels x = *pixels;
   Affine at[8], v, lane;
-  for (int64_t plane = 0; plane < f->planes; plane++) at[plane] = unit_at(e, &first, plane, bits);
+  nest_move_columns(e, &x, from);
+  for (int64_t plane = 0; plane < f->planes; plane++) at[plane] = unit_at(e, &x.y, plane, bits);
   Affine l = aff_var(kb_for(b, "l", 0, bits, 1, FOR_VEC));
   lane_at(e, t, from, l, &v, &lane);
-  Pos q = pos_move(&first, &columns, l);
+  nest_move_columns(e, &x, l);
   KExpr *bit[8];
-  code_bits(e, t, &q, i, v, lane, bit);
+  pixel_bits(e, t, &x, v, lane, bit);
   for (int64_t plane = 0; plane < f->planes; plane++)
     kb_reduce_bits(b, bits_unit(&e->units, bits), &at[plane], bit[plane]);
   kb_end(b);
 }
 
 // Fewer than 8 channels, one by one.
-static void emit_byte(Emit *e, const Tile *t, const Pos *p, Affine i, int64_t from, int64_t have) {
+static void emit_byte(Emit *e, const Tile *t, const Pixels *pixels, int64_t from, int64_t have) {
   KBuild *b = &e->b;
   const PlanesX *f = e->n->words;
-  NestLoop columns = {.axis = e->n->rank - 1, .scale = 1};
+  Pixels x = *pixels;
   KExpr *byte[8] = {0};
-  Pos first = pos_move(p, &columns, aff(from));
+  nest_move_columns(e, &x, aff(from));
   for (int64_t l = 0; l < have; l++) {
     Affine v, lane;
     lane_at(e, t, aff(from), aff(l), &v, &lane);
-    Pos q = pos_move(&first, &columns, aff(l));
+    Pixels at = x;
+    nest_move_columns(e, &at, aff(l));
     KExpr *is[8];
-    code_bits(e, t, &q, i, v, lane, is);
+    pixel_bits(e, t, &at, v, lane, is);
     for (int64_t plane = 0; plane < f->planes; plane++) {
       KExpr *bit = kx_cast(b, DT_U8, is[plane]);
       if (l > 0) bit = kx_op2(b, KOP_OR, byte[plane], kx_op2(b, KOP_SHL, bit, kx_i(b, DT_U8, l)));
@@ -100,18 +111,9 @@ static void emit_byte(Emit *e, const Tile *t, const Pos *p, Affine i, int64_t fr
     }
   }
   for (int64_t plane = 0; plane < f->planes; plane++) {
-    Affine at = unit_at(e, &first, plane, 8);
+    Affine at = unit_at(e, &x.y, plane, 8);
     kb_store1(b, bits_unit(&e->units, 8), at, byte[plane]);
   }
-}
-
-// Opens the loops over the pixels of a tile.
-static Pos open_pixels(Emit *e, const Tile *t, const Pos *p, Affine *i) {
-  const Nest *n = e->n;
-  Affine iy = nest_open(e, "iy", t->yi, FOR_UNROLL), ix = nest_open(e, "i", t->mi, FOR_UNROLL);
-  *i = aff_add(aff_mul(iy, t->mi), ix);
-  Pos q = pos_move(p, &n->m, ix);
-  return t->yi > 1 ? pos_move(&q, &n->row[n->n_rows - 1], iy) : q;
 }
 
 static int64_t tile_channels(const Emit *e, const Tile *t) { return (t->nvec - 1) * e->n->tile.lanes + t->tail; }
@@ -125,11 +127,10 @@ static void emit_clear(Emit *e, const Tile *t, const Pos *p) {
   bool fixed = aff_is_const(&p->axis[last]);
   if (used == 0 || used > chunk - 8 || (fixed && p->axis[last].base != begin)) return;
   if (!fixed) kb_if(&e->b, kx_op2(&e->b, KOP_EQ, kx_index(&e->b, p->axis[last]), kx_i(&e->b, DT_I64, begin)));
-  Affine i;
-  Pos q = open_pixels(e, t, p, &i);
+  Pos q = nest_open_pixels(e, t, p, FOR_UNROLL).y;
   int64_t run = planes_row(n->words) * n->words->word / chunk;
   Affine at = aff(run - n->words->planes);
-  for (uint32_t a = last; a-- > 0; run *= n->dims[a]) at = aff_add(at, aff_mul(q.axis[a], run));
+  for (uint32_t a = last; a-- > 0; run *= nest_y_dim(n, a)) at = aff_add(at, aff_mul(q.axis[a], run));
   bits_clear(&e->units, n->words, at, (used + 7) / 8 * 8);
   nest_close(e, depth);
   if (!fixed) kb_end(&e->b);
@@ -140,18 +141,16 @@ void nest_words(Emit *e, const Tile *tile, const Pos *p) {
   int64_t lanes = e->n->tile.lanes, chunk = bits_chunk(e->n->words), count = tile_channels(e, &t);
   int64_t unit = lanes < 8 ? 8 : lanes > chunk ? chunk : lanes, from = count - count % unit;
   uint32_t depth = e->depth;
-  Affine i;
   if (lanes != unit) nest_flat_sums(e, &t);
-  Pos q = open_pixels(e, &t, p, &i);
-  nest_add_classes(e, &t, &q, true);
+  Pixels x = nest_open_pixels(e, &t, p, FOR_UNROLL);
   if (from > 0) {
     uint32_t inside = e->depth;
-    emit_unit(e, &t, &q, i, aff_mul(nest_open(e, "v", count / unit, FOR_UNROLL), unit), unit);
+    emit_unit(e, &t, &x, aff_mul(nest_open(e, "v", count / unit, FOR_UNROLL), unit), unit);
     nest_close(e, inside);
   }
   for (int64_t bits = unit / 2; bits >= 8; bits /= 2)
-    for (; from + bits <= count; from += bits) emit_unit(e, &t, &q, i, aff(from), bits);
-  if (from < count) emit_byte(e, &t, &q, i, from, count - from);
+    for (; from + bits <= count; from += bits) emit_unit(e, &t, &x, aff(from), bits);
+  if (from < count) emit_byte(e, &t, &x, from, count - from);
   nest_close(e, depth);
   emit_clear(e, &t, p);
 }
@@ -167,7 +166,7 @@ static bool stores_words(const Nest *n, const PlanesX *f) {
 }
 
 void nest_result_buf(LowerCtx *ctx, Nest *n) {
-  Value *y = op_out(n->op, 0);
+  Value *y = op_out(n->squares != NULL ? n->squares : n->op, 0);
   const BitsValue *held = bits_of(ctx, y);
   n->words = held != NULL && stores_words(n, &held->form) ? &held->form : NULL;
   n->y = n->words != NULL ? bits_make(ctx, y) : lower_buf(ctx, y);

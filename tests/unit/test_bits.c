@@ -138,7 +138,8 @@ static void put_conv(Net *net) {
 static void put_pool(Net *net) {
   int64_t kernel[3] = {2, 2, 2}, pads[6];
   if (!fits(net, 2, 1)) return;
-  for (uint32_t i = 0; i < 2 * net->axes; i++) pads[i] = rnd(2);
+  uint32_t most = 1 + rnd(2);  // without padding the maximum is taken in the convolution's registers
+  for (uint32_t i = 0; i < 2 * net->axes; i++) pads[i] = rnd(most);
   uint32_t x = net->n++;
   strbuf_printf(&net->body, "  %%v%u, %%places%u = maxpool %%v%u {layout = nhwc, ", net->n, net->n, x);
   put_ints(&net->body, "kernel", kernel, net->axes);

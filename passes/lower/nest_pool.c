@@ -1,0 +1,66 @@
+// A maximum over 2x2 squares of a convolution's result, taken in registers: the convolution stores the result of the
+// pool, and the pool is no step of its own. See nest.h.
+//
+//   %1 = conv %x, @w : f32[1,28,28,16]
+//   %2, _ = maxpool %1 {kernel = [2,2], strides = [2,2]} : f32[1,14,14,16]        %1 is never in memory
+//
+// The register tile covers two rows and an even number of columns, so that squares lie within it.
+#include "passes/lower/bits.h"
+#include "passes/lower/lower_conv.h"
+
+static bool all_are(const Op *op, int slot, uint32_t n, int64_t missing, int64_t want) {
+  for (uint32_t i = 0; i < n; i++)
+    if (op_ints_at(op, slot, i, missing) != want) return false;
+  return true;
+}
+
+// The pool that alone reads the result; operands behind the weights must be numbers or one per channel.
+static const Op *pool_of(const Op *op) {
+  const Op *pool = value_sole_user(op_out(op, 0));
+  const Type *y = op_out(op, 0)->type;
+  if (pool == NULL || pool->kind != OP_MAXPOOL || y->rank != 4 || op_out(pool, 1)->n_uses > 0) return NULL;
+  if (op_enum(pool, A_MAXPOOL_layout) != LAYOUT_NHWC || !all_are(pool, A_MAXPOOL_kernel, 2, 1, 2) ||
+      !all_are(pool, A_MAXPOOL_strides, 2, 1, 2) || !all_are(pool, A_MAXPOOL_pads, 4, 0, 0) ||
+      !all_are(pool, A_MAXPOOL_dilations, 2, 1, 1))
+    return NULL;
+  const Type *p = op_out(pool, 0)->type;
+  if (p->dims[1] != y->dims[1] / 2 || p->dims[2] != y->dims[2] / 2 || p->dims[1] == 0 || p->dims[2] == 0) return NULL;
+  for (uint32_t i = 2; i < op->n_in; i++)
+    if (op_in(op, i) != NULL && type_count(op_in(op, i)->type) > y->dims[3]) return NULL;
+  return pool;
+}
+
+// Two rows and an even number of columns with as many registers as before.
+static bool tile_squares(Nest *n) {
+  NestTile *t = &n->tile;
+  if (t->my % 2 == 0 && t->mr % 2 == 0) return true;
+  if (t->mr < 2) return false;
+  if (t->my % 2 != 0) {
+    t->my = 2;
+    if (t->nv % 2 == 0) {
+      t->nv /= 2;
+    } else {
+      t->mr /= 2;
+    }
+  }
+  t->mr -= t->mr % 2;
+  if (t->mr < 2) t->mr = 2;
+  return true;
+}
+
+void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n) {
+  const Op *pool = pool_of(n->op);
+  bool strategy = plan_is(plan, "fma") || plan_is(plan, "planes") || plan_is(plan, "dot8");
+  if (pool == NULL || !strategy || n->rank != 5 || n->n_rows == 0 || n->tile.k_lanes > 0 || n->tile.lanes < 2) return;
+  NestLoop *row = &n->row[n->n_rows - 1];
+  if (row->axis != 2 || row->w != 0 || n->m.axis != 3 || n->n != op_out(n->op, 0)->type->dims[3] ||
+      lower_post_again(n->op, n->type))
+    return;
+  const BitsValue *held = bits_of(ctx, op_out(pool, 0));
+  if ((held != NULL && held->form.planes != 1) || !tile_squares(n)) return;
+  row->extent -= row->extent % 2;
+  n->m.extent -= n->m.extent % 2;
+  n->tile.mb = (n->m.extent + n->tile.mr - 1) / n->tile.mr * n->tile.mr;
+  n->squares = pool;
+  ctx->fused[op_out(n->op, 0)->id] = true;
+}
