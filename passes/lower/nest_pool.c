@@ -30,21 +30,13 @@ static const Op *pool_of(const Op *op) {
   return pool;
 }
 
-// Two rows and an even number of columns with as many registers as before.
-static bool tile_squares(Nest *n) {
-  NestTile *t = &n->tile;
-  if (t->my % 2 == 0 && t->mr % 2 == 0) return true;
-  if (t->mr < 2) return false;
-  if (t->my % 2 != 0) {
-    t->my = 2;
-    if (t->nv % 2 == 0) {
-      t->nv /= 2;
-    } else {
-      t->mr /= 2;
-    }
-  }
-  t->mr -= t->mr % 2;
-  if (t->mr < 2) t->mr = 2;
+// Two rows and an even number of columns with as many registers as before, and as many vectors: fewer would read x more
+// often than the pool costs.
+static bool tile_squares(NestTile *t) {
+  if (t->my % 2 == 0) return t->mr % 2 == 0;
+  if (t->my != 1 || t->mr % 4 != 0) return false;
+  t->my = 2;
+  t->mr /= 2;
   return true;
 }
 
@@ -57,7 +49,7 @@ void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n) {
       lower_post_again(n->op, n->type))
     return;
   const BitsValue *held = bits_of(ctx, op_out(pool, 0));
-  if ((held != NULL && held->form.planes != 1) || !tile_squares(n)) return;
+  if ((held != NULL && held->form.planes != 1) || !tile_squares(&n->tile)) return;
   row->extent -= row->extent % 2;
   n->m.extent -= n->m.extent % 2;
   n->tile.mb = (n->m.extent + n->tile.mr - 1) / n->tile.mr * n->tile.mr;
