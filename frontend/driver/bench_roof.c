@@ -106,22 +106,27 @@ static const char *roof_text(Arena *arena, const Target *t) {
   return strbuf_str(&x.b);
 }
 
+// One round of all; the best of some rounds is kept, so that a busy moment does not lower a limit.
+static void measure_round(const Bench *b, const Target *t, Roofs *r) {
+  double ops = (double)ROUNDS * (t->n_vregs >= 32 ? 24 : 12);
+  r->hz = fmax(r->hz, 2.0 * ROUNDS * CHAIN / bench_step(b, STEP_CLOCK));
+  r->fma = fmax(r->fma, ops / bench_step(b, STEP_FMA));
+  r->dot4 = fmax(r->dot4, ops / bench_step(b, STEP_DOT4));
+  r->popcnt = fmax(r->popcnt, ops / bench_step(b, STEP_POPCNT));
+  r->call = fmin(r->call, bench_step(b, STEP_NOTHING));
+  for (int level = 0; level < 4; level++)
+    r->bytes[level] = fmax(r->bytes[level], (double)walks(t, level) * (double)level_bytes(t, level) /
+                                                bench_step(b, (uint32_t)(STEP_READ + level)));
+  r->loads = r->bytes[0] / (t->vector_bits / 8.0);
+}
+
 bool roofs_measure(const Session *s, Roofs *r) {
+  enum { MEASURED = 4 };
   Bench b;
   BenchSpec spec = {.text = roof_text(s->arena, s->target), .lowered = true};
   bool ok = bench_open(&b, s, &spec);
-  if (ok) {
-    double ops = (double)ROUNDS * (s->target->n_vregs >= 32 ? 24 : 12);
-    r->hz = 2.0 * ROUNDS * CHAIN / bench_step(&b, STEP_CLOCK);
-    r->fma = ops / bench_step(&b, STEP_FMA);
-    r->dot4 = ops / bench_step(&b, STEP_DOT4);
-    r->popcnt = ops / bench_step(&b, STEP_POPCNT);
-    r->call = bench_step(&b, STEP_NOTHING);
-    for (int level = 0; level < 4; level++)
-      r->bytes[level] = (double)walks(s->target, level) * (double)level_bytes(s->target, level) /
-                        bench_step(&b, (uint32_t)(STEP_READ + level));
-    r->loads = r->bytes[0] / (s->target->vector_bits / 8.0);
-  }
+  *r = (Roofs){.call = 1};
+  for (int i = 0; ok && i < MEASURED; i++) measure_round(&b, s->target, r);
   bench_close(&b);
   return ok;
 }

@@ -90,6 +90,15 @@ static void row_read_notes(Session *s, LayerRow *row) {
   }
 }
 
+// Low-bit weights on inputs the file has in float, where no pass said so (recurrent cells).
+static void row_reason(Session *s, LayerRow *row) {
+  bool low = row->declared_w && row->declared_w <= 8 && row->declared_x > 8;
+  if (!row->is_float || !low || row_note(row, NOTE_FLOAT)) return;
+  Note *n = NEW(s->arena, Note);
+  *n = (Note){.loc = row->op->loc, .kind = NOTE_FLOAT, .text = "inputs are float in the file"};
+  vec_push(s->arena, &row->notes, n);
+}
+
 // The largest constant of a contraction is its weights (both of a recurrent cell's); what else its steps read is
 // tables.
 static void row_add_constants(LayerRow *row, const Step *step, bool *seen) {
@@ -123,6 +132,7 @@ static void row_begin(Session *s, LayerRow *row, const Step *step, uint32_t inde
   row->w_bits = dtype_info(op_in(op, 1)->type->dtype)->bits;
   row->x_bits = dtype_info(op_in(op, 0)->type->dtype)->bits;
   row_read_notes(s, row);
+  row_reason(s, row);
   row->bit_ops = row->macs * row->w_bits * row->x_bits;
 }
 
