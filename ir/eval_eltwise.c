@@ -38,6 +38,11 @@ static void lane_load(Lane *l, const Tensor *t, const int64_t *offsets, int64_t 
 }
 
 static void lane_store(const Lane *l, Tensor *t, int64_t start, int64_t n) {
+  if (l->type == DT_F32) {
+    AnyF32 *p = t->data;
+    for (int64_t k = 0; k < n; k++) p[start + k] = (float)l->f[k];
+    return;
+  }
   for (int64_t k = 0; k < n; k++)
     if (l->f)
       elem_set_f(t->data, l->type, start + k, l->f[k]);
@@ -46,6 +51,8 @@ static void lane_store(const Lane *l, Tensor *t, int64_t start, int64_t n) {
 }
 
 // ---- one op on lanes
+
+static double lane_round(DType t, double v) { return t == DT_F32 ? (double)(float)v : elem_round(t, v); }
 
 static double lane_f(const Lane *l, int64_t k) {
   if (l->f) return l->f[k];
@@ -81,7 +88,7 @@ static void lane_floats(KOp kop, uint32_t n_in, Lane *const *x, double *args, La
     for (uint32_t a = 0; a < n_in; a++) args[a] = lane_f(x[a], k);
     double v = kop_eval_f(kop, args);
     if (y->f) {
-      y->f[k] = elem_round(y->type, v);
+      y->f[k] = lane_round(y->type, v);
     } else {
       uint64_t place = 0;
       elem_set_f(&place, y->type, 0, v);
@@ -130,6 +137,8 @@ static void lane_op(const Op *op, Lane *const *x, Lane *y, int64_t n) {
 typedef struct Feed {
   Tensor tensor;
   Lane *lane;
+  bool dense;  // element i belongs to element i of the result
+  bool one;    // one element, loaded for good
   int64_t strides[MAX_RANK];
 } Feed;
 
@@ -139,6 +148,9 @@ static Feed *feeds_new(Arena *arena, uint32_t n, const Tensor *in, const Type *o
     feeds[k].tensor = in[k];
     feeds[k].lane = lane_new(arena, in[k].type->dtype);
     broadcast_strides(in[k].type, out->rank, feeds[k].strides);
+    feeds[k].dense = type_same_shape(in[k].type, out);
+    feeds[k].one = type_count(in[k].type) == 1;
+    if (feeds[k].one) lane_load(feeds[k].lane, &in[k], (int64_t[BLOCK]){0}, BLOCK);
   }
   return feeds;
 }
@@ -146,7 +158,12 @@ static Feed *feeds_new(Arena *arena, uint32_t n, const Tensor *in, const Type *o
 static void feeds_load(Feed *feeds, uint32_t n_feeds, const Type *out, int64_t start, int64_t n) {
   int64_t offsets[BLOCK];
   for (uint32_t k = 0; k < n_feeds; k++) {
-    walk_offsets(out->rank, out->dims, feeds[k].strides, start, n, offsets);
+    if (feeds[k].one) continue;
+    if (feeds[k].dense) {
+      for (int64_t i = 0; i < n; i++) offsets[i] = start + i;
+    } else {
+      walk_offsets(out->rank, out->dims, feeds[k].strides, start, n, offsets);
+    }
     lane_load(feeds[k].lane, &feeds[k].tensor, offsets, n);
   }
 }
