@@ -47,6 +47,18 @@ static bool moved_channels(const SumTail *t, uint32_t move) {
   return false;
 }
 
+// The axis of the sum's channels behind a move, or NO_AXIS where they are no axis of their own.
+static uint32_t axis_behind(const SumTail *t, uint32_t move) { return move == NO_MOVE ? t->s->axis : t->op[move].axis; }
+
+static uint32_t moved_axis(const Op *op, uint32_t axis) {
+  uint32_t n;
+  if (op->kind == OP_MAXPOOL || axis == NO_AXIS) return axis;
+  const int64_t *perm = op->kind == OP_TRANSPOSE ? op_ints(op, A_TRANSPOSE_perm, &n) : NULL;
+  for (uint32_t i = 0; perm != NULL && i < n; i++)
+    if (perm[i] == axis) return i;
+  return NO_AXIS;
+}
+
 static bool is_move(const Op *op) {
   if (op->kind == OP_MAXPOOL) return op->out[1]->n_uses == 0;
   return op->kind == OP_RESHAPE || op->kind == OP_TRANSPOSE;
@@ -58,6 +70,7 @@ static bool makes_few(const Op *op) {
     case OP_FLOOR:
     case OP_CEIL:
     case OP_SIGN:
+    case OP_THRESHOLD:
     case OP_SELECT: return true;
     case OP_CAST: return !dtype_is_float(op->out[0]->type->dtype) || !dtype_is_float(op_in(op, 0)->type->dtype);
     default: return op->out[0]->type->dtype == DT_BOOL;
@@ -93,6 +106,7 @@ static bool is_monotone(Module *m, const Op *op, uint32_t at) {
     case OP_DIV:
     case OP_CLIP:
     case OP_BATCHNORM:
+    case OP_THRESHOLD:
     case OP_SELECT: return at == 0;
     case OP_CAST: {
       const DTypeInfo *to = dtype_info(op->out[0]->type->dtype), *from = dtype_info(op_in(op, 0)->type->dtype);
@@ -113,6 +127,20 @@ static bool batchnorm_joins(const SumTail *t, const Op *op, uint32_t move) {
   return true;
 }
 
+// One row of thresholds and one direction for all elements?
+static bool is_uniform(const Op *op) {
+  const Value *down = op_in(op, 2);
+  return op_in(op, 1)->type->dims[0] == 1 && (down == NULL || type_count(down->type) == 1);
+}
+
+static bool threshold_joins(const SumTail *t, const Op *op, uint32_t move) {
+  const Type *x = op_in(op, 0)->type;
+  for (uint32_t i = 1; i < op->n_in; i++)
+    if (op_in(op, i) != NULL && !value_is_const(op_in(op, i))) return false;
+  if (is_uniform(op)) return true;
+  return axis_behind(t, move) == x->rank - 1 && x->dims[x->rank - 1] == t->s->channels;
+}
+
 // May v be the second operand? Then *on is its grid.
 static bool is_other(const SumTail *t, const Value *v, const Type *y, const Discrete **on) {
   if (!t->two || (t->other != NULL && t->other != v) || v->type->dtype != DT_F32) return false;
@@ -127,14 +155,15 @@ static bool joins(SumTail *t, Op *op, TailOp *out) {
   uint32_t some = 0, at;
   const Type *y = op->out[0]->type;
   bool eltwise = (op_info(op->kind)->traits & TRAIT_ELTWISE) != 0, move = is_move(op);
-  if ((!eltwise && !move && op->kind != OP_BATCHNORM) || op->n_in > 8) return false;
+  bool rows = op->kind == OP_BATCHNORM || op->kind == OP_THRESHOLD;
+  if ((!eltwise && !move && !rows) || op->n_in > 8) return false;
   *out = (TailOp){.op = op, .move = NO_MOVE, .moves = move, .few = makes_few(op), .monotone = true};
   out->whole = dtype_is_int(y->dtype);
   for (uint32_t i = 0; i < op->n_in; i++) {
     const Value *v = op_in(op, i);
     if (v == NULL) return false;
     if (!find(t, v, &at)) {
-      if (op->kind == OP_BATCHNORM || is_per_channel(t, v, y)) continue;
+      if (rows || is_per_channel(t, v, y)) continue;
       if (!is_other(t, v, y, &on)) return false;
       other = v;
       continue;
@@ -149,13 +178,18 @@ static bool joins(SumTail *t, Op *op, TailOp *out) {
     some++;
     if (!move && !type_same_shape(v->type, y)) return false;
   }
-  if (some == 0 || (op->kind == OP_BATCHNORM && (some > 1 || !batchnorm_joins(t, op, out->move)))) return false;
+  if (some == 0 || (rows && some > 1)) return false;
+  if (op->kind == OP_BATCHNORM && !batchnorm_joins(t, op, out->move)) return false;
+  if (op->kind == OP_THRESHOLD && !threshold_joins(t, op, out->move)) return false;
   if (eltwise && moved_channels(t, out->move)) {
     double all;
     for (uint32_t i = 0; i < op->n_in; i++)
       if (!find(t, op_in(op, i), &at) && !value_is_splat(t->ctx->m, op_in(op, i), &all)) return false;
   }
-  if (move) out->move = t->n;
+  if (move) {
+    out->axis = moved_axis(op, axis_behind(t, out->move));
+    out->move = t->n;
+  }
   if (other == NULL) return true;
   if (out->move != NO_MOVE) return false;
   t->other = other;
@@ -170,7 +204,7 @@ static void collect(SumTail *t) {
   t->op[t->n++] = (TailOp){.move = NO_MOVE, .monotone = true};
   if (t->s->pool != NULL) {
     t->base = t->s->unpooled;
-    t->op[0] = (TailOp){.op = t->s->pool, .move = 0, .moves = true, .monotone = true};
+    t->op[0] = (TailOp){.op = t->s->pool, .move = 0, .moves = true, .axis = t->s->axis, .monotone = true};
     t->op[t->n++] = (TailOp){.move = 0, .monotone = true};
   }
   for (Op *op = t->s->value->op->next; op != NULL && t->n < TAIL_OPS && steps < SEARCH_OPS; op = op->next, steps++)
@@ -182,6 +216,7 @@ static void collect(SumTail *t) {
 typedef struct Copies {
   Func *f;
   const Type *shape;
+  uint32_t axis;  // of the channels
   const Value *from[TAIL_OPS + 8];
   Value *to[TAIL_OPS + 8];
   uint32_t n;
@@ -190,7 +225,7 @@ typedef struct Copies {
 // Element-wise ops take a constant with one value as a scalar, which fits all dims.
 static Value *operand(Module *m, const Op *op, Value *v) {
   double all;
-  if (op->kind == OP_BATCHNORM || !value_is_splat(m, v, &all)) return v;
+  if (op->kind == OP_BATCHNORM || op->kind == OP_THRESHOLD || !value_is_splat(m, v, &all)) return v;
   const Type *t = type_scalar(m->types, v->type->dtype);
   return dtype_is_float(t->dtype) ? const_splat(m, t, all) : const_splat_int(m, t, const_i(m, v->constant, 0));
 }
@@ -206,6 +241,19 @@ static void note_copy(Copies *c, const Value *from, Value *to) {
   c->to[c->n++] = to;
 }
 
+// The channels and the last axis of a value in each other's place.
+static Value *swapped(const Copies *c, Value *x, const Op *like) {
+  int64_t perm[MAX_RANK], dims[MAX_RANK];
+  uint32_t last = c->shape->rank - 1;
+  if (c->axis == last) return x;
+  for (uint32_t i = 0; i <= last; i++) perm[i] = i == c->axis ? last : i == last ? c->axis : i;
+  for (uint32_t i = 0; i < MAX_RANK; i++) dims[i] = i <= last ? x->type->dims[perm[i]] : 1;
+  Op *op = op_new(c->f, NULL, OP_TRANSPOSE, 1, &x, like->loc);
+  op_set_ints(op, A_TRANSPOSE_perm, c->shape->rank, perm);
+  op->out[0]->type = type_tensor(c->f->module->types, x->type->dtype, c->shape->rank, dims);
+  return op->out[0];
+}
+
 static void copy_op(Copies *c, const Op *op) {
   Module *m = c->f->module;
   Value *in[8];
@@ -213,15 +261,17 @@ static void copy_op(Copies *c, const Op *op) {
     Value *mine = copied(c, op_in(op, i));
     in[i] = mine ? mine : operand(m, op, op_in(op, i));
   }
+  bool last = op->kind == OP_THRESHOLD && !is_uniform(op);
+  if (last) in[0] = swapped(c, in[0], op);
   Op *copy = op_new(c->f, NULL, op->kind, op->n_in, in, op->loc);
   op_copy_attrs(copy, op);
-  copy->out[0]->type = type_with_dtype(m->types, c->shape, op->out[0]->type->dtype);
-  note_copy(c, op->out[0], copy->out[0]);
+  copy->out[0]->type = type_with_dtype(m->types, last ? in[0]->type : c->shape, op->out[0]->type->dtype);
+  note_copy(c, op->out[0], last ? swapped(c, copy->out[0], op) : copy->out[0]);
 }
 
 static void build_func(SumTail *t, const Type *arg) {
   const Type *args[2] = {arg, type_with_dtype(t->ctx->m->types, arg, DT_F32)};
-  Copies c = {.f = func_new(t->ctx->m, "tail", t->other ? 2 : 1, args), .shape = arg};
+  Copies c = {.f = func_new(t->ctx->m, "tail", t->other ? 2 : 1, args), .shape = arg, .axis = t->s->axis};
   Value *results[TAIL_OPS];
   note_copy(&c, t->s->sum, c.f->args[0]);
   if (t->other != NULL) note_copy(&c, t->other, c.f->args[1]);

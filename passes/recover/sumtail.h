@@ -3,7 +3,8 @@
 //
 //   sum -> value -> batchnorm -> maxpool -> clip -> mul -> round -> div
 //
-// Moves are identities on the sums: what stands behind them is evaluated as if they were not there.
+// Moves are identities on the sums: what stands behind them is evaluated as if they were not there. A threshold op
+// counts as element-wise where its rows are the channels of the sum, through the moves before it, or all the same.
 #ifndef QCC_PASSES_RECOVER_SUMTAIL_H
 #define QCC_PASSES_RECOVER_SUMTAIL_H
 
@@ -13,12 +14,14 @@
 
 #define TAIL_OPS 48
 #define NO_MOVE UINT32_MAX
+#define NO_AXIS UINT32_MAX
 
 typedef struct TailOp {
   Op *op;         // its first result is the value; NULL: the value of the sum itself
   uint32_t from;  // the tail op whose value it reads, of several any
   uint32_t move;  // the last move this value is behind: an index, or NO_MOVE
   bool moves;     // it is a move itself
+  uint32_t axis;  // of a move: that of the channels behind it, or NO_AXIS
   bool whole;     // it or something before it is a cast to an integer
   bool few;       // something before it or itself makes few values: a rounding, a comparison
   bool monotone;  // every step from the sum only rises or only falls, per channel
