@@ -173,10 +173,56 @@ static Value *quant_residual(Gen *g, Value *x) {
   return binary(g, OP_ADD, first, second);
 }
 
+static Value *transposed(Gen *g, Value *x, const int64_t *perm) {
+  int64_t dims[MAX_RANK];
+  if (!x) return NULL;
+  for (uint32_t i = 0; i < x->type->rank; i++) dims[i] = x->type->dims[perm[i]];
+  Op *op = gen_op(g, OP_TRANSPOSE, 1, &x);
+  op_set_ints(op, A_TRANSPOSE_perm, x->type->rank, perm);
+  gen_result(g, op, x->type->dtype, x->type->rank, dims);
+  return done(g, op);
+}
+
+// Ascending thresholds near the values of x, a row per channel of the last axis or one for all.
+static Value *threshold_rows(Gen *g, Value *x) {
+  int64_t c = x->type->dims[x->type->rank - 1], dims[2] = {rnd_p(g, 80) ? c : 1, rnd_in(g, 1, rnd_p(g, 80) ? 3 : 15)};
+  Extent e = extent_of(g, x);
+  Tensor t = tensor_new(g->arena, gen_type(g, DT_F32, 2, dims));
+  int64_t top = (int64_t)fmin(2 * e.most / fmax(e.unit, 0x1p-20), 400);
+  for (int64_t i = 0; i < dims[0]; i++) {
+    double at = 0.5 * e.unit * (double)rnd_in(g, -top, top);
+    for (int64_t k = 0; k < dims[1]; k++) {
+      elem_set_f(t.data, DT_F32, i * dims[1] + k, at);
+      at += 0.5 * e.unit * (double)rnd_in(g, 0, top / dims[1] + 1);
+    }
+  }
+  return const_bytes(g->m, t.type, t.data, NULL);
+}
+
+// The count of the thresholds reached, its channels last in a transposed copy.
+static Value *quant_threshold(Gen *g, Value *x) {
+  if (!x || x->type->rank < 2) return NULL;
+  uint32_t last = x->type->rank - 1;
+  bool swap = last > 1 && rnd_p(g, 85), down = rnd_p(g, 20);
+  int64_t perm[MAX_RANK];
+  for (uint32_t i = 0; i <= last; i++) perm[i] = i == 1 ? last : i == last ? 1 : i;
+  if (swap) x = transposed(g, x, perm);
+  if (!x || x->type->dims[last] < 1) return NULL;
+  Value *in[3] = {x, threshold_rows(g, x), NULL};
+  if (down) in[2] = gen_const(g, gen_type(g, DT_BOOL, 1, &x->type->dims[last]));
+  Op *op = gen_op(g, OP_THRESHOLD, down ? 3 : 2, in);
+  gen_result(g, op, DT_U8, x->type->rank, x->type->dims);
+  Value *q = done(g, op);
+  if (swap) q = transposed(g, q, perm);
+  q = by(g, OP_MUL, cast(g, q, DT_F32), rnd_p(g, 50) ? 1 : step_of(g));
+  return rnd_p(g, 50) ? q : by(g, OP_SUB, q, 1);
+}
+
 static Value *quantised(Gen *g, Value *x) {
-  static Value *(*const forms[])(Gen *, Value *) = {quant_sign,  quant_sign,  quant_dorefa,   quant_chain,
-                                                    quant_chain, quant_steps, quant_residual, quant_qdq};
-  Value *q = forms[rnd(g) % 8](g, x);
+  static Value *(*const forms[])(Gen *, Value *) = {quant_sign,     quant_sign,  quant_dorefa,
+                                                    quant_chain,    quant_chain, quant_steps,
+                                                    quant_residual, quant_qdq,   quant_threshold};
+  Value *q = forms[rnd(g) % 9](g, x);
   if (q && rnd_p(g, 6)) q = binary(g, OP_ADD, x, binary(g, OP_SUB, q, x));
   return q;
 }
