@@ -45,12 +45,14 @@ static Value *ascending(NodeCtx *c, Value *t, DType dtype) {
   return node_cast(c, const_bytes(c->m, type_tensor(c->m->types, DT_F64, 2, t->type->dims), v, NULL), dtype);
 }
 
-static Value *swapped_last(NodeCtx *c, Value *x, uint32_t axis) {
+// Moves `axis` to the end, or the last axis to `axis`.
+static Value *moved_axis(NodeCtx *c, Value *x, uint32_t axis, bool back) {
   if (!x) return NULL;
   int64_t perm[MAX_RANK];
-  for (uint32_t i = 0; i < x->type->rank; i++) perm[i] = i;
-  perm[axis] = x->type->rank - 1;
-  perm[x->type->rank - 1] = axis;
+  uint32_t last = x->type->rank - 1, from = back ? last : axis, to = back ? axis : last;
+  for (uint32_t i = 0; i <= last; i++) perm[i] = i;
+  for (uint32_t i = axis; i < last; i++) perm[back ? i + 1 : i] = back ? i : i + 1;
+  perm[to] = from;
   return node_transpose(c, x, x->type->rank, perm);
 }
 
@@ -69,10 +71,10 @@ bool import_multi_threshold(NodeCtx *c) {
   if (!channel_axis(c, x->type, &axis)) return false;
   DType dtype = x->type->dtype, level = n <= 255 ? DT_U8 : n <= 65535 ? DT_U16 : DT_I32;
   t = ascending(c, t, dtype);
-  Value *last = swapped_last(c, x, axis);
+  Value *last = moved_axis(c, x, axis, false);
   if (!t || !last) return false;
   Op *op = node_op(c, OP_THRESHOLD, 2, (Value *[]){last, t});
-  Value *y = swapped_last(c, node_given(c, op, level, last->type->rank, last->type->dims), axis);
+  Value *y = moved_axis(c, node_given(c, op, level, last->type->rank, last->type->dims), axis, true);
   return node_result(c, qonnx_scaled(c, node_cast(c, y, dtype), scale, bias));
 }
 

@@ -237,6 +237,8 @@ static const QuantCase qonnx[] = {
     {QONNX, "MultiThreshold", "x f32 1,2,2 = 0,1,0,1;t f32 2,1 = 0.5,1", "data_layout=NCW;out_scale=2.0;out_bias=-1.0",
      "-1,1,-1,1"},
     {QONNX, "MultiThreshold", "x f32 1,2,2 = 0,1,1,0;t f32 2,1 = 0,5", "", "1,0,1,0"},
+    {QONNX, "MultiThreshold", "x f32 1,2,2,3 = 0,1,0,1,0,0,1,0,2,0,0,3;t f32 2,1 = 0.5,2", "",
+     "0,1,0,1,0,0,0,0,1,0,0,1"},
     {QONNX, "MultiThreshold", "x f32 1,2 = 0,1;t f32 1,1,2 = 0,1", "", "!thresholds of rank 3"},
     {QONNX, "XnorPopcountMatMul", "x f32 2,3 = 1,0,1,0,0,0;w f32 3,1 = 1,1,1", "", "2,0"},
     // sum 3+3+3+3 = 12 of 2-bit inputs takes 4 bits: down to 2 bits by a shift of 2
