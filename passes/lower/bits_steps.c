@@ -139,15 +139,16 @@ static bool column_limits(const Steps *s, const PlanesX *f, int64_t column, Colu
 
 static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 
-// The smallest count, in 0 .. most + 1, with base + mul * count >= limit (mul > 0) or < limit (mul < 0).
+// The smallest count, in -most .. most + 1, with base + mul * count >= limit (mul > 0) or < limit (mul < 0). Counts
+// are negative where a plane of the weights is subtracted.
 static int64_t count_from(int64_t limit, int64_t base, int64_t mul, int64_t most) {
-  if (limit == INT64_MIN) return mul > 0 ? 0 : most + 1;
-  if (limit == INT64_MAX) return mul > 0 ? most + 1 : 0;
+  if (limit == INT64_MIN) return mul > 0 ? -most : most + 1;
+  if (limit == INT64_MAX) return mul > 0 ? most + 1 : -most;
   int64_t count = mul > 0 ? -floor_div(base - limit, mul) : floor_div(base - limit, -mul) + 1;
-  return count < 0 ? 0 : count > most + 1 ? most + 1 : count;
+  return count < -most ? -most : count > most + 1 ? most + 1 : count;
 }
 
-// Bits of the counts of one column, missing channels included, times the weights of the planes.
+// The largest magnitude of a count: bits of one column, missing channels included, times the weights of the planes.
 static int64_t most_counts(const Nest *n) {
   int64_t bits = dtype_info(n->type)->bits;
   for (uint32_t i = 0; i < n->n_red; i++) bits *= n->red[i];

@@ -351,7 +351,7 @@ bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const 
   PBuf *y = lower_buf(ctx, op_out(op, 0));
   if (w == NULL) return false;
   d.weights_in_regs = d.mr * d.my + taps + 2 <= (int64_t)ctx->target->n_vregs;
-  d.post_again = lower_post_again(op, d.type);
+  d.post_again = lower_post_again(op, d.raw);
   kbuild_init(&d.b, ctx->m, arena_printf(ctx->m->arena, "conv_%u", op->id), op->loc);
   d.x = dw_param(&d, "x", x);
   d.w = dw_param(&d, "w", w);
