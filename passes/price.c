@@ -106,6 +106,19 @@ bool is_empty(const Op *op) {
 
 bool is_byte(const Value *v) { return v->type->dtype == DT_U8 || v->type->dtype == DT_I8; }
 
+int64_t price_post(const Op *post_op) {
+  const Func *f = op_post(post_op);
+  int64_t cost = 0;
+  for (const Op *op = f ? f->first : NULL; op != NULL; op = op->next) {
+    KOp kop = op_info(op->kind)->kop;
+    bool division = kop == KOP_DIV || kop == KOP_SQRT || kop == KOP_RECIP || kop == KOP_MOD || kop == KOP_FMOD;
+    bool simple = kop == KOP_RELU || kop == KOP_LEAKY_RELU || kop == KOP_CLIP || kop == KOP_PRELU ||
+                  kop == KOP_HARD_SIGMOID || kop == KOP_HARD_SWISH || kop == KOP_SIGN || kop == KOP_THRESHOLDED_RELU;
+    cost += division ? 4 : simple ? 2 : kop_info(kop)->basic ? 1 : 20;
+  }
+  return cost;
+}
+
 // ---- the table
 
 static const Strategy strategies[] = {

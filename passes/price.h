@@ -23,6 +23,7 @@ typedef struct Work {
   int64_t w_more;      // registers that a vector of weights takes besides one
   int64_t held;        // vectors per vector of the result that its end reads: bias, post operands
   bool to_bytes;       // 32-bit sums end as bytes
+  int64_t post;        // operations after each sum that tiles keep apart from it (price_post)
   double x_bytes, w_bytes, y_bytes;
 } Work;
 
@@ -42,6 +43,8 @@ const Strategy *strategy_at(uint32_t i);
 
 // The shape of a contraction. False: the op is none, a dim is symbolic, or the layout is not one the kernels read.
 bool work_of(const Op *op, Work *w);
+// Operations of the scalar code of the post function, long ones counted by their length; 0 without one.
+int64_t price_post(const Op *op);
 double price_total(const Price *p);
 // Bytes per cycle from the smallest cache that holds `bytes`.
 double price_bandwidth(const Target *t, double bytes);

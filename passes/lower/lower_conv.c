@@ -145,19 +145,6 @@ Window conv_window(const ConvGeom *g) {
   return w;
 }
 
-// Operations of the scalar code of a function, long ones counted by their length.
-static int64_t body_cost(const Func *f) {
-  int64_t cost = 0;
-  for (const Op *op = f->first; op != NULL; op = op->next) {
-    KOp kop = op_info(op->kind)->kop;
-    bool division = kop == KOP_DIV || kop == KOP_SQRT || kop == KOP_RECIP || kop == KOP_MOD || kop == KOP_FMOD;
-    bool simple = kop == KOP_RELU || kop == KOP_LEAKY_RELU || kop == KOP_CLIP || kop == KOP_PRELU ||
-                  kop == KOP_HARD_SIGMOID || kop == KOP_HARD_SWISH || kop == KOP_SIGN || kop == KOP_THRESHOLDED_RELU;
-    cost += division ? 4 : simple ? 2 : kop_info(kop)->basic ? 1 : 20;
-  }
-  return cost;
-}
-
 bool lower_operand_may_alias(const Op *op) {
   for (uint32_t i = op_info(op->kind)->max_in; i < op->n_in; i++) {
     if (type_bytes(op_in(op, i)->type) == type_bytes(op_out(op, 0)->type)) return true;
@@ -168,7 +155,7 @@ bool lower_operand_may_alias(const Op *op) {
 bool lower_post_again(const Op *op, DType type) {
   const Func *post = op_post(op);
   const Type *y = op_out(op, 0)->type;
-  if (post == NULL || body_cost(post) <= 10 || y->dtype != type) return false;
+  if (post == NULL || price_post(op) <= 10 || y->dtype != type) return false;
   return !lower_operand_may_alias(op);
 }
 

@@ -36,6 +36,7 @@ void strategy_dot8_price(const Op *op, const Target *t, Price *p) {
   }
   w.type = DT_I32;
   w.folds = w.k_lanes = false;
+  w.post = price_post(op);
   w.to_bytes = is_byte(op_out(op, 0));
   w.held = (int64_t)op_n_post(op) + (op_in(op, 2) != NULL);
   w.k = w.k / w.k_inner * ((w.k_inner + 3) / 4);

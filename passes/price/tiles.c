@@ -70,15 +70,23 @@ static int64_t lanes_for(const Work *w, const Target *t) {
   return lanes;
 }
 
+// Vectors of sums whose ends may be in flight together: LLVM interleaves the ends of all of them, and past this many
+// values it needs more stack than a kernel may have.
+static int64_t most_sums(const Work *w, int64_t lanes) {
+  int64_t most = w->post > 8 ? 2560 / (w->post * lanes) : INT64_MAX;
+  return most < 8 ? 8 : most;
+}
+
 static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
   Tiling best = {0};
   int64_t lanes = lanes_for(w, t), vectors = (w->n + lanes - 1) / lanes;
-  int64_t regs = t->n_vregs, more = w->w_more;
+  int64_t regs = t->n_vregs, more = w->w_more, most = most_sums(w, lanes);
   *cycles = 0;
   for (int64_t nv = 1; nv <= 8 && nv <= vectors; nv++) {
-    for (int64_t mr = 1; mr <= w->m && mr * nv + nv * (1 + more) + 1 <= regs; mr++) {
+    for (int64_t mr = 1; mr <= w->m && mr * nv + nv * (1 + more) + 1 <= regs && mr * nv <= most; mr++) {
       int64_t rows = mr == w->m && w->rows > 1 ? w->row_run : 1;
-      for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv * (1 + more) + 1 <= regs; my++) {
+      for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv * (1 + more) + 1 <= regs && my * mr * nv <= most;
+           my++) {
         Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv), 0};
         double c = tiling_cycles(w, t, &g);
         if (best.mr == 0 || c < *cycles * 0.995) {
