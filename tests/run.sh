@@ -77,7 +77,7 @@ step limits "$bin/limits" "$root/build/release/qcc"
 step command-line sh tests/driver/cli.sh "$root/build/release"
 step examples sh examples/quickstart.sh
 step random-graphs "$bin/random_graphs" --seeds 1..400 --coverage --jobs "$jobs"
-step random-lowbit "$bin/random_graphs" --policy lowbit --seeds 1..200 --jobs "$jobs"
+step random-lowbit "$bin/random_graphs" --policy lowbit --seeds 1..200 --pipelines 2 --jobs "$jobs"
 step small-models "$bin/models" tests/models/small.tsv tests/models/small --jobs "$jobs"
 
 if [ -d "$shared/suites" ]; then
