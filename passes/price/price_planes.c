@@ -45,7 +45,7 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
   p->fixed += w.x_bytes / (double)(x.channels * x.group) * (double)rows * 2 * (double)x.planes;
   w.type = planes_type(&x);
   w.folds = w.k_lanes = false;
-  w.post = price_post(op);
+  w.post = price_post(op) / 2;  // counts widen one vector at a time
   w.k = taps * x.words * pairs;
   w.k_inner = w.k_inner / x.channels * x.words;
   if (w.k_inner < 1) w.k_inner = 1;
