@@ -115,7 +115,8 @@ struct Module {
   Diag *diag;
   VEC(Func *) funcs;  // funcs.at[0] is the entry; others are bodies of map and post attributes
   VEC(Const *) consts;
-  VEC(Note) notes;  // on layers, for the report (note.h)
+  VEC(Note) notes;   // on layers, for the report (note.h)
+  void *note_index;  // by place, owned by note.c
   uint32_t n_values, n_ops, n_consts;
   Program *program;   // set by lower; from then on the functions are only kept for reports
   const char *name;   // symbol prefix

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "ir/base/map.h"
+
 const char *note_word(NoteKind kind) {
   static const char *const words[] = {
 #define NOTE(name, word, meaning) word,
@@ -18,18 +20,49 @@ static bool same_place(const Loc *a, const Loc *b) {
          (a->file == b->file || (a->file && b->file && strcmp(a->file, b->file) == 0));
 }
 
-static bool places_meet(const Loc *a, const Loc *b) {
-  for (const Loc *i = a; i; i = i->next)
-    for (const Loc *k = b; k; k = k->next)
-      if (same_place(i, k)) return true;
-  return false;
+// A note at one of its places; later notes follow.
+typedef struct NoteLink NoteLink;
+struct NoteLink {
+  const Loc *place;
+  uint32_t note;
+  NoteLink *next;
+};
+
+typedef struct PlaceNotes {
+  NoteLink *first, *last;
+} PlaceNotes;
+
+// Places of different files may share a key; links are compared in full.
+static uint64_t place_key(const Loc *l) { return ((uint64_t)(uint32_t)l->node << 32 | (uint32_t)l->line) + 1; }
+
+static PlaceNotes *notes_at(const Module *m, const Loc *place) {
+  return m->note_index ? map_get(m->note_index, place_key(place)) : NULL;
 }
 
-static void note_add(Module *m, Note note) {
-  for (uint32_t i = m->notes.n; i-- > 0;) {
-    const Note *n = &m->notes.at[i];
-    if (n->kind == note.kind && n->loc == note.loc && strcmp(n->text, note.text) == 0) return;
+static void note_link(Module *m, const Loc *place, uint32_t note) {
+  if (m->note_index == NULL) m->note_index = map_new(m->arena);
+  PlaceNotes *all = notes_at(m, place);
+  NoteLink *link = NEW(m->arena, NoteLink);
+  *link = (NoteLink){place, note, NULL};
+  if (all == NULL) {
+    all = NEW(m->arena, PlaceNotes);
+    map_set(m->note_index, place_key(place), all);
+    all->first = link;
+  } else {
+    all->last->next = link;
   }
+  all->last = link;
+}
+
+static bool is_dropped(const Note *n) { return n->text == NULL; }
+
+static void note_add(Module *m, Note note) {
+  const PlaceNotes *all = note.loc ? notes_at(m, note.loc) : NULL;
+  for (const NoteLink *l = all ? all->first : NULL; l; l = l->next) {
+    const Note *n = &m->notes.at[l->note];
+    if (n->kind == note.kind && n->loc == note.loc && !is_dropped(n) && strcmp(n->text, note.text) == 0) return;
+  }
+  for (const Loc *place = note.loc; place; place = place->next) note_link(m, place, m->notes.n);
   vec_push(m->arena, &m->notes, note);
 }
 
@@ -53,19 +86,20 @@ void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t chann
   note_add(m, (Note){.loc = op->loc, .kind = NOTE_THRESHOLDS, .count = per_channel * channels, .text = text});
 }
 
-void note_drop(Module *m, const Op *op, NoteKind kind) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < m->notes.n; i++) {
-    const Note *note = &m->notes.at[i];
-    if (note->kind != kind || !note->loc || !op->loc || !places_meet(note->loc, op->loc)) m->notes.at[n++] = *note;
+const Note *note_next(const Module *m, const Loc *loc, uint32_t *at) {
+  uint32_t best = m->notes.n;
+  for (const Loc *place = loc; place; place = place->next) {
+    const PlaceNotes *all = notes_at(m, place);
+    for (const NoteLink *l = all ? all->first : NULL; l && l->note < best; l = l->next)
+      if (l->note >= *at && !is_dropped(&m->notes.at[l->note]) && same_place(l->place, place)) best = l->note;
   }
-  m->notes.n = n;
+  if (best == m->notes.n) return NULL;
+  *at = best + 1;
+  return &m->notes.at[best];
 }
 
-const Note *note_next(const Module *m, const Loc *loc, uint32_t *at) {
-  while (*at < m->notes.n) {
-    const Note *n = &m->notes.at[(*at)++];
-    if (loc && n->loc && places_meet(n->loc, loc)) return n;
-  }
-  return NULL;
+void note_drop(Module *m, const Op *op, NoteKind kind) {
+  uint32_t at = 0;
+  for (const Note *n; (n = note_next(m, op->loc, &at)) != NULL;)
+    if (n->kind == kind) m->notes.at[at - 1].text = NULL;
 }

@@ -17,7 +17,7 @@ struct Note {
   NoteKind kind;
   uint32_t w_bits, x_bits;  // of weights and inputs; 0: the note does not say
   int64_t count;            // NOTE_THRESHOLDS: all of the layer
-  const char *text;
+  const char *text;         // NULL: dropped
 };
 
 const char *note_word(NoteKind kind);
