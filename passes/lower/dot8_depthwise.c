@@ -79,35 +79,16 @@ static int64_t kernel_row(const Depthwise *d, int64_t out, int64_t row) {
   return tap / d->g->dilation[1];
 }
 
-static int64_t window_columns(const ConvGeom *g, int64_t mi) {
-  return (mi - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
-}
-
 // Operations per result of a tile; making a word costs about as much as four products.
 static double tile_cost(const Depthwise *d, int64_t mi) {
   double products = (double)(d->outs * d->words * d->g->kernel[2] * mi);
-  return (products + 4.0 * (double)(d->words * window_columns(d->g, mi))) / (double)(mi * d->outs);
+  return (products + 4.0 * (double)(d->words * depthwise_window(d->g, mi))) / (double)(mi * d->outs);
 }
 
 // Cost of a row of tiles, the last one narrower.
 static double row_cost(const Depthwise *d, int64_t mi) {
   int64_t out = d->g->out[2], rest = out % mi;
   return tile_cost(d, mi) * (double)(out - rest) + (rest > 0 ? tile_cost(d, rest) * (double)rest : 0);
-}
-
-static bool tile_misses_columns(const Depthwise *d, int64_t column, int64_t mi) {
-  int64_t left = column * d->g->stride[2] - d->g->pad[2];
-  return left < 0 || left + window_columns(d->g, mi) > d->g->in[2];
-}
-
-// Tiles that one body serves: neighbours which miss no columns. Sets the column after them and the width.
-static bool next_tiles(const Depthwise *d, int64_t column, int64_t *end, int64_t *mi) {
-  int64_t out = d->g->out[2];
-  *mi = out - column < d->mi ? out - column : d->mi;
-  *end = column + *mi;
-  bool known = tile_misses_columns(d, column, *mi);
-  while (!known && *end + *mi <= out && !tile_misses_columns(d, *end, *mi)) *end += *mi;
-  return known;
 }
 
 // Operations of the kernel, about.
@@ -117,8 +98,8 @@ static int64_t code_size(Depthwise *d, int64_t mi) {
   for (const Op *op = post != NULL ? post->first : NULL; op != NULL; op = op->next) body += 3;
   d->mi = mi;
   for (int64_t column = 0; column < d->g->out[2]; column = end) {
-    next_tiles(d, column, &end, &mi);
-    size += 24 * window_columns(d->g, mi) + 5 * d->outs * d->g->kernel[2] * mi + d->outs * mi * body;
+    depthwise_tiles(d->g, d->mi, column, &end, &mi);
+    size += 24 * depthwise_window(d->g, mi) + 5 * d->outs * d->g->kernel[2] * mi + d->outs * mi * body;
   }
   return d->g->c > d->lanes && d->g->c % d->lanes != 0 && !d->overlaps ? 2 * size : size;
 }
@@ -371,7 +352,7 @@ static void emit_channels(Depthwise *d, DwTile t) {
   emit_start(d, &t);
   if (d->words > 1) read_word(d, &t, aff_var(kb_for(b, "q", 0, d->words, 1, FOR_SEQ)));
   Affine l = aff_var(kb_for(b, "l", 0, t.lanes, 1, FOR_VEC));
-  for (int64_t ix = 0; ix < window_columns(d->g, t.mi); ix++) emit_products(d, &t, ix, l);
+  for (int64_t ix = 0; ix < depthwise_window(d->g, t.mi); ix++) emit_products(d, &t, ix, l);
   kb_end(b);
   if (d->words > 1) kb_end(b);
   emit_outs(d, &t);
@@ -403,7 +384,7 @@ static void emit_all_channels(Depthwise *d, DwTile t) {
 
 static void emit_columns(Depthwise *d, DwTile t) {
   for (int64_t column = 0, end; column < d->g->out[2]; column = end) {
-    t.known = next_tiles(d, column, &end, &t.mi);
+    t.known = depthwise_tiles(d->g, d->mi, column, &end, &t.mi);
     bool loop = end > column + t.mi;
     t.left = column * d->g->stride[2] - d->g->pad[2];
     t.column = loop ? aff_var(kb_for(&d->b, "m", column, end, t.mi, FOR_SEQ)) : aff(column);

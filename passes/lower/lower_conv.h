@@ -35,5 +35,10 @@ PBuf *conv_stage(LowerCtx *ctx, const Op *op, const Window *w, DType type, int64
 // the contraction nest does it group by group.
 bool conv_depthwise_fits(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);
 bool lower_conv_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan);
+// Columns of x that `mi` neighbouring columns of the result read.
+int64_t depthwise_window(const ConvGeom *g, int64_t mi);
+// Tiles of up to `most` columns that one body serves, from `column` on: neighbours which miss no columns of x. Sets the
+// column after them and their width; true when a tile of them misses some.
+bool depthwise_tiles(const ConvGeom *g, int64_t most, int64_t column, int64_t *end, int64_t *mi);
 
 #endif

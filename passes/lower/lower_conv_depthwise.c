@@ -86,7 +86,7 @@ static void emit_columns_of(Dw *d, const DwTile *t, KVar **xv, Affine x_at, int6
   }
 }
 
-static int64_t window_columns(const ConvGeom *g, int64_t mi) {
+int64_t depthwise_window(const ConvGeom *g, int64_t mi) {
   return (mi - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
 }
 
@@ -96,7 +96,7 @@ static void emit_all_rows(Dw *d, const DwTile *t) {
   Affine l = aff_var(kb_for(&d->b, "l", 0, t->lanes, 1, FOR_VEC));
   int64_t rows = (t->yi - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
   for (int64_t iy = 0; iy < rows; iy++) {
-    for (int64_t ix = 0; ix < window_columns(g, t->mi); ix++) {
+    for (int64_t ix = 0; ix < depthwise_window(g, t->mi); ix++) {
       KVar *xv = NULL;
       if (!column_exists(d, t, ix)) continue;
       for (int64_t ky = 0; ky < g->kernel[1]; ky++) {
@@ -113,7 +113,7 @@ static void emit_one_row(Dw *d, const DwTile *t) {
   const ConvGeom *g = d->g;
   Affine ky = aff_var(kb_for_aff(&d->b, "ky", t->ky_lo, t->ky_hi, 1, FOR_SEQ));
   Affine l = aff_var(kb_for(&d->b, "l", 0, t->lanes, 1, FOR_VEC));
-  for (int64_t ix = 0; ix < window_columns(g, t->mi); ix++) {
+  for (int64_t ix = 0; ix < depthwise_window(g, t->mi); ix++) {
     KVar *xv = NULL;
     if (!column_exists(d, t, ix)) continue;
     emit_columns_of(d, t, &xv, x_index(d, t, aff_mul(ky, g->dilation[1]), ix, l), ix, 0, ky, l);
@@ -217,24 +217,23 @@ static void emit_all_channels(Dw *d, DwTile t) {
   }
 }
 
-static bool tile_misses_columns(const Dw *d, int64_t column, int64_t mi) {
-  int64_t left = column * d->g->stride[2] - d->g->pad[2];
-  return left < 0 || left + window_columns(d->g, mi) > d->g->in[2];
+static bool tile_misses_columns(const ConvGeom *g, int64_t column, int64_t mi) {
+  int64_t left = column * g->stride[2] - g->pad[2];
+  return left < 0 || left + depthwise_window(g, mi) > g->in[2];
 }
 
-// Tiles that one body serves: neighbours which miss no columns. Sets the column after them and their width.
-static bool next_tiles(const Dw *d, int64_t column, int64_t *end, int64_t *mi) {
-  int64_t out = d->g->out[2];
-  *mi = out - column < d->mr ? out - column : d->mr;
+bool depthwise_tiles(const ConvGeom *g, int64_t most, int64_t column, int64_t *end, int64_t *mi) {
+  int64_t out = g->out[2];
+  *mi = out - column < most ? out - column : most;
   *end = column + *mi;
-  bool known = tile_misses_columns(d, column, *mi);
-  while (!known && *end + *mi <= out && !tile_misses_columns(d, *end, *mi)) *end += *mi;
-  return known;
+  bool misses = tile_misses_columns(g, column, *mi);
+  while (!misses && *end + *mi <= out && !tile_misses_columns(g, *end, *mi)) *end += *mi;
+  return misses;
 }
 
 static void emit_rows(Dw *d, DwTile t) {
   for (int64_t column = 0, end; column < d->g->out[2]; column = end) {
-    t.known = next_tiles(d, column, &end, &t.mi);
+    t.known = depthwise_tiles(d->g, d->mr, column, &end, &t.mi);
     bool loop = end > column + t.mi;
     t.left = column * d->g->stride[2] - d->g->pad[2];
     t.column = loop ? aff_var(kb_for(&d->b, "m", column, end, t.mi, FOR_SEQ)) : aff(column);
@@ -336,7 +335,7 @@ bool conv_depthwise_fits(LowerCtx *ctx, const Op *op, const ConvGeom *g, const P
   Dw d = describe(ctx, op, g, plan);
   int64_t size = 0, end, mi, channels = g->c > d.lanes && g->c % d.lanes != 0 && !d.overlaps ? 2 : 1;
   for (int64_t column = 0; column < g->out[2]; column = end) {
-    next_tiles(&d, column, &end, &mi);
+    depthwise_tiles(d.g, d.mr, column, &end, &mi);
     size += channels * mi * g->kernel[2] * (d.my * g->kernel[1] + 1) * 15 / 4;
   }
   return size <= 4900;
