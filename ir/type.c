@@ -28,6 +28,8 @@ DType dtype_by_onnx(int64_t onnx) {
 
 bool dtype_is_float(DType t) { return dtype_info(t)->cls == DC_FLOAT; }
 
+bool dtype_is_byte(DType t) { return t == DT_I8 || t == DT_U8; }
+
 bool dtype_is_int(DType t) {
   DClass c = dtype_info(t)->cls;
   return c == DC_INT || c == DC_UINT || c == DC_BIP || c == DC_TERN;

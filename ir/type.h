@@ -27,8 +27,9 @@ const DTypeInfo *dtype_info(DType t);
 DType dtype_by_name(const char *name, size_t n);  // DT_NONE when unknown
 DType dtype_by_onnx(int64_t onnx);                // DT_NONE when unknown
 bool dtype_is_float(DType t);
-bool dtype_is_int(DType t);  // INT, UINT, BIP and TERN, not BOOL
-int64_t dtype_min(DType t);  // smallest and largest value of an integer class type (u64: as INT64_MAX)
+bool dtype_is_byte(DType t);  // I8 or U8
+bool dtype_is_int(DType t);   // INT, UINT, BIP and TERN, not BOOL
+int64_t dtype_min(DType t);   // smallest and largest value of an integer class type (u64: as INT64_MAX)
 int64_t dtype_max(DType t);
 
 #define MAX_RANK 8

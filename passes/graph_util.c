@@ -43,6 +43,10 @@ void module_drop_unused_funcs(Module *m) {
   m->funcs.n = n;
 }
 
+Op *value_def(const Value *v, OpKind kind) {
+  return v != NULL && v->kind == VALUE_RESULT && v->op->kind == kind ? v->op : NULL;
+}
+
 bool value_is_splat(Module *m, const Value *v, double *x) {
   return value_is_const(v) && const_is_splat(m, v->constant, x);
 }

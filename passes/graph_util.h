@@ -9,6 +9,7 @@ uint32_t graph_drop_dead(Func *f);
 // Forgets functions no op names any more (bodies of maps and posts that were merged). The entry stays.
 void module_drop_unused_funcs(Module *m);
 bool value_is_splat(Module *m, const Value *v, double *x);  // a constant with one value everywhere
+Op *value_def(const Value *v, OpKind kind);                 // the op of that kind whose result v is, or NULL
 // Copies an op's location onto a rewritten one: all of both.
 void op_add_loc(Op *to, const Op *from);
 // A new op before `before` with operands, result type and location; attributes are set by the caller.

@@ -104,7 +104,7 @@ bool is_empty(const Op *op) {
          type_count(op_in(op, 1)->type) == 0;
 }
 
-bool is_byte(const Value *v) { return v->type->dtype == DT_U8 || v->type->dtype == DT_I8; }
+bool is_byte(const Value *v) { return dtype_is_byte(v->type->dtype); }
 
 int64_t price_post(const Op *post_op) {
   const Func *f = op_post(post_op);

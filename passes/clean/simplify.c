@@ -21,10 +21,6 @@ typedef struct Ctx {
 
 typedef Value *Rule(Ctx *c, Op *op);
 
-static Op *def_of(const Value *v, OpKind kind) {
-  return v && v->kind == VALUE_RESULT && v->op->kind == kind ? v->op : NULL;
-}
-
 static Value *reshape_to(Op *op, Value *x) {
   if (x->type == op->out[0]->type) return x;
   return graph_emit(op, OP_RESHAPE, 1, &x, op->out[0]->type, op->loc);
@@ -34,7 +30,7 @@ static Value *reshape_to(Op *op, Value *x) {
 static Value *rule_reshape(Ctx *c, Op *op) {
   (void)c;
   Value *x = op_in(op, 0);
-  Op *inner = def_of(x, OP_RESHAPE);
+  Op *inner = value_def(x, OP_RESHAPE);
   if (inner) return reshape_to(op, op_in(inner, 0));
   return x->type == op->out[0]->type ? x : NULL;
 }
@@ -57,7 +53,7 @@ static Value *rule_transpose(Ctx *c, Op *op) {
   const int64_t *perm = op_ints(op, A_TRANSPOSE_perm, &n);
   Value *x = op_in(op, 0);
   if (moves_nothing(x->type, perm)) return reshape_to(op, x);
-  Op *inner = def_of(x, OP_TRANSPOSE);
+  Op *inner = value_def(x, OP_TRANSPOSE);
   if (!inner) return NULL;
   int64_t both[MAX_RANK];
   for (uint32_t i = 0; i < n; i++) both[i] = op_ints_at(inner, A_TRANSPOSE_perm, (uint32_t)perm[i], 0);
@@ -108,7 +104,7 @@ static Value *rule_div_pow2(Ctx *c, Op *op) {
 // relu(relu(x)) -> relu(x); the same for abs, floor, ceil, round, sign
 static Value *rule_idempotent(Ctx *c, Op *op) {
   (void)c;
-  return def_of(op_in(op, 0), op->kind) ? op_in(op, 0) : NULL;
+  return value_def(op_in(op, 0), op->kind) ? op_in(op, 0) : NULL;
 }
 
 // max(x, 0) -> relu(x)
@@ -142,7 +138,7 @@ static Value *rule_select(Ctx *c, Op *op) {
 static Value *rule_expand_operand(Ctx *c, Op *op) {
   const Type *result = op->out[0]->type;
   for (uint32_t i = 0; op->n_in > 1 && i < op->n_in; i++) {
-    Op *e = def_of(op_in(op, i), OP_EXPAND);
+    Op *e = value_def(op_in(op, i), OP_EXPAND);
     bool kept = false;
     for (uint32_t j = 0; e && j < op->n_in; j++) {
       kept |= j != i && type_same_shape(op_in(op, j)->type, result);
@@ -170,7 +166,7 @@ static Value *rule_slice(Ctx *c, Op *op) {
     zero &= starts[i] == 0;
   }
   if (x->type == op->out[0]->type && unit && zero) return x;
-  Op *inner = def_of(x, OP_SLICE);
+  Op *inner = value_def(x, OP_SLICE);
   if (!inner || !unit) return NULL;
   int64_t sum[MAX_RANK];
   for (uint32_t i = 0; i < n; i++) {
@@ -237,7 +233,7 @@ static Value *rule_nothing(Ctx *c, Op *op) {
 // conv(pad(x, constant 0 or the zero point)) -> conv with larger pads (spatial, non-negative pads only)
 static Value *rule_conv_pad(Ctx *c, Op *op) {
   (void)c;
-  Op *pad = def_of(op_in(op, 0), OP_PAD);
+  Op *pad = value_def(op_in(op, 0), OP_PAD);
   if (!pad || op->n_in > 3 || op_enum(pad, A_PAD_mode) != PAD_CONSTANT) return NULL;
   if (op_float(pad, A_PAD_value) != (double)op_int(op, A_CONV_x_zero)) return NULL;
   uint32_t rank = op_in(op, 0)->type->rank, sp = rank - 2;
@@ -264,7 +260,7 @@ static Value *rule_conv_pad(Ctx *c, Op *op) {
 static Value *rule_matmul_transpose(Ctx *c, Op *op) {
   (void)c;
   for (uint32_t i = 0; i < 2; i++) {
-    Op *t = def_of(op_in(op, i), OP_TRANSPOSE);
+    Op *t = value_def(op_in(op, i), OP_TRANSPOSE);
     if (!t) continue;
     uint32_t n;
     const int64_t *perm = op_ints(t, A_TRANSPOSE_perm, &n);
@@ -307,7 +303,7 @@ static Value *flat_weights(Ctx *c, const Op *op, const Op *t, uint32_t kept) {
 // matmul(reshape(transpose(x)), w) -> matmul(reshape(x), w with its rows moved), when the reshape makes one row of what
 // the transpose moves: the order a layer is flattened in is a matter of its weights
 static Value *rule_matmul_flatten(Ctx *c, Op *op) {
-  Op *flat = def_of(op_in(op, 0), OP_RESHAPE), *t = flat ? def_of(op_in(flat, 0), OP_TRANSPOSE) : NULL;
+  Op *flat = value_def(op_in(op, 0), OP_RESHAPE), *t = flat ? value_def(op_in(flat, 0), OP_TRANSPOSE) : NULL;
   const Value *w = op_in(op, 1);
   if (!t || op_bool(op, A_MATMUL_trans_a) || !value_is_const(w) || w->type->rank != 2) return NULL;
   const Type *y = t->out[0]->type, *rows = flat->out[0]->type;

@@ -18,8 +18,6 @@
 #define CHAIN_OPS 16
 #define BYTES 256
 
-static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
-
 // ---- chains
 
 // a * q_a + b * q_b + c, limits left out.
@@ -43,7 +41,7 @@ static bool chain_has(const Chain *c, const Op *op) {
   return false;
 }
 
-static bool reads_bytes(const Op *op) { return is_byte(op_in(op, 0)->type->dtype); }
+static bool reads_bytes(const Op *op) { return dtype_is_byte(op_in(op, 0)->type->dtype); }
 
 static bool add_operand(Chain *c, Value *q, const Type *shape) {
   for (uint32_t i = 0; i < c->n_in; i++)
@@ -62,7 +60,7 @@ static bool add_value(Chain *c, Value *v, const Type *shape) {
   if (chain_has(c, v->op)) return true;
   if (c->n == CHAIN_OPS || v->op->n_in > 3) return false;
   if (v->op->kind == OP_DEQUANTIZE || (v->op->kind == OP_CAST && reads_bytes(v->op))) {
-    if (v->op->kind == OP_DEQUANTIZE && (!quantised_of(c->m, v, &d) || d.axis >= 0 || !is_byte(d.q->type->dtype)))
+    if (v->op->kind == OP_DEQUANTIZE && (!quantised_of(c->m, v, &d) || d.axis >= 0 || !dtype_is_byte(d.q->type->dtype)))
       return false;
     if (!add_operand(c, op_in(v->op, 0), shape)) return false;
   } else if (!(op_info(v->op->kind)->traits & TRAIT_ELTWISE) || value_sole_user(v) == NULL) {

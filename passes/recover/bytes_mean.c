@@ -16,9 +16,7 @@
 #define MEAN_TAPS 65536
 #define ROUNDINGS 0x1p-22  // of three f32 operations, relative, with room
 
-static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
-
-static bool reads_bytes(const Op *op) { return is_byte(op_in(op, 0)->type->dtype); }
+static bool reads_bytes(const Op *op) { return dtype_is_byte(op_in(op, 0)->type->dtype); }
 
 typedef struct Mean {
   PassCtx *ctx;
@@ -65,10 +63,6 @@ static bool read_window(Mean *n) {
   return n->count > 0 && n->count <= MEAN_TAPS;
 }
 
-static Op *def_of(const Value *v, OpKind kind) {
-  return v != NULL && v->kind == VALUE_RESULT && v->op->kind == kind ? v->op : NULL;
-}
-
 // Dequantised bytes, also as QLinear operators are taken apart: f32(i32(q) - zero) * scale.
 static bool read_bytes(Mean *n, Value *v) {
   Module *m = n->ctx->m;
@@ -77,12 +71,12 @@ static bool read_bytes(Mean *n, Value *v) {
     n->x = d.q;
     n->scale = quantised_scale(m, &d, 0);
     n->zero = quantised_zero(m, &d, 0);
-    return d.axis < 0 && is_byte(d.q->type->dtype);
+    return d.axis < 0 && dtype_is_byte(d.q->type->dtype);
   }
   double zero = 0;
-  const Op *mul = def_of(v, OP_MUL), *real = mul ? def_of(op_in(mul, 0), OP_CAST) : NULL;
-  const Op *sub = real ? def_of(op_in(real, 0), OP_SUB) : NULL;
-  const Op *cast = real ? def_of(sub ? op_in(sub, 0) : op_in(real, 0), OP_CAST) : NULL;
+  const Op *mul = value_def(v, OP_MUL), *real = mul ? value_def(op_in(mul, 0), OP_CAST) : NULL;
+  const Op *sub = real ? value_def(op_in(real, 0), OP_SUB) : NULL;
+  const Op *cast = real ? value_def(sub ? op_in(sub, 0) : op_in(real, 0), OP_CAST) : NULL;
   if (cast == NULL || v->type->dtype != DT_F32 || cast->out[0]->type->dtype != DT_I32 || !reads_bytes(cast))
     return false;
   if (!value_is_splat(m, op_in(mul, 1), &n->scale) || (sub && !value_is_splat(m, op_in(sub, 1), &zero))) return false;

@@ -13,19 +13,15 @@
 #include "passes/pass.h"
 #include "passes/recover/sets.h"
 
-static const Op *def_of(const Value *v, OpKind kind) {
-  return v && v->kind == VALUE_RESULT && v->op->kind == kind ? v->op : NULL;
-}
-
 // The other operand of a sum with x, or NULL.
 static Value *sum_with(const Value *v, const Value *x) {
-  const Op *add = def_of(v, OP_ADD);
+  const Op *add = value_def(v, OP_ADD);
   if (add == NULL) return NULL;
   return op_in(add, 0) == x ? op_in(add, 1) : op_in(add, 1) == x ? op_in(add, 0) : NULL;
 }
 
 static Value *minuend(const Value *v, const Value *x) {
-  const Op *sub = def_of(v, OP_SUB);
+  const Op *sub = value_def(v, OP_SUB);
   return sub && op_in(sub, 1) == x ? op_in(sub, 0) : NULL;
 }
 
@@ -38,7 +34,7 @@ static Value *quantised(const Op *op) {
   }
   if (op->kind != OP_SUB) return NULL;
   q = sum_with(a, b);
-  const Op *less = def_of(b, OP_SUB);
+  const Op *less = value_def(b, OP_SUB);
   return q || !less || op_in(less, 0) != a ? q : op_in(less, 1);
 }
 

@@ -47,8 +47,6 @@ static bool stays(Layer *l, const char *why) {
 
 // ---- operands
 
-static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
-
 static bool read_geometry(Layer *l) {
   const Type *w = op_in(l->op, 1)->type, *y = l->op->out[0]->type;
   if (!type_is_static(w)) return false;
@@ -208,7 +206,8 @@ static bool read_link(Layer *l, Op *op, const Value *v) {
 static bool read_quant(Layer *l, Op *op) {
   Module *m = l->m;
   const Value *scale = op_in(op, 1), *zero = op_in(op, 2);
-  if (op->kind != OP_QUANTIZE || !is_byte(op->out[0]->type->dtype) || op_int(op, A_QUANTIZE_block) != 0) return false;
+  if (op->kind != OP_QUANTIZE || !dtype_is_byte(op->out[0]->type->dtype) || op_int(op, A_QUANTIZE_block) != 0)
+    return false;
   if (!value_is_const(scale) || type_count(scale->type) != 1 || scale->type->dtype != DT_F32) return false;
   if (zero != NULL && (!value_is_const(zero) || type_count(zero->type) != 1)) return false;
   if (op_enum(op, A_QUANTIZE_round) != ROUND_HALF_EVEN) return false;
@@ -334,7 +333,7 @@ static bool make_integer(PassCtx *ctx, Op *op) {
   Quantised any_weights;
   bool weights = quantised_of(ctx->m, op_in(op, 1), &any_weights);
   if (!quantised_of(ctx->m, op_in(op, 0), &l.x)) return weights ? stays(&l, "input not quantised") : false;
-  if (op_post(op) != NULL || l.x.axis >= 0 || !is_byte(l.x.q->type->dtype) || value_is_const(l.x.q))
+  if (op_post(op) != NULL || l.x.axis >= 0 || !dtype_is_byte(l.x.q->type->dtype) || value_is_const(l.x.q))
     return stays(&l, "input not 8 bits with one scale");
   if (op->out[0]->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
   if (!read_weights(&l)) return false;

@@ -15,17 +15,13 @@ typedef struct Widened {
   int64_t zero;
 } Widened;
 
-static Op *def_of(const Value *v, OpKind kind) {
-  return v != NULL && v->kind == VALUE_RESULT && v->op->kind == kind ? v->op : NULL;
-}
-
 // Is the i32 value a byte less a constant of the byte's type?
 static bool widened_of(Module *m, const Value *v, Widened *out) {
   double zero = 0;
-  const Op *sub = def_of(v, OP_SUB);
+  const Op *sub = value_def(v, OP_SUB);
   bool known = sub == NULL || value_is_splat(m, op_in(sub, 1), &zero);
   if (sub != NULL && op_in(sub, 0)->type != v->type) return false;
-  const Op *cast = def_of(sub != NULL ? op_in(sub, 0) : v, OP_CAST);
+  const Op *cast = value_def(sub != NULL ? op_in(sub, 0) : v, OP_CAST);
   if (cast == NULL) return false;
   DType t = op_in(cast, 0)->type->dtype;
   *out = (Widened){op_in(cast, 0), known ? NULL : op_in(sub, 1), (int64_t)zero};

@@ -9,8 +9,6 @@
 
 #define RISE_VALUES 64
 
-static bool is_byte(DType t) { return t == DT_U8 || t == DT_I8; }
-
 bool quantised_of(Module *m, const Value *v, Quantised *out) {
   if (v == NULL || v->kind != VALUE_RESULT || v->op->kind != OP_DEQUANTIZE) return false;
   const Op *op = v->op;
@@ -41,7 +39,7 @@ int64_t quantised_zero(Module *m, const Quantised *d, int64_t channel) {
 
 bool quantize_is_plain(Module *m, const Op *op) {
   const Value *scale = op_in(op, 1), *zero = op_in(op, 2);
-  return op->kind == OP_QUANTIZE && is_byte(op->out[0]->type->dtype) && op_int(op, A_QUANTIZE_block) == 0 &&
+  return op->kind == OP_QUANTIZE && dtype_is_byte(op->out[0]->type->dtype) && op_int(op, A_QUANTIZE_block) == 0 &&
          value_is_const(scale) && type_count(scale->type) == 1 && scale->type->dtype == DT_F32 &&
          (zero == NULL || (value_is_const(zero) && type_count(zero->type) == 1)) &&
          op_enum(op, A_QUANTIZE_round) == ROUND_HALF_EVEN && const_f(m, scale->constant, 0) > 0;
@@ -73,7 +71,7 @@ static bool moves(const Op *op) {
 static bool sink(PassCtx *ctx, Op *op) {
   Module *m = ctx->m;
   Quantised d, other;
-  if (!moves(op) || !quantised_of(m, op_in(op, 0), &d) || d.axis >= 0 || !is_byte(d.q->type->dtype)) return false;
+  if (!moves(op) || !quantised_of(m, op_in(op, 0), &d) || d.axis >= 0 || !dtype_is_byte(d.q->type->dtype)) return false;
   if (value_is_const(d.q)) return false;
   Value **in = NEW_ARRAY(m->arena, Value *, op->n_in);
   for (uint32_t i = 0; i < op->n_in; i++) in[i] = op_in(op, i);
@@ -110,7 +108,7 @@ static bool undoes(PassCtx *ctx, Op *quant, Quantised *d) {
   Module *m = ctx->m;
   Value *scale = op_in(quant, 1), *zero = op_in(quant, 2);
   if (!quantised_of(m, op_in(quant, 0), d) || d->axis >= 0 || d->q->type != quant->out[0]->type) return false;
-  if (!is_byte(d->q->type->dtype) || !value_is_const(scale) || type_count(scale->type) != 1) return false;
+  if (!dtype_is_byte(d->q->type->dtype) || !value_is_const(scale) || type_count(scale->type) != 1) return false;
   if ((zero && !value_is_const(zero)) || op_int(quant, A_QUANTIZE_block) != 0) return false;
   if (op_enum(quant, A_QUANTIZE_round) != ROUND_HALF_EVEN || scale->type->dtype != DT_F32) return false;
   double s = const_f(m, scale->constant, 0), from = quantised_scale(m, d, 0);
@@ -138,7 +136,7 @@ static bool comes_from_bytes(const Value *v) {
   while (n > 0 && steps++ < RISE_VALUES) {
     v = open[--n];
     if (v->kind != VALUE_RESULT) return false;
-    if (v->op->kind == OP_DEQUANTIZE && is_byte(op_in(v->op, 0)->type->dtype)) continue;
+    if (v->op->kind == OP_DEQUANTIZE && dtype_is_byte(op_in(v->op, 0)->type->dtype)) continue;
     if (!lets_rise(v->op) || v->op->n_in + n > RISE_VALUES) return false;
     for (uint32_t i = 0; i < v->op->n_in; i++) open[n++] = op_in(v->op, i);
   }
@@ -206,7 +204,7 @@ bool quantised_means(PassCtx *ctx, Func *f) {
   for (Op *op = f->first, *next; op; op = next) {
     Quantised d;
     next = op->next;
-    if (!is_mean(op) || !quantised_of(ctx->m, op_in(op, 0), &d) || !is_byte(d.q->type->dtype)) continue;
+    if (!is_mean(op) || !quantised_of(ctx->m, op_in(op, 0), &d) || !dtype_is_byte(d.q->type->dtype)) continue;
     const Op *user = value_sole_user(op->out[0]);
     if (user == NULL || user->kind != OP_QUANTIZE) continue;
     Value *x = emit_cast_to(op, op_in(op, 0), DT_F64, op);
@@ -269,7 +267,7 @@ static bool expandable(const Op *op, DType ints, int block_slot) {
   const Type *s = op_in(op, 1)->type, *x = op_in(op, 0)->type;
   DType floats = op->kind == OP_QUANTIZE ? x->dtype : op->out[0]->type->dtype;
   return floats == DT_F32 && s->dtype == DT_F32 && op_int(op, block_slot) == 0 && x->rank > 0 &&
-         (is_byte(ints) || ints == DT_U16 || ints == DT_I16 || (op->kind == OP_DEQUANTIZE && ints == DT_I32));
+         (dtype_is_byte(ints) || ints == DT_U16 || ints == DT_I16 || (op->kind == OP_DEQUANTIZE && ints == DT_I32));
 }
 
 static bool expand_dequantize(Module *m, Op *op) {
