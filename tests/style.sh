@@ -29,5 +29,9 @@ done)"
 if command -v clang-format-19 >/dev/null; then
   check "clang-format" "$(source_files | grep -E '\.[ch]$' | xargs clang-format-19 --dry-run -Werror 2>&1 | grep ': error: ')"
 fi
+if git rev-parse >/dev/null 2>&1; then
+  folders='backends|cmake|docs|examples|frontend|ir|passes|runtime|tests|\.ci'
+  check "files outside the folders" "$(git ls-files | grep -vE "^($folders)/|^(\.gitignore|\.clang-format|CMakeLists.txt|CMakePresets.json|README.md|LICENSE)\$")"
+fi
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
