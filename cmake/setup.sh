@@ -1,7 +1,7 @@
 # Sourced by tests/run.sh and examples/quickstart.sh: installs the Debian packages qcc is built with, when they are missing.
 # Needs root (or sudo) only when something is missing.
 
-qcc_packages="build-essential cmake ninja-build pkg-config xz-utils llvm-19-dev libprotobuf-c-dev protobuf-c-compiler libcriterion-dev"
+qcc_packages="build-essential cmake ninja-build pkg-config xz-utils llvm-19-dev libprotobuf-c-dev protobuf-c-compiler libcriterion-dev liblapacke-dev libopenblas-dev libcjson-dev"
 
 qcc_missing() {
   for package in $qcc_packages; do
