@@ -1,0 +1,345 @@
+// Contractions over blocks of pixels. See pixel_blocks.h.
+//
+// Squares of T by T elements (T lanes of the target) go through a register tile that is written by rows and read by
+// columns, which the backend makes shuffles of. Channels of x that do not fill the last square are read with some
+// before them again; those of the result are taken from a wider column. A long post function stands once in a loop
+// over the pixels of a square instead of once per pixel.
+#include "passes/lower/pixel_blocks.h"
+
+#include "passes/lower/lower_conv.h"
+#include "passes/lower/stage.h"
+#include "passes/price.h"
+
+#define LONG_POST 10  // operations
+
+// An operand broadcast to the result: element row * row_step + channel * step.
+typedef struct Extra {
+  KBuf *buf;
+  int64_t row_step, step;
+} Extra;
+
+typedef struct Emit {
+  LowerCtx *ctx;
+  const PixelBlocks *p;
+  KBuild b;
+  KBuf *x, *y, *xb, *yb, *inner[PIXEL_INNER];
+  Extra extra[17];  // the bias when there is one, then the operands of the post function
+  uint32_t n_extra;
+  bool has_bias;
+  int64_t side;  // T
+  PBuf *bufs[32];
+  uint32_t n_bufs;
+} Emit;
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// ---- geometry
+
+void pixel_blocks_list(PixelBlocks *p, int64_t pixels, int64_t lanes) {
+  p->images = 1;
+  p->rows = ceil_div(pixels, lanes);
+  p->cols = p->lanes = p->step = lanes;
+  p->pixels = pixels;
+  p->x_first = p->x_image = p->halo = 0;
+  p->x_row = lanes * p->c;
+  p->x_stride = 1;
+}
+
+bool pixel_blocks_window(LowerCtx *ctx, PixelBlocks *p, const ConvGeom *g, int64_t lanes) {
+  int64_t reach = (g->kernel[2] - 1) * g->dilation[2], extent[CONV_AXES];
+  QCC_CHECK(reach < lanes && g->stride[2] == 1 && g->group == 1, "lower: no blocks of pixels for this convolution");
+  p->images = g->n;
+  p->rows = g->out[1];
+  p->cols = g->out[2];
+  p->pixels = p->rows * p->cols;
+  p->lanes = lanes;
+  p->step = lanes - reach;
+  p->x_stride = g->stride[1];
+  p->halo = (g->kernel[1] - 1) * g->dilation[1];
+  Window w = conv_window(g);
+  w.extent[2] = (ceil_div(p->cols, p->step) - 1) * p->step + lanes;
+  p->x = conv_stage(ctx, p->op, &w, DT_F32, extent, &p->x_first);
+  if (p->x == NULL) return false;
+  p->x_row = extent[2] * g->c;
+  p->x_image = extent[1] * p->x_row;
+  return true;
+}
+
+int64_t pixel_blocks_x_rows(const PixelBlocks *p) { return (p->chunk - 1) * p->x_stride + p->halo + 1; }
+int64_t pixel_blocks_x_elems(const PixelBlocks *p) { return (pixel_blocks_x_rows(p) * p->c + 1) * p->lanes; }
+int64_t pixel_blocks_y_elems(const PixelBlocks *p) { return p->chunk * p->o * p->lanes; }
+
+bool pixel_blocks_applies(const Op *op, const Target *t) {
+  uint32_t rank = op_out(op, 0)->type->rank;
+  return t->vector_bits >= 128 && rank > 0 && result_axes_merge(op, 0, rank - 1);
+}
+
+static int64_t blocks_per_row(const PixelBlocks *p) { return ceil_div(p->cols, p->step); }
+static bool is_list(const PixelBlocks *p) { return p->lanes == p->cols && p->step == p->cols; }
+
+// ---- parameters
+
+static KBuf *add_param(Emit *e, PBuf *buf) {
+  e->bufs[e->n_bufs++] = buf;
+  return lower_flat(&e->b, buf);
+}
+
+static void add_extra(Emit *e, Value *v) {
+  const Type *t = v->type;
+  int64_t last = t->rank > 0 ? t->dims[t->rank - 1] : 1;
+  Extra *x = &e->extra[e->n_extra++];
+  *x = (Extra){.buf = add_param(e, lower_buf(e->ctx, v)), .step = last != 1};
+  if (type_count(t) != last) x->row_step = last;
+}
+
+static KExpr *load_extra(Emit *e, const Extra *x, Affine row, Affine channel) {
+  return lower_load1(&e->b, x->buf, aff_add(aff_mul(row, x->row_step), aff_mul(channel, x->step)));
+}
+
+static PBuf *work_buf(Emit *e, const char *name, int64_t groups, int64_t elems) {
+  return lower_work(e->ctx, name, type_tensor(e->ctx->m->types, DT_F32, 2, (int64_t[]){groups, elems}));
+}
+
+static void add_params(Emit *e, int64_t groups) {
+  const Op *op = e->p->op;
+  e->x = add_param(e, e->p->x);
+  e->y = add_param(e, lower_buf(e->ctx, op_out(op, 0)));
+  e->xb = add_param(e, work_buf(e, "x_blocks", groups, pixel_blocks_x_elems(e->p)));
+  e->yb = add_param(e, work_buf(e, "y_blocks", groups, pixel_blocks_y_elems(e->p)));
+  for (uint32_t i = 0; i < e->p->n_inner; i++) e->inner[i] = add_param(e, e->p->inner[i]);
+  e->has_bias = op_in(op, 2) != NULL;
+  if (e->has_bias) add_extra(e, op_in(op, 2));
+  for (uint32_t i = 0; i < op_n_post(op); i++) add_extra(e, op_in(op, op_info(op->kind)->max_in + i));
+}
+
+// ---- into blocks
+
+// One square: pixels from `from` on, `valid` of them there, to channels of the block at `to`.
+static void square_in(Emit *e, Affine from, Affine to, int64_t valid) {
+  KBuild *b = &e->b;
+  int64_t side = e->side;
+  KBuf *tile = kb_alloc(b, "tile", DT_F32, 2, (int64_t[]){side, side}, SPACE_REG);
+  for (int64_t r = 0; r < side; r++) {
+    Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
+    KExpr *v = r < valid ? kx_cast(b, DT_F32, lower_load1(b, e->x, aff_plus(aff_add(from, l), r * e->p->c)))
+                         : kx_f(b, DT_F32, 0);
+    kb_store(b, tile, (Affine[]){aff(r), l}, v);
+    kb_end(b);
+  }
+  for (int64_t c = 0; c < side; c++) {
+    Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
+    kb_store1(b, e->xb, aff_plus(aff_add(to, l), c * e->p->lanes), kx_load(b, tile, (Affine[]){l, aff(c)}));
+    kb_end(b);
+  }
+}
+
+// Fewer channels than a square has: element by element.
+static void few_in(Emit *e, Affine from, Affine to, int64_t valid) {
+  KBuild *b = &e->b;
+  Affine c = aff_var(kb_for(b, "c", 0, e->p->c, 1, FOR_SEQ)), at = aff_add(to, aff_mul(c, e->p->lanes));
+  for (int64_t r = 0; r < e->side; r++) {
+    KExpr *v = r < valid ? kx_cast(b, DT_F32, lower_load1(b, e->x, aff_plus(aff_add(from, c), r * e->p->c)))
+                         : kx_f(b, DT_F32, 0);
+    kb_store1(b, e->xb, aff_plus(at, r), v);
+  }
+  kb_end(b);
+}
+
+// A row of a block: all channels of its pixels, `have` of which are there.
+static void row_in(Emit *e, Affine from, Affine to, int64_t have) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  for (int64_t v = 0; v < p->lanes; v += e->side) {
+    int64_t valid = have - v < 0 ? 0 : have - v < e->side ? have - v : e->side;
+    Affine x = aff_plus(from, v * p->c), xb = aff_plus(to, v);
+    if (p->c < e->side) {
+      few_in(e, x, xb, valid);
+      continue;
+    }
+    Affine c = aff_var(kb_for(b, "c", 0, p->c, e->side, FOR_SEQ));
+    if (p->c % e->side != 0)
+      c = aff_var(kb_let(b, "c0", kx_op2(b, KOP_MIN, kx_index(b, c), kx_i(b, DT_I64, p->c - e->side))));
+    square_in(e, aff_add(x, c), aff_add(xb, aff_mul(c, p->lanes)), valid);
+    kb_end(b);
+  }
+}
+
+// ---- out of blocks
+
+static KExpr *result(Emit *e, KExpr *value, Affine row, Affine channel) {
+  KBuild *b = &e->b;
+  const Func *post = op_post(e->p->op);
+  if (e->has_bias) value = kx_op2(b, KOP_ADD, value, load_extra(e, &e->extra[0], row, channel));
+  if (post == NULL) return value;
+  KExpr *args[18] = {value};
+  for (uint32_t i = e->has_bias; i < e->n_extra; i++)
+    args[1 + i - e->has_bias] = load_extra(e, &e->extra[i], row, channel);
+  return lower_body(b, post, args);
+}
+
+// `n` results of pixel `row` from a row of registers or of the frame.
+static void store_row(Emit *e, KBuf *from, Affine at, Affine row, Affine channel, int64_t n) {
+  KBuild *b = &e->b;
+  Affine l = aff_var(kb_for(b, "l", 0, n, 1, FOR_VEC)), c = aff_add(channel, l);
+  KExpr *value = result(e, kx_load(b, from, (Affine[]){at, l}), row, c);
+  lower_store1(b, e->y, aff_add(aff_mul(row, e->p->o), c), value);
+  kb_end(b);
+}
+
+// One square: `n` channels of the block at `from` to pixels from `row` on, `valid` of them.
+static void square_out(Emit *e, Affine from, Affine row, Affine channel, int64_t valid, int64_t n) {
+  KBuild *b = &e->b;
+  int64_t side = e->side;
+  bool loop = price_post(e->p->op) > LONG_POST;
+  KBuf *tile = kb_alloc(b, "tile", DT_F32, 2, (int64_t[]){side, side}, SPACE_REG);
+  int64_t held[2] = {loop ? valid : 1, side};
+  KBuf *rows = loop ? kb_alloc(b, "rows", DT_F32, 2, held, SPACE_STACK) : NULL;
+  for (int64_t c = 0; c < side; c++) {
+    Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
+    KExpr *v = c < n ? kx_load1(b, e->yb, aff_plus(aff_add(from, l), c * e->p->lanes)) : kx_f(b, DT_F32, 0);
+    kb_store(b, tile, (Affine[]){aff(c), l}, v);
+    kb_end(b);
+  }
+  for (int64_t r = 0; r < valid; r++) {
+    KBuf *to = loop ? rows : kb_alloc(b, "row", DT_F32, 2, held, SPACE_REG);
+    Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
+    kb_store(b, to, (Affine[]){aff(loop ? r : 0), l}, kx_load(b, tile, (Affine[]){l, aff(r)}));
+    kb_end(b);
+    if (!loop) store_row(e, to, aff(0), aff_plus(row, r), channel, n);
+  }
+  if (!loop) return;
+  Affine r = aff_var(kb_for(b, "r", 0, valid, 1, FOR_SEQ));
+  store_row(e, rows, r, aff_add(row, r), channel, n);
+  kb_end(b);
+}
+
+// A row of a block: all channels of its first `have` pixels.
+static void row_out(Emit *e, Affine from, Affine row, int64_t have) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  int64_t whole = p->o - p->o % e->side;
+  for (int64_t v = 0; v < have; v += e->side) {
+    int64_t valid = have - v < e->side ? have - v : e->side;
+    Affine yb = aff_plus(from, v), at = aff_plus(row, v);
+    if (whole > 0) {
+      bool loop = whole > e->side;
+      Affine c = loop ? aff_var(kb_for(b, "c", 0, whole, e->side, FOR_SEQ)) : aff(0);
+      square_out(e, aff_add(yb, aff_mul(c, p->lanes)), at, c, valid, e->side);
+      if (loop) kb_end(b);
+    }
+    if (whole < p->o) square_out(e, aff_plus(yb, whole * p->lanes), at, aff(whole), valid, p->o - whole);
+  }
+}
+
+// ---- chunks
+
+typedef struct Chunk {
+  Affine image, row, block;  // number of the image, first row of the result, block in its rows
+  Affine xb, yb;             // where the buffers of this group begin
+} Chunk;
+
+// Calls fn for a row of blocks, with as many columns as the row has there.
+typedef void RowFn(Emit *e, Affine from, Affine to, int64_t have);
+
+// Rows that are shorter than the others: the last of a list, the last block of the rows of a picture.
+static void each_length(Emit *e, Affine at, int64_t last, int64_t full, int64_t rest, RowFn *fn, Affine from,
+                        Affine to) {
+  KBuild *b = &e->b;
+  bool both = rest != full && last > 0;
+  if (both) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, at), kx_i(b, DT_I64, last)));
+  if (rest == full || last > 0) fn(e, from, to, full);
+  if (both) kb_else(b);
+  if (rest != full) fn(e, from, to, rest);
+  if (both) kb_end(b);
+}
+
+static void chunk_in(Emit *e, const Chunk *c) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  int64_t rows = pixel_blocks_x_rows(p), most = (p->rows - 1) * p->x_stride + p->halo + 1;
+  Affine i = aff_var(kb_for(b, "i", 0, rows, 1, FOR_SEQ)), row = aff_add(aff_mul(c->row, p->x_stride), i);
+  bool guard = p->rows % p->chunk != 0;
+  if (guard) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, row), kx_i(b, DT_I64, most)));
+  Affine from = aff_add(aff_mul(c->image, p->x_image), aff_mul(row, p->x_row));
+  from = aff_plus(aff_add(from, aff_mul(c->block, p->step * p->c)), p->x_first);
+  Affine to = aff_add(c->xb, aff_mul(i, p->c * p->lanes));
+  int64_t rest = is_list(p) ? p->pixels - (p->rows - 1) * p->lanes : p->lanes;
+  each_length(e, row, p->rows - 1, p->lanes, rest, row_in, from, to);
+  if (guard) kb_end(b);
+  kb_end(b);
+}
+
+static void chunk_out(Emit *e, const Chunk *c) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  bool loop = p->chunk > 1, guard = p->rows % p->chunk != 0;
+  Affine i = loop ? aff_var(kb_for(b, "i", 0, p->chunk, 1, FOR_SEQ)) : aff(0), row = aff_add(c->row, i);
+  if (guard) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, row), kx_i(b, DT_I64, p->rows)));
+  Affine from = aff_add(c->yb, aff_mul(i, p->o * p->lanes));
+  Affine pixel = aff_add(aff_mul(c->image, p->pixels), aff_add(aff_mul(row, p->cols), aff_mul(c->block, p->step)));
+  if (is_list(p)) {
+    each_length(e, row, p->rows - 1, p->step, p->pixels - (p->rows - 1) * p->step, row_out, from, pixel);
+  } else {
+    int64_t last = blocks_per_row(p) - 1;
+    each_length(e, c->block, last, p->step, p->cols - last * p->step, row_out, from, pixel);
+  }
+  if (guard) kb_end(b);
+  if (loop) kb_end(b);
+}
+
+// rest % extent as a variable, rest becomes rest / extent.
+static Affine split(Emit *e, const char *name, Affine *rest, int64_t extent) {
+  KBuild *b = &e->b;
+  if (extent == 1) return aff(0);
+  KVar *at = kb_let(b, name, kx_op2(b, KOP_MOD, kx_index(b, *rest), kx_i(b, DT_I64, extent)));
+  *rest = aff_var(kb_let(b, "rest", kx_op2(b, KOP_DIV, kx_index(b, *rest), kx_i(b, DT_I64, extent))));
+  return aff_var(at);
+}
+
+static void call_inner(Emit *e, const Chunk *c, Kernel *inner) {
+  KBuf *args[2 + PIXEL_INNER] = {e->xb, e->yb};
+  Affine at[2 + PIXEL_INNER] = {c->xb, c->yb};
+  for (uint32_t i = 0; i < e->p->n_inner; i++) {
+    args[2 + i] = e->inner[i];
+    at[2 + i] = aff(0);
+  }
+  kb_call(&e->b, inner, 2 + e->p->n_inner, args, at);
+}
+
+static void emit_chunk(Emit *e, Affine group, Affine number, Kernel *inner) {
+  const PixelBlocks *p = e->p;
+  Chunk c = {.xb = aff_mul(group, pixel_blocks_x_elems(p)), .yb = aff_mul(group, pixel_blocks_y_elems(p))};
+  Affine rest = number;
+  c.block = split(e, "block", &rest, blocks_per_row(p));
+  int64_t chunks = ceil_div(p->rows, p->chunk);
+  c.row = p->images == 1 ? rest : split(e, "row", &rest, chunks);
+  c.row = chunks == 1 ? aff(0) : aff_mul(c.row, p->chunk);
+  c.image = p->images == 1 ? aff(0) : rest;
+  chunk_in(e, &c);
+  call_inner(e, &c, inner);
+  chunk_out(e, &c);
+}
+
+bool pixel_blocks_lower(LowerCtx *ctx, const PixelBlocks *p, Kernel *inner, double macs) {
+  Emit e = {.ctx = ctx, .p = p, .side = target_lanes(ctx->target, 32)};
+  if (e.side > 16) e.side = 16;
+  QCC_CHECK(p->lanes % e.side == 0, "lower: blocks of %lld pixels", (long long)p->lanes);
+  int64_t chunks = p->images * ceil_div(p->rows, p->chunk) * blocks_per_row(p);
+  int64_t each = ceil_div(chunks, PIXEL_GROUPS), groups = ceil_div(chunks, each);
+  KBuild *b = &e.b;
+  kbuild_init(b, ctx->m, arena_printf(ctx->m->arena, "blocks_%u", p->op->id), p->op->loc);
+  add_params(&e, groups);
+  Affine group = aff_var(kb_for(b, "g", 0, groups, 1, FOR_PAR)), number = group;
+  if (each > 1) {
+    Affine lo = aff_mul(group, each), hi = aff_plus(lo, each);
+    if (chunks % each != 0)
+      hi = aff_var(kb_let(b, "end", kx_op2(b, KOP_MIN, kx_index(b, hi), kx_i(b, DT_I64, chunks))));
+    number = aff_var(kb_for_aff(b, "q", lo, hi, 1, FOR_SEQ));
+  }
+  emit_chunk(&e, group, number, inner);
+  if (each > 1) kb_end(b);
+  kb_end(b);
+  Step *step = lower_step(ctx, b, p->op, NULL, e.n_bufs, e.bufs);
+  step->macs = macs;
+  return true;
+}
