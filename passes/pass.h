@@ -12,15 +12,22 @@ typedef enum PassResult { PASS_SAME, PASS_CHANGED, PASS_FAILED } PassResult;  //
 
 typedef enum PassLevel { LEVEL_GRAPH, LEVEL_GATE, LEVEL_KERNEL } PassLevel;
 
+typedef struct FactorReport FactorReport;  // passes/compress/factorize.h
+
 // Options that reach passes. Command-line options set them; golden tests set them as pass arguments.
 typedef struct PassOptions {
-  bool strict_fp;             // --fp=strict: no contraction, no reassociation beyond what the text says
-  int64_t fold_bytes;         // folding budget: bytes a folded result may have
-  double tolerate;            // weights may miss a grid by this much of a step; 0: bit for bit
-  bool explain;               // plan reports its price table
-  const char *explain_layer;  // ... of the layer of this name only; NULL or "": of all
-  bool no_multiply;           // --require=no-multiply: contractions by strategies without products where one applies
-  bool profile;               // lower inserts nothing extra, but keeps one step per op (bench, verify)
+  bool strict_fp;                // --fp=strict: no contraction, no reassociation beyond what the text says
+  int64_t fold_bytes;            // folding budget: bytes a folded result may have
+  double tolerate;               // weights may miss a grid by this much of a step; 0: bit for bit
+  bool explain;                  // plan reports its price table
+  const char *explain_layer;     // ... of the layer of this name only; NULL or "": of all
+  bool no_multiply;              // --require=no-multiply: contractions by strategies without products where one applies
+  const char *const *factorize;  // --factorize, in order
+  uint32_t n_factorize;
+  double max_error;        // --max-error, 0: none
+  bool by_size;            // --optimize=size: compression by bytes instead of time
+  FactorReport *factored;  // what was factorised, for the report; NULL: not wanted
+  bool profile;            // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;
 
 typedef struct PassCtx {

@@ -154,9 +154,11 @@ static bool choose(const Op *op, const Target *t, bool no_multiply, Price *best)
   return found;
 }
 
+bool price_best(const Op *op, const Target *t, Price *best) { return choose(op, t, false, best); }
+
 Plan plan_choose(const Op *op, const Target *t) {
   Price best = {0};
-  bool found = choose(op, t, false, &best);
+  bool found = price_best(op, t, &best);
   QCC_CHECK(found, "no strategy applies to a contraction");
   return best.plan;
 }

@@ -48,6 +48,8 @@ int64_t price_post(const Op *op);
 double price_total(const Price *p);
 // Bytes per cycle from the smallest cache that holds `bytes`.
 double price_bandwidth(const Target *t, double bytes);
+// The price of the cheapest plan of a contraction. False: no strategy applies.
+bool price_best(const Op *op, const Target *t, Price *best);
 // The cheapest plan of a contraction.
 Plan plan_choose(const Op *op, const Target *t);
 // Do the loops of the strategy multiply? Those of planes count, those of lut look up.

@@ -74,6 +74,20 @@ static void print_timings(const Session *s) {
             (long long)s->timings.at[i].ops);
 }
 
+static bool compression_options(Session *s) {
+  const char *error = option_text(&s->opt.max_error, "0"), *optimize = option_text(&s->opt.optimize, "time");
+  char *end;
+  s->pass_opt.factorize = s->opt.factorize.at;
+  s->pass_opt.n_factorize = s->opt.factorize.n;
+  s->pass_opt.by_size = strcmp(optimize, "size") == 0;
+  s->pass_opt.max_error = strtod(error, &end);
+  if (!s->pass_opt.by_size && strcmp(optimize, "time") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--optimize wants time or size, not '%.60s'", optimize);
+  if (end == error || *end || !(s->pass_opt.max_error >= 0 && s->pass_opt.max_error <= 1))
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--max-error wants a number from 0 to 1, not '%.60s'", error);
+  return true;
+}
+
 static bool pass_options(Session *s) {
   const char *fp = option_text(&s->opt.fp, "fast"), *tolerate = option_text(&s->opt.tolerate, "0");
   char *end;
@@ -87,7 +101,7 @@ static bool pass_options(Session *s) {
   if (end == tolerate || *end || !(s->pass_opt.tolerate >= 0 && s->pass_opt.tolerate < 0.5))
     return diag_error(s->diag, DIAG_USAGE, NULL, "--tolerate wants a number from 0 to below 0.5, not '%.60s'",
                       tolerate);
-  return true;
+  return compression_options(s);
 }
 
 int main(int argc, char **argv) {

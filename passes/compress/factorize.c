@@ -1,0 +1,271 @@
+// Pass `factorize`: layers with constant float weights in fewer operations, as asked for by --factorize.
+//
+//   --factorize=svd:rank=16:fc*   --factorize=auto --max-error=0.05
+//
+//   %0 = matmul %x, @w {1024 x 1024}, @b   =>   %0 = matmul %x, @u {1024 x 16}; %1 = matmul %0, @v {16 x 1024}, @b
+//
+// For every layer the last spec whose pattern fits its name holds. The forms of its scheme (of all schemes for `auto`)
+// are priced as `plan` will price them, and the cheapest is taken if it is cheaper than the dense layer by its best
+// strategy; else the layer stays, and a note says by how much it would have lost (the cost gate; :force skips it).
+// Every error is known twice: from the singular values left out, and from the factors as they are stored. `auto` leaves
+// weights of few different values alone: the strategies that store those as bits come later.
+//
+//   factorize{auto,max-error=0.1,size}   the options in a pipeline
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "passes/compress/factorize.h"
+#include "ir/note.h"
+#include "passes/graph_util.h"
+
+#define FEW_VALUES 256
+#define SAME_PRICE 1.03
+
+typedef struct Factorize {
+  PassCtx *ctx;
+  Arena *arena;  // pass lifetime
+  double max_error;
+  bool by_size;
+  VEC(FactorSpec) specs;
+} Factorize;
+
+typedef struct Choice {
+  FactorLayer layer;
+  VEC(Form *) forms;  // that fit, with prices
+  Form *form;         // the one chosen, or NULL
+  Factored record;
+} Choice;
+
+static bool read_argument(Factorize *fz, const char *text) {
+  if (strcmp(text, "size") == 0) {
+    fz->by_size = true;
+    return true;
+  }
+  if (strncmp(text, "max-error=", 10) == 0) {
+    fz->max_error = strtod(text + 10, NULL);
+    return true;
+  }
+  FactorSpec spec;
+  if (!factor_spec_read(text, fz->max_error, fz->arena, fz->ctx->diag, &spec)) return false;
+  vec_push(fz->arena, &fz->specs, spec);
+  return true;
+}
+
+// Options first, then what a pipeline says between braces; limits before the specs they hold for.
+static bool read_options(Factorize *fz) {
+  const PassOptions *opt = fz->ctx->opt;
+  fz->max_error = opt->max_error;
+  fz->by_size = opt->by_size;
+  for (uint32_t i = 0; i < opt->n_factorize; i++)
+    if (!read_argument(fz, opt->factorize[i])) return false;
+  char *args = arena_printf(fz->arena, "%s", fz->ctx->args), *rest = NULL;
+  for (char *part = strtok_r(args, ",", &rest); part != NULL; part = strtok_r(NULL, ",", &rest))
+    if (!read_argument(fz, part)) return false;
+  return true;
+}
+
+static FactorSpec *spec_of(Factorize *fz, const Op *op) {
+  for (uint32_t i = fz->specs.n; i-- > 0;) {
+    FactorSpec *s = &fz->specs.at[i];
+    if (s->layers != NULL && !layer_is_named(op->loc, s->layers)) continue;
+    s->used = true;
+    return s;
+  }
+  return NULL;
+}
+
+static int compare(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static bool has_few_values(const FactorLayer *l) {
+  double seen[FEW_VALUES + 1];
+  size_t n = 0;
+  if (l->n_w <= 4 * FEW_VALUES) return false;
+  for (int64_t i = 0; i < l->n_w; i++) {
+    if (n > 0 && bsearch(&l->w[i], seen, n, sizeof *seen, compare) != NULL) continue;
+    if (n == FEW_VALUES) return false;
+    seen[n++] = l->w[i];
+    qsort(seen, n, sizeof *seen, compare);
+  }
+  return true;
+}
+
+// ---- choosing
+
+static double cost_of(const Factorize *fz, const FactorLayer *l, const Form *f) {
+  if (!fz->by_size) return form_price(l, f, fz->ctx->target);
+  return (double)form_parameters(f) * dtype_info(l->dtype)->bits / 8;
+}
+
+static bool is_explained(const Factorize *fz, const Op *op) {
+  const PassOptions *opt = fz->ctx->opt;
+  bool all = opt->explain_layer == NULL || *opt->explain_layer == 0;
+  return opt->explain && (all || layer_is_named(op->loc, opt->explain_layer));
+}
+
+static double relative(const FactorLayer *l, double error2) {
+  return sqrt(fmax(error2, 0) / (l->norm2 > 0 ? l->norm2 : 1));
+}
+
+static void explain(const Factorize *fz, const FactorLayer *l, const Form *f) {
+  if (!is_explained(fz, l->op)) return;
+  diag_note(fz->ctx->diag, l->op->loc, "%s: %.2f us, %lld parameters, error %.3g", form_text(fz->arena, f),
+            form_price(l, f, fz->ctx->target) * 1e-3 / fz->ctx->target->ghz, (long long)form_parameters(f),
+            relative(l, f->error2));
+}
+
+static void consider(Factorize *fz, const FactorSpec *spec, const Scheme *scheme, Choice *c) {
+  const FactorLayer *l = &c->layer;
+  Forms forms = {.arena = fz->arena};
+  FactorAsk ask = spec->ask;
+  if (spec->scheme == NULL && !fz->by_size) ask.lanes = target_lanes(fz->ctx->target, dtype_info(l->dtype)->bits);
+  scheme->run(l, &ask, &forms);
+  if (forms.list.n == 0 && spec->scheme != NULL) c->record.why = forms.why;
+  for (uint32_t i = 0; i < forms.list.n; i++) {
+    Form *f = forms.list.at[i];
+    if (fz->max_error > 0 && f->error2 > fz->max_error * fz->max_error * l->norm2 * (1 + 1e-9)) {
+      c->record.why = arena_printf(fz->arena, "%s has an error of %.3g, above --max-error=%.3g",
+                                   form_text(fz->arena, f), relative(l, f->error2), fz->max_error);
+      continue;
+    }
+    f->price = cost_of(fz, l, f);
+    explain(fz, l, f);
+    vec_push(fz->arena, &c->forms, f);
+  }
+}
+
+// The cheapest, and of those that cost as much within what prices can tell the one of least error.
+static void take_best(Choice *c) {
+  double least = INFINITY;
+  for (uint32_t i = 0; i < c->forms.n; i++) least = fmin(least, c->forms.at[i]->price);
+  for (uint32_t i = 0; i < c->forms.n; i++) {
+    Form *f = c->forms.at[i];
+    if (f->price <= least * SAME_PRICE && (c->form == NULL || f->error2 < c->form->error2)) c->form = f;
+  }
+}
+
+static void record_form(Factorize *fz, Choice *c) {
+  const FactorLayer *l = &c->layer;
+  Factored *r = &c->record;
+  const Target *t = fz->ctx->target;
+  r->form = form_text(fz->ctx->m->arena, c->form);
+  r->parameters_after = form_parameters(c->form);
+  r->macs_after = form_macs(l, c->form);
+  r->theory = relative(l, c->form->error2);
+  r->measured = form_measure(l, c->form, fz->arena);
+  r->us_after = form_price(l, c->form, t) * 1e-3 / t->ghz;
+}
+
+// The cost gate.
+static bool pays(Factorize *fz, const FactorSpec *spec, Choice *c) {
+  Factored *r = &c->record;
+  double before = fz->by_size ? (double)r->parameters : r->us;
+  double after = fz->by_size ? (double)r->parameters_after : r->us_after;
+  if (spec->force || after < before) return true;
+  r->why = fz->by_size ? arena_printf(fz->ctx->m->arena, "%s would take %lld parameters, the dense layer %lld", r->form,
+                                      (long long)r->parameters_after, (long long)r->parameters)
+                       : arena_printf(fz->ctx->m->arena, "%s would take %.2f us, %.2f times the dense layer's %.2f us",
+                                      r->form, r->us_after, r->us_after / r->us, r->us);
+  return false;
+}
+
+static void choose(Factorize *fz, const FactorSpec *spec, Choice *c) {
+  const FactorLayer *l = &c->layer;
+  Factored *r = &c->record;
+  r->parameters = r->parameters_after = l->n_w;
+  r->macs = r->macs_after = layer_macs(l);
+  r->us = r->us_after = layer_price(l, fz->ctx->target) * 1e-3 / fz->ctx->target->ghz;
+  if (spec->scheme == NULL && has_few_values(l)) {
+    r->why = "its weights have few different values, which are stored as bits";
+    return;
+  }
+  if (is_explained(fz, l->op)) diag_note(fz->ctx->diag, l->op->loc, "dense: %.2f us", r->us);
+  for (uint32_t i = 0; i < scheme_count(); i++)
+    if (spec->scheme == NULL || spec->scheme == scheme_at(i)) consider(fz, spec, scheme_at(i), c);
+  take_best(c);
+  if (c->form == NULL) {
+    if (r->why == NULL) r->why = "no scheme fits";
+    return;
+  }
+  record_form(fz, c);
+  r->applied = pays(fz, spec, c);
+  if (r->applied) r->why = NULL;
+}
+
+// ---- rewriting
+
+static void note(const Factorize *fz, const Choice *c) {
+  const Factored *r = &c->record;
+  Module *m = fz->ctx->m;
+  if (!r->applied) {
+    note_layer(m, c->layer.op, NOTE_FACTORED, "kept dense: %s", r->why);
+    return;
+  }
+  note_layer(
+      m, c->layer.op, NOTE_FACTORED,
+      "%s: %lld -> %lld parameters, %.0f -> %.0f MACs, error %.6g by theory, %.6g measured, price %.2f -> %.2f us",
+      r->form, (long long)r->parameters, (long long)r->parameters_after, r->macs, r->macs_after, r->theory, r->measured,
+      r->us, r->us_after);
+}
+
+static void apply(const Choice *c) {
+  Op *op = (Op *)c->layer.op;
+  Value *y = form_emit(&c->layer, c->form, op, op_in(op, 0), op_in(op, 2));
+  y->name = op->out[0]->name;
+  value_replace(op->out[0], y);
+  op_unlink(op);
+}
+
+static void record(Factorize *fz, const Choice *c) {
+  FactorReport *report = fz->ctx->opt->factored;
+  Factored f = c->record;
+  if (report == NULL) return;
+  f.reach_error = -1;
+  if (f.why != NULL) f.why = arena_printf(report->arena, "%s", f.why);
+  vec_push(report->arena, &report->layers, f);
+}
+
+static bool check_used(Factorize *fz) {
+  for (uint32_t i = 0; i < fz->specs.n; i++)
+    if (!fz->specs.at[i].used)
+      return diag_error(fz->ctx->diag, DIAG_USAGE, NULL,
+                        "--factorize=%.100s: no layer that it could hold for; qcc inspect lists their names",
+                        fz->specs.at[i].text);
+  return true;
+}
+
+static void layer_factorize(Factorize *fz, Op *op, PassResult *result) {
+  const char *why;
+  FactorSpec *spec = op->kind == OP_CONV || op->kind == OP_MATMUL ? spec_of(fz, op) : NULL;
+  if (spec == NULL) return;
+  ArenaMark mark = arena_mark(fz->arena);
+  Choice c = {.record = {.loc = op->loc}};
+  if (layer_read(op, &c.layer, fz->arena, &why)) {
+    choose(fz, spec, &c);
+  } else {
+    c.record.why = why;
+  }
+  c.layer.op = op;
+  note(fz, &c);
+  record(fz, &c);
+  if (c.record.applied) {
+    apply(&c);
+    *result = PASS_CHANGED;
+  }
+  arena_reset(fz->arena, mark);
+}
+
+PassResult pass_factorize(PassCtx *ctx) {
+  Factorize fz = {.ctx = ctx, .arena = ctx->arena};
+  PassResult result = PASS_SAME;
+  if (!read_options(&fz)) return PASS_FAILED;
+  if (fz.specs.n == 0) return PASS_SAME;
+  for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
+    next = op->next;
+    layer_factorize(&fz, op, &result);
+  }
+  return check_used(&fz) ? result : PASS_FAILED;
+}
