@@ -21,18 +21,23 @@ int64_t pack_k(const PackSpec *s) { return s->n_red == 0 ? 1 : product(s->n_red 
 
 int64_t pack_copies(const PackSpec *s) { return product(s->n_copies, s->copy); }
 
-int64_t pack_copy_elems(const PackSpec *s) {
-  int64_t columns = (s->n + s->lanes - 1) / s->lanes * s->lanes;
-  return columns * pack_k(s) * group_size(s);
+int64_t pack_columns(const PackSpec *s) { return s->dense ? s->n : (s->n + s->lanes - 1) / s->lanes * s->lanes; }
+
+int64_t pack_copy_elems(const PackSpec *s) { return pack_columns(s) * pack_k(s) * group_size(s); }
+
+int64_t pack_slack(const PackSpec *s) {
+  int64_t rest = s->n % s->lanes;
+  return s->dense && rest > 0 && pack_k(s) > 0 ? (s->lanes - rest) * group_size(s) : 0;
 }
 
 const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc) {
-  int64_t columns = (s->n + s->lanes - 1) / s->lanes * s->lanes, count;
+  int64_t columns = pack_columns(s), count;
   if (!dims_count(4, (int64_t[]){pack_copies(s), pack_k(s), columns, group_size(s)}, &count)) {
     diag_error(m->diag, DIAG_LIMIT, loc, "packed weights of %lld x %lld x %lld elements are past the size limit",
                (long long)pack_copies(s), (long long)pack_k(s), (long long)columns);
     return NULL;
   }
+  count += pack_slack(s);
   return type_tensor(m->types, s->type, 1, &count);
 }
 
@@ -94,7 +99,7 @@ static void pack_groups(const Columns *c, int64_t from, int64_t at) {
   const PackSpec *s = c->s;
   int64_t panel = s->nv * s->lanes, k = pack_k(s), inner = inner_groups(s);
   for (int64_t column = 0; column < s->n; column += panel) {
-    int64_t left = (s->n - column + s->lanes - 1) / s->lanes * s->lanes, width = left < panel ? left : panel;
+    int64_t width = pack_columns(s) - column < panel ? pack_columns(s) - column : panel;
     for (int64_t row = 0; row < k; row++, at += width * s->by) {
       int64_t outer = walk_offset(s->n_red - 1, s->red, s->red_stride, row / inner);
       pack_group_row(c, from + outer, row % inner, column, width, at);
@@ -106,7 +111,7 @@ static void pack_copy(const Columns *c, int64_t from, int64_t at) {
   const PackSpec *s = c->s;
   int64_t panel = s->nv * s->lanes, k = pack_k(s);
   for (int64_t column = 0; column < s->n; column += panel) {
-    int64_t left = (s->n - column + s->lanes - 1) / s->lanes * s->lanes, width = left < panel ? left : panel;
+    int64_t width = pack_columns(s) - column < panel ? pack_columns(s) - column : panel;
     for (int64_t row = 0; row < k; row++, at += width) {
       pack_row(c, from + walk_offset(s->n_red, s->red, s->red_stride, row), column, width, at);
     }

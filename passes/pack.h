@@ -2,10 +2,11 @@
 //
 // A matrix [k][n] (any strides, any number of copies, the reduction being several loops) becomes, per copy, panels of
 // nv * lanes columns: [panel][k][nv * lanes]. The last panel has only the vectors it needs; missing columns of its last
-// vector are zero. With `by` = 4 the innermost reduction goes in groups of four elements that lie together, the last
-// one filled with zeros: [panel][groups][nv * lanes][4]; zeros come first in it, so that it ends with the last element,
-// unless there are fewer than four elements. Constants are packed while lowering, so the graph keeps weights an
-// interpreter can read.
+// vector are zero, or with `dense` not stored: rows of the last panel are as wide as it has columns, a vector read
+// there ends in the next row, and after the last row lie as many zeros as that takes. With `by` = 4 the innermost
+// reduction goes in groups of four elements that lie together, the last one filled with zeros: [panel][groups][nv *
+// lanes][4]; zeros come first in it, so that it ends with the last element, unless there are fewer than four elements.
+// Constants are packed while lowering, so the graph keeps weights an interpreter can read.
 #ifndef QCC_PASSES_PACK_H
 #define QCC_PASSES_PACK_H
 
@@ -20,6 +21,7 @@ typedef struct PackSpec {
   int64_t red[PACK_DIMS], red_stride[PACK_DIMS];
   int64_t n, n_stride;
   int64_t nv, lanes;
+  bool dense;
   int64_t by;  // 0, 1: element by element
   DType type;  // of a packed element
 } PackSpec;
@@ -27,6 +29,8 @@ typedef struct PackSpec {
 int64_t pack_k(const PackSpec *s);           // rows of a panel: length of the reduction, in groups
 int64_t pack_copies(const PackSpec *s);      // number of copies
 int64_t pack_copy_elems(const PackSpec *s);  // elements of one packed copy
+int64_t pack_columns(const PackSpec *s);     // columns stored
+int64_t pack_slack(const PackSpec *s);       // elements after the last copy
 // Type of the packed weights (rank 1). NULL after diag_error when the size is past the limits.
 const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc);
 // The packed constant; equal contents give the same one. NULL after diag_error.

@@ -24,6 +24,7 @@ PackSpec dot8_weights(const Nest *n, int64_t row, int64_t column) {
   PackSpec s = {.n_red = n->n_red, .n = n->n, .n_stride = column, .by = 4, .type = DT_I8};
   s.nv = n->tile.nv;
   s.lanes = n->tile.lanes;
+  s.dense = n->tile.dense;
   for (uint32_t i = n->n_red; i-- > 0;) {
     s.red[i] = n->red[i];
     s.red_stride[i] = row;

@@ -43,6 +43,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   t.ks = clamp_param(p, "ks", 1, 8);
   t.mb = (clamp_param(p, "mb", m, m) + t.mr - 1) / t.mr * t.mr;
   t.panels_outer = plan_param(p, "panels_outer", 0) != 0;
+  t.dense = !plan_is(p, "fma");  // those weights are constants
   bool contiguous = n->n_red > 0 && n->x_red[n->n_red - 1] == 1;
   if (plan_param(p, "k_lanes", 0) > 0 && contiguous && n->n <= 8 && dtype_is_float(type)) {
     t.k_lanes = clamp_param(p, "k_lanes", 1, 64);
@@ -69,6 +70,7 @@ static const char *kernel_name(LowerCtx *ctx, const char *what, const Op *op) {
 static PackSpec conv_weights(const ConvGeom *g, const NestTile *t, DType type) {
   int64_t cg = g->c / g->group, og = g->o / g->group;
   PackSpec s = {.n_red = 4, .n = og, .n_stride = 1, .nv = nest_panel(t), .lanes = t->lanes, .type = type};
+  s.dense = t->dense;
   int64_t dims[4] = {g->kernel[0], g->kernel[1], g->kernel[2], cg}, stride = g->o;
   for (uint32_t i = 4; i-- > 0;) {
     s.red[i] = dims[i];

@@ -164,6 +164,7 @@ static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transpose
   n.tile = nest_tile(ctx, plan, n.type, &n);
   s.nv = n.tile.nv;
   s.lanes = n.tile.lanes;
+  s.dense = n.tile.dense;
   s.type = n.type;
   n.dot = plan_is(plan, "dot8");
   if (n.dot) {

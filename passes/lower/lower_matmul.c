@@ -13,6 +13,7 @@ static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType typ
   PackSpec s = {.n_red = 1, .red = {g->k}, .red_stride = {g->b_k}, .n = g->n, .n_stride = g->b_n};
   s.nv = nest_panel(t);
   s.lanes = t->lanes;
+  s.dense = t->dense;
   s.type = type;
   for (uint32_t i = 0; i < g->n_batch; i++) {
     if (g->b_batch[i] == 0) continue;

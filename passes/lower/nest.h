@@ -29,6 +29,7 @@ typedef struct NestTile {
   int64_t mb;          // columns walked per panel before the next panel (a multiple of mr)
   int64_t k_lanes;     // lanes along the reduction instead (few columns: lanes = 1, nv = n), or 0
   bool panels_outer;   // panels outside of rows
+  bool dense;          // rows of the last panel of weights are as wide as it has columns (pack.h)
 } NestTile;
 
 // What a nest of bit planes counts (planes.h): its result is base + mul * (sum of 2^(i + j) popcount).

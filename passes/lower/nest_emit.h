@@ -36,6 +36,8 @@ typedef struct Tile {
   KBuf *sums;  // acc as one row, where several vectors are stored together, or NULL
 } Tile;
 
+// Elements from one row of the packed weights of a panel to the next.
+int64_t nest_weights_row(const Emit *e, const Tile *t);
 // A loop, or nothing and index 0 when it has one iteration.
 Affine nest_open(Emit *e, const char *name, int64_t extent, KForKind kind);
 void nest_close(Emit *e, uint32_t depth);  // closes loops down to `depth`

@@ -48,7 +48,7 @@ static void emit_step(Count *c, const Pair *pair, const Pos *p) {
   const Nest *n = e->n;
   const Tile *t = c->t;
   KBuild *b = &e->b;
-  int64_t width = t->nvec * n->tile.lanes;
+  int64_t width = nest_weights_row(e, t);
   uint32_t depth = e->depth;
   load_row(c, t->row, aff_add(c->at.w, aff_mul(aff_add(p->w, pair->w), width)));
   if (c->sign != NULL) load_row(c, c->sign, aff_add(c->at.w, aff_mul(aff_plus(p->w, n->planes.w * e->k), width)));

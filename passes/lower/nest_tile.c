@@ -12,6 +12,10 @@ void nest_close(Emit *e, uint32_t depth) {
   for (; e->depth > depth; e->depth--) kb_end(&e->b);
 }
 
+int64_t nest_weights_row(const Emit *e, const Tile *t) {
+  return e->n->tile.dense ? (t->nvec - 1) * e->n->tile.lanes + t->tail : t->nvec * e->n->tile.lanes;
+}
+
 Pos pos_move(const Pos *p, const NestLoop *l, Affine by) {
   Pos q = *p;
   q.x = aff_add(q.x, aff_mul(by, l->x));
@@ -152,7 +156,7 @@ Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by) {
 static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_base) {
   const Nest *n = e->n;
   uint32_t last = n->n_red - 1, depth = e->depth;
-  int64_t brow = t->nvec * n->tile.lanes, unroll = n->tile.ku * n->tile.ks, tail = n->dot ? n->red[last] % 4 : 0;
+  int64_t brow = nest_weights_row(e, t), unroll = n->tile.ku * n->tile.ks, tail = n->dot ? n->red[last] % 4 : 0;
   int64_t k = n->dot ? n->red[last] / 4 : n->red[last];
   if (unroll > k) unroll = k < n->tile.ks ? 1 : n->tile.ks;
   int64_t ks = unroll % n->tile.ks == 0 ? n->tile.ks : 1, whole = k - k % unroll;

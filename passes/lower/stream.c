@@ -118,6 +118,9 @@ static void add_products(Emit *e, const Tile *t, int64_t sum, Affine x_at) {
   }
 }
 
+// Dwords of the stream from one group of vectors to the next.
+static int64_t group_dwords(const Emit *e, const Tile *t) { return (t->g - 1) * e->s->lanes + t->tail; }
+
 static void load_vectors(Emit *e, const Tile *t, Affine w_at) {
   for (int64_t g = 0; g < t->g; g++) {
     Affine l = lanes_begin(e, e->s->lanes);
@@ -129,7 +132,7 @@ static void load_vectors(Emit *e, const Tile *t, Affine w_at) {
 // Chunk number `chunk` of the stream (counted over blocks), at `x_at` in x.
 static void sum_chunk(Emit *e, const Tile *t, Affine chunk, Affine x_at) {
   const Stream *s = e->s;
-  int64_t vector = t->g * s->lanes, first = 0, sum = 0;
+  int64_t vector = group_dwords(e, t), first = 0, sum = 0;
   Affine w_at = aff_add(t->w, aff_mul(chunk, stream_groups(s) * vector));
   for (uint32_t p = 0; p < s->parts.n; p++) {
     uint32_t width = s->parts.width[p], fields = 8 / width;
@@ -231,7 +234,7 @@ static void strict_chunk(Emit *e, const Tile *t, Affine chunk, Affine x_at, Affi
   const Stream *s = e->s;
   uint32_t width = s->parts.width[0], fields = 8 / width;
   int64_t mask = ((int64_t)1 << width) - 1, row = s->blocks * s->padded;
-  load_vectors(e, t, aff_add(t->w, aff_mul(chunk, t->g * s->lanes)));
+  load_vectors(e, t, aff_add(t->w, aff_mul(chunk, group_dwords(e, t))));
   for (int64_t i = 0; i < 4 * fields; i++) {
     KVar *x[8];
     for (int64_t m = 0; m < t->mi; m++) x[m] = kb_let(b, "x", kx_load1(b, e->x, aff_plus(x_at, m * row + i)));

@@ -5,6 +5,9 @@
 //
 //   [columns by g vectors][block of k][4 F k][vector][lane][4 bytes]
 //
+// The last vector has only the lanes of columns that exist; reading whole ones ends in what follows, and after the
+// stream in zeros.
+//
 // Fields are taken out by one `and`; what is left below them is not shifted away but comes out of the sums, each field
 // having one of its own:   y = sum[0] + sum[1] >> b + sum[2] >> 2b + ...
 //

@@ -35,10 +35,11 @@ static void pack_lane(Packer *p, int64_t b, int64_t i, int64_t n, uint32_t shift
 static void pack_chunk(Packer *p, int64_t b, int64_t i, int64_t first, int64_t vectors) {
   const Stream *s = p->s;
   uint32_t shift = 0;
+  int64_t columns = s->w.n - first < vectors * s->lanes ? s->w.n - first : vectors * s->lanes;
   for (uint32_t part = 0; part < s->parts.n; part++) {
     uint32_t width = s->parts.width[part];
     for (int64_t at = 0; at < s->parts.chunk; at += 32 / width)
-      for (int64_t lane = 0; lane < vectors * s->lanes; lane++) pack_lane(p, b, i + at, first + lane, shift, width);
+      for (int64_t lane = 0; lane < columns; lane++) pack_lane(p, b, i + at, first + lane, shift, width);
     shift += width;
   }
 }
@@ -46,7 +47,8 @@ static void pack_chunk(Packer *p, int64_t b, int64_t i, int64_t first, int64_t v
 Value *stream_pack(const Stream *s) {
   Module *m = s->ctx->m;
   int64_t chunks = s->blocks * s->padded / s->parts.chunk, count;
-  if (!dims_count(4, (int64_t[]){s->vectors, s->lanes, chunks, stream_groups(s)}, &count)) return NULL;
+  if (!dims_count(3, (int64_t[]){s->w.n, chunks, stream_groups(s)}, &count)) return NULL;
+  count += s->vectors * s->lanes - s->w.n;
   const Type *t = type_tensor(m->types, DT_U32, 1, &count);
   uint8_t *bytes = arena_alloc(m->arena, (size_t)type_bytes(t));
   Packer p = {s, m, bytes};
