@@ -18,7 +18,7 @@ static bool const_same(const Const *a, const Const *b) {
     case CONST_BYTES: return a->bytes == b->bytes || memcmp(a->bytes, b->bytes, (size_t)type_bytes(a->type)) == 0;
     case CONST_SPLAT: return memcmp(&a->splat, &b->splat, sizeof a->splat) == 0 && a->splat_i == b->splat_i;
     case CONST_IOTA: return true;
-    case CONST_RAND: return a->seed == b->seed;
+    case CONST_RAND: return a->seed == b->seed && a->zeros == b->zeros;
   }
   return false;
 }
@@ -27,7 +27,7 @@ static uint64_t const_hash(const Const *c) {
   uint64_t h = hash_bytes(c->type->dims, sizeof c->type->dims, (uint64_t)c->type->dtype * 8 + (uint64_t)c->gen);
   if (c->gen == CONST_BYTES) return hash_bytes(c->bytes, (size_t)type_bytes(c->type), h);
   if (c->gen == CONST_SPLAT) return hash_bytes(&c->splat, sizeof c->splat, h ^ (uint64_t)c->splat_i);
-  return h ^ c->seed;
+  return h ^ c->seed ^ (uint64_t)c->zeros << 32;
 }
 
 static const char *unique_name(Module *m, const char *hint) {
@@ -87,6 +87,10 @@ Value *const_generated(Module *m, const Type *t, ConstGen gen, double splat, uin
   return const_add(m, (Const){.type = t, .gen = gen, .seed = seed}, name);
 }
 
+Value *const_with_zeros(Module *m, const Type *t, uint64_t seed, uint32_t percent, const char *name) {
+  return const_add(m, (Const){.type = t, .gen = CONST_RAND, .seed = seed, .zeros = percent}, name);
+}
+
 void const_rename(Module *m, Const *c, const char *name) {
   Map *index = m->const_index;
   if (map_get_str(index, name)) return;
@@ -104,15 +108,17 @@ static uint64_t splitmix(uint64_t *state) {
 }
 
 // Seeded data: floats uniform in [-1, 1) on a 2^-10 grid (exact in every float type down to f16), integers uniform over
-// the type's range cut to [-100, 100].
-static void const_rand(void *to, const Type *t, uint64_t seed) {
+// the type's range cut to [-100, 100]. `zeros` percent of them are zero.
+static void const_rand(void *to, const Type *t, uint64_t seed, uint32_t zeros) {
   uint64_t state = seed;
   int64_t n = type_count(t), lo = dtype_min(t->dtype), hi = dtype_max(t->dtype);
   if (lo < -100) lo = -100;
   if (hi > 100) hi = 100;
   for (int64_t i = 0; i < n; i++) {
     uint64_t r = splitmix(&state) >> 16;
-    if (dtype_is_float(t->dtype)) {
+    if (zeros > 0 && (splitmix(&state) >> 16) % 100 < zeros) {
+      elem_set_i(to, t->dtype, i, 0);
+    } else if (dtype_is_float(t->dtype)) {
       elem_set_f(to, t->dtype, i, (double)((int64_t)(r % 2048) - 1024) / 1024.0);
     } else if (dtype_info(t->dtype)->cls == DC_BIP) {
       elem_set_i(to, t->dtype, i, r & 1 ? 1 : -1);
@@ -126,7 +132,7 @@ static void const_fill(const Const *c, void *to) {
   int64_t n = type_count(c->type);
   DType t = c->type->dtype;
   if (c->gen == CONST_RAND) {
-    const_rand(to, c->type, c->seed);
+    const_rand(to, c->type, c->seed, c->zeros);
   } else if (c->gen == CONST_IOTA) {
     for (int64_t i = 0; i < n; i++) dtype_is_float(t) ? elem_set_f(to, t, i, (double)i) : elem_set_i(to, t, i, i);
   } else {

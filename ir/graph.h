@@ -54,6 +54,7 @@ struct Const {
   double splat;  // exact for every dtype but 64-bit integers, those use splat_i
   int64_t splat_i;
   uint64_t seed;
+  uint32_t zeros;     // CONST_RAND: percent of the elements that are zero
   const void *bytes;  // CONST_BYTES: type_bytes(type) bytes, borrowed from the model or arena owned
   bool released;      // bytes were given back (consts_release); reading them is a bug
   Value value;        // the operand value (kind VALUE_CONST)
@@ -175,6 +176,8 @@ Value *const_borrowed(Module *m, const Type *t, const void *bytes, const char *n
 Value *const_splat(Module *m, const Type *t, double v);
 Value *const_splat_int(Module *m, const Type *t, int64_t v);
 Value *const_generated(Module *m, const Type *t, ConstGen gen, double splat, uint64_t seed, const char *name);
+// CONST_RAND with about `percent` zeros.
+Value *const_with_zeros(Module *m, const Type *t, uint64_t seed, uint32_t percent, const char *name);
 void const_rename(Module *m, Const *c, const char *name);  // no effect when another constant has that name
 // Packed bytes of the constant (generators are materialised once, in the module arena).
 const void *const_data(Module *m, Const *c);

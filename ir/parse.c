@@ -237,10 +237,18 @@ bool parse_splat(Parser *p, const Type *t, const char *name, Value **v) {
   return true;
 }
 
-static bool parse_seed(Parser *p, uint64_t *seed) {
+// (seed) or (seed, percent of zeros)
+static bool parse_seed(Parser *p, uint64_t *seed, uint32_t *zeros) {
   if (!parse_want(p, '(', "'('")) return false;
   *seed = p->tok.i;
-  return parse_want(p, TOK_INT, "a seed") && parse_want(p, ')', "')'");
+  *zeros = 0;
+  if (!parse_want(p, TOK_INT, "a seed")) return false;
+  if (parse_take(p, ',')) {
+    if (!parse_at(p, TOK_INT) || p->tok.i > 100) return parse_expected(p, "a percentage of zeros");
+    *zeros = (uint32_t)p->tok.i;
+    parse_step(p);
+  }
+  return parse_want(p, ')', "')'");
 }
 
 static bool parse_const_value(Parser *p, const Type *t, const char *name, Value **v) {
@@ -251,8 +259,9 @@ static bool parse_const_value(Parser *p, const Type *t, const char *name, Value 
     return true;
   }
   if (parse_take_name(p, "rand")) {
-    if (!parse_seed(p, &seed)) return false;
-    *v = const_generated(p->m, t, CONST_RAND, 0, seed, name);
+    uint32_t zeros;
+    if (!parse_seed(p, &seed, &zeros)) return false;
+    *v = const_with_zeros(p->m, t, seed, zeros, name);
     return true;
   }
   if (parse_at_name(p, "hash"))

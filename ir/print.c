@@ -141,7 +141,9 @@ static void print_const(StrBuf *out, const Module *m, const Const *c, PrintOptio
   if (c->gen == CONST_IOTA) {
     strbuf_puts(out, "iota");
   } else if (c->gen == CONST_RAND) {
-    strbuf_printf(out, "rand(%llu)", (unsigned long long)c->seed);
+    strbuf_printf(out, "rand(%llu", (unsigned long long)c->seed);
+    if (c->zeros > 0) strbuf_printf(out, ", %u", c->zeros);
+    strbuf_putc(out, ')');
   } else if (c->gen == CONST_SPLAT) {
     strbuf_puts(out, "splat(");
     print_literal(out, c->type->dtype, c->splat, c->splat_i);

@@ -74,7 +74,8 @@ static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
 
 PassResult pass_plan(PassCtx *ctx) {
   PassResult result = PASS_SAME;
-  bool no_multiply = ctx->opt->no_multiply || strcmp(ctx->args, "no-multiply") == 0;
+  unsigned avoid = ctx->opt->strict_fp ? AVOID_DROPPED_TERMS : 0;
+  if (ctx->opt->no_multiply || strcmp(ctx->args, "no-multiply") == 0) avoid |= AVOID_MULTIPLY;
   for (uint32_t f = 0; f < ctx->m->funcs.n; f++) {
     for (Op *op = ctx->m->funcs.at[f]->first; op != NULL; op = op->next) {
       if (!is_contraction(op->kind)) continue;
@@ -83,7 +84,7 @@ PassResult pass_plan(PassCtx *ctx) {
         continue;
       }
       if (is_explained(ctx->opt, op)) explain(ctx, op);
-      Plan p = no_multiply ? plan_choose_no_multiply(op, ctx->target) : plan_choose(op, ctx->target);
+      Plan p = plan_choose_avoiding(op, ctx->target, avoid);
       op_set_plan(op, &p);
       note_emitted(ctx, op, &p);
       result = PASS_CHANGED;

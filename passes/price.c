@@ -135,17 +135,24 @@ const Strategy *strategy_at(uint32_t i) { return &strategies[i]; }
 
 bool strategy_multiplies(const char *name) { return strcmp(name, "planes") != 0 && strcmp(name, "lut") != 0; }
 
+bool strategy_drops_terms(const char *name) { return strcmp(name, "sparse") == 0; }
+
+static bool is_avoided(const char *name, unsigned avoid) {
+  return ((avoid & AVOID_MULTIPLY) != 0 && strategy_multiplies(name)) ||
+         ((avoid & AVOID_DROPPED_TERMS) != 0 && strategy_drops_terms(name));
+}
+
 // Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits.
 static double cost(const Price *p) {
   bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
   return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
 }
 
-static bool choose(const Op *op, const Target *t, bool no_multiply, Price *best) {
+static bool choose(const Op *op, const Target *t, unsigned avoid, Price *best) {
   bool found = false;
   for (uint32_t i = 0; i < strategy_count(); i++) {
     Price p;
-    if ((no_multiply && strategy_multiplies(strategies[i].name)) || !strategies[i].applies(op, t)) continue;
+    if (is_avoided(strategies[i].name, avoid) || !strategies[i].applies(op, t)) continue;
     strategies[i].price(op, t, &p);
     if (found && cost(&p) >= cost(best)) continue;
     *best = p;
@@ -154,16 +161,13 @@ static bool choose(const Op *op, const Target *t, bool no_multiply, Price *best)
   return found;
 }
 
-bool price_best(const Op *op, const Target *t, Price *best) { return choose(op, t, false, best); }
+bool price_best(const Op *op, const Target *t, Price *best) { return choose(op, t, 0, best); }
 
-Plan plan_choose(const Op *op, const Target *t) {
+Plan plan_choose_avoiding(const Op *op, const Target *t, unsigned avoid) {
   Price best = {0};
-  bool found = price_best(op, t, &best);
+  bool found = choose(op, t, avoid, &best) || choose(op, t, avoid & AVOID_DROPPED_TERMS, &best);
   QCC_CHECK(found, "no strategy applies to a contraction");
   return best.plan;
 }
 
-Plan plan_choose_no_multiply(const Op *op, const Target *t) {
-  Price best = {0};
-  return choose(op, t, true, &best) ? best.plan : plan_choose(op, t);
-}
+Plan plan_choose(const Op *op, const Target *t) { return plan_choose_avoiding(op, t, 0); }

@@ -54,7 +54,10 @@ bool price_best(const Op *op, const Target *t, Price *best);
 Plan plan_choose(const Op *op, const Target *t);
 // Do the loops of the strategy multiply? Those of planes count, those of lut look up.
 bool strategy_multiplies(const char *name);
-// plan_choose among strategies that do not, where one of those applies.
-Plan plan_choose_no_multiply(const Op *op, const Target *t);
+// Does the strategy leave out terms with a zero weight, so that a NaN or an infinity in x may go unseen?
+bool strategy_drops_terms(const char *name);
+// plan_choose among strategies without what is to be avoided, where one of those applies.
+enum { AVOID_MULTIPLY = 1, AVOID_DROPPED_TERMS = 2 };
+Plan plan_choose_avoiding(const Op *op, const Target *t, unsigned avoid);
 
 #endif

@@ -13,6 +13,7 @@
 #include "passes/lower/dot8.h"
 #include "passes/lower/lut.h"
 #include "passes/lower/planes.h"
+#include "passes/lower/sparse.h"
 #include "passes/price.h"
 
 Plan lower_plan(LowerCtx *ctx, const Op *op) {
@@ -249,9 +250,10 @@ static PackSpec planes_reduction(Nest *n, const ConvGeom *g, const PlanesX *x) {
 
 bool lower_conv(LowerCtx *ctx, const Op *op) {
   ConvGeom g;
+  Plan plan = lower_plan(ctx, op);
+  if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
   if (type_count(op_out(op, 0)->type) == 0) return true;
-  Plan plan = lower_plan(ctx, op);
   if (!plan_is(&plan, "loop") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
     if (plan_is(&plan, "dot8") && dot8_depthwise_applies(ctx, op, &g)) return lower_dot8_depthwise(ctx, op, &g, &plan);
     if (conv_depthwise_fits(ctx, op, &g, &plan)) return lower_conv_depthwise(ctx, op, &g, &plan);

@@ -7,6 +7,7 @@
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/lut.h"
 #include "passes/lower/planes.h"
+#include "passes/lower/sparse.h"
 #include "passes/lower/stream.h"
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
@@ -94,6 +95,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (!lower_contraction_check(ctx, op, matmul_geom(op, &g))) return false;
   if (type_count(op_out(op, 0)->type) == 0) return true;
   Plan plan = lower_plan(ctx, op);
+  if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (plan_is(&plan, "stream")) return lower_stream(ctx, op, &g, &plan);
   bool merged = matmul_rows_merge(op, &g);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .n = g.n};
