@@ -16,12 +16,16 @@ static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType typ
   s.lanes = t->lanes;
   s.dense = t->dense;
   s.type = type;
+  return s;
+}
+
+// One packed copy per batch of B.
+static void matmul_copies(PackSpec *s, const MatmulGeom *g) {
   for (uint32_t i = 0; i < g->n_batch; i++) {
     if (g->b_batch[i] == 0) continue;
-    s.copy[s.n_copies] = g->batch[i];
-    s.copy_stride[s.n_copies++] = g->b_batch[i];
+    s->copy[s->n_copies] = g->batch[i];
+    s->copy_stride[s->n_copies++] = g->b_batch[i];
   }
-  return s;
 }
 
 // Result axes of the nest: batches, m, n; or all of batches and m as one.
@@ -50,7 +54,7 @@ static void matmul_axes(Nest *n, const MatmulGeom *g, bool merged) {
 
 // Where each batch finds its copy of the packed weights.
 static void matmul_weight_steps(Nest *n, const MatmulGeom *g, const PackSpec *s) {
-  int64_t step = pack_copy_elems(s);
+  int64_t step = pack_copy_elems(s) / (s->by > 1 ? s->by : 1);
   uint32_t row = n->n_rows;
   for (uint32_t i = g->n_batch; i-- > 0;) {
     if (g->batch[i] == 1) continue;
@@ -119,8 +123,9 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (plan_is(&plan, "dot8")) {
     dot8_reduction(&n);
     s = dot8_weights(&n, g.b_k, g.b_n);
-    n.bias = dot8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);
+    if (value_is_const(weights)) n.bias = dot8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);
   }
+  matmul_copies(&s, &g);
   if (!merged) matmul_weight_steps(&n, &g, &s);
   n.w = stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;

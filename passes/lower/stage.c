@@ -32,26 +32,71 @@ static void emit_pack_row(PackEmit *e, Affine from, Affine to, int64_t have, int
   kb_end(&e->b);
 }
 
+// Bytes of rows [first, end) of the innermost reduction as one word per column, the last one in its top byte unless
+// `low`. `from` is the element of row 0; the packed weights are seen as words, `to` counts them.
+static void emit_group(PackEmit *e, Affine from, Affine to, int64_t first, int64_t end, bool low, int64_t have) {
+  KBuild *b = &e->b;
+  int64_t stride = e->s->red_stride[e->s->n_red - 1], skipped = low ? 0 : e->s->by - (end - first);
+  KVar *j = kb_for(b, "j", 0, have, 1, e->s->n_stride == 1 ? FOR_VEC : FOR_SEQ);
+  KExpr *word = NULL;
+  for (int64_t k = first; k < end; k++) {
+    Affine at = aff_plus(aff_add(from, aff_term(j, e->s->n_stride)), k * stride);
+    KExpr *byte = kx_cast(b, DT_I32, kx_load(b, e->from, &at));
+    int64_t shift = 8 * (k - first + skipped);
+    if (shift > 0) byte = kx_op2(b, KOP_SHL, byte, kx_i(b, DT_I32, shift));
+    word = word == NULL ? byte : kx_op2(b, KOP_OR, word, byte);
+  }
+  Affine at = aff_add(to, aff_var(j));
+  kb_store(b, e->to, &at, word);
+  kb_end(b);
+}
+
+// A panel of groups of four bytes (pack.h) as words: whole groups in a loop, what is left of the reduction after it.
+static void emit_group_rows(PackEmit *e, Affine from, Affine to, int64_t have, int64_t width) {
+  KBuild *b = &e->b;
+  const PackSpec *s = e->s;
+  int64_t k = s->red[s->n_red - 1], whole = k / s->by, left = k % s->by;
+  if (whole > 0) {
+    KVar *g = kb_for(b, "g", 0, whole, 1, FOR_SEQ);
+    Affine row = aff_add(from, aff_term(g, s->by * s->red_stride[s->n_red - 1]));
+    emit_group(e, row, aff_add(to, aff_term(g, width)), 0, s->by, true, have);
+    kb_end(b);
+  }
+  if (left > 0) emit_group(e, from, aff_plus(to, whole * width), k - left, k, whole == 0, have);
+  if (have == width) return;
+  KVar *g = kb_for(b, "g", 0, whole + (left > 0), 1, FOR_SEQ);
+  KVar *j = kb_for(b, "j", have, width, 1, FOR_SEQ);
+  Affine at = aff_add(to, aff_add(aff_term(g, width), aff_var(j)));
+  kb_store(b, e->to, &at, kx_i(b, DT_I32, 0));
+  kb_end(b);
+  kb_end(b);
+}
+
 static void emit_pack_panel(PackEmit *e, Affine from, Affine to, int64_t have, int64_t width) {
   static const char *const names[PACK_DIMS] = {"k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"};
   const PackSpec *s = e->s;
-  int64_t inner = width;
-  for (uint32_t i = s->n_red; i-- > 0;) inner *= s->red[i];
-  for (uint32_t i = 0; i < s->n_red; i++) {
+  uint32_t n_loops = s->by > 1 ? s->n_red - 1 : s->n_red;
+  int64_t inner = width * pack_k(s);
+  for (uint32_t i = 0; i < n_loops; i++) {
     inner /= s->red[i];
     KVar *k = kb_for(&e->b, names[i], 0, s->red[i], 1, FOR_SEQ);
     from = aff_add(from, aff_term(k, s->red_stride[i]));
     to = aff_add(to, aff_term(k, inner));
   }
-  emit_pack_row(e, from, to, have, width);
-  for (uint32_t i = 0; i < s->n_red; i++) kb_end(&e->b);
+  if (s->by > 1) {
+    emit_group_rows(e, from, to, have, width);
+  } else {
+    emit_pack_row(e, from, to, have, width);
+  }
+  for (uint32_t i = 0; i < n_loops; i++) kb_end(&e->b);
 }
 
 static void emit_pack(PackEmit *e) {
   static const char *const names[PACK_DIMS] = {"c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"};
   const PackSpec *s = e->s;
   Affine from = aff(s->first), to = aff(0);
-  int64_t size = pack_copy_elems(s) * pack_copies(s), panel = s->nv * s->lanes, k = pack_k(s);
+  int64_t unit = s->by > 1 ? s->by : 1, panel = s->nv * s->lanes, k = pack_k(s);
+  int64_t size = pack_copy_elems(s) / unit * pack_copies(s);
   uint32_t open = 0;
   for (uint32_t i = 0; i < s->n_copies; i++) {
     size /= s->copy[i];
@@ -87,6 +132,11 @@ PBuf *stage_weights(LowerCtx *ctx, const Op *op, Value *w, const PackSpec *s) {
   kbuild_init(&e.b, ctx->m, arena_printf(ctx->m->arena, "pack_%u", op->id), op->loc);
   e.from = flat_param(&e.b, "w", bufs[0], SPACE_ARG);
   e.to = flat_param(&e.b, "packed", bufs[1], SPACE_WORK);
+  if (s->by > 1) {
+    int64_t bytes = type_count(w->type), words = type_count(t) / s->by;
+    e.from = kb_view(&e.b, e.from, "bytes", DT_U8, 1, &bytes);
+    e.to = kb_view(&e.b, e.to, "words", DT_I32, 1, &words);
+  }
   emit_pack(&e);
   lower_step(ctx, &e.b, op, NULL, 2, bufs)->strategy = "pack";
   return bufs[1];

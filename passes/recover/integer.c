@@ -30,6 +30,7 @@ typedef struct Layer {
   Op *op;
   Quantised x, w, b;
   bool has_b;  // bias is dequantised
+  bool pair;   // w is an activation too: all channels are one
   int64_t channels;
   uint32_t axis;    // of the channels in the result
   int64_t w_inner;  // weight element i belongs to channel i / w_inner % channels
@@ -247,6 +248,7 @@ static Value *byte_weights(Layer *l) {
 static Value *emit_sum(Layer *l, const int64_t *shift) {
   Module *m = l->m;
   Op *op = l->op;
+  if (l->pair) return emit_byte_product(op, l->x.q, quantised_zero(m, &l->x, 0), l->w.q, quantised_zero(m, &l->w, 0));
   int64_t zero = quantised_zero(m, &l->x, 0);
   Value *in[3] = {emit_unsigned(op, l->x.q, &zero), byte_weights(l), NULL};
   if (shift != NULL) {
@@ -289,10 +291,15 @@ static void note_integer(const Layer *l, const char *how, int64_t boundaries) {
     if (l->tail.lo[c] < lo) lo = l->tail.lo[c];
     if (l->tail.hi[c] > hi) hi = l->tail.hi[c];
   }
-  note_layer(l->m, l->op, NOTE_RECOVERED, "%s inputs, 8-bit weights with a scale per %s; %s",
-             dtype_info(l->x.q->type->dtype)->name, l->w.axis >= 0 ? "channel" : "tensor", how);
-  note_layer(l->m, l->op, NOTE_PROOF, "sums %lld..%lld from the weights as they are fit %lld bits", (long long)lo,
-             (long long)hi, (long long)width_of_range(lo, hi));
+  const char *x = dtype_info(l->x.q->type->dtype)->name;
+  if (l->pair) {
+    note_layer(l->m, l->op, NOTE_RECOVERED, "%s by %s activations; %s", x, dtype_info(l->w.q->type->dtype)->name, how);
+  } else {
+    note_layer(l->m, l->op, NOTE_RECOVERED, "%s inputs, 8-bit weights with a scale per %s; %s", x,
+               l->w.axis >= 0 ? "channel" : "tensor", how);
+  }
+  note_layer(l->m, l->op, NOTE_PROOF, "sums %lld..%lld from the %s fit %lld bits", (long long)lo, (long long)hi,
+             l->pair ? "types of both" : "weights as they are", (long long)width_of_range(lo, hi));
   if (boundaries > 0)
     note_layer(l->m, l->op, NOTE_PROOF,
                "equal to the reference on both sides of %lld level boundaries of %lld channels", (long long)boundaries,
@@ -328,6 +335,30 @@ static void rewrite(Layer *l) {
   op_unlink(l->op);
 }
 
+// A product of two dequantised activations: one channel, sums bounded by the types.
+static bool make_integer_pair(Layer *l) {
+  Module *m = l->m;
+  const Quantised *q[2] = {&l->x, &l->w};
+  int64_t most[2], k = op_in(l->op, 0)->type->dims[op_in(l->op, 0)->type->rank - 1];
+  if (!byte_product_fits(l->op) || l->op->out[0]->type->dtype != DT_F32) return stays(l, "shape");
+  if (l->w.axis >= 0 || !dtype_is_byte(l->w.q->type->dtype)) return stays(l, "input not 8 bits with one scale");
+  for (int i = 0; i < 2; i++) {
+    int64_t zero = quantised_zero(m, q[i], 0), low = zero - dtype_min(q[i]->q->type->dtype);
+    int64_t high = dtype_max(q[i]->q->type->dtype) - zero;
+    most[i] = low > high ? low : high;
+  }
+  if (k > (INT64_C(1) << 30) / (256 * 256)) return stays(l, "sums pass 31 bits");
+  l->pair = true;
+  l->channels = 1;
+  l->axis = l->op->out[0]->type->rank - 1;
+  int64_t range[2] = {-k * most[0] * most[1], k * most[0] * most[1]};
+  double scale = quantised_scale(m, &l->x, 0) * quantised_scale(m, &l->w, 0);
+  l->tail = (Tail){.channels = 1, .scale = &scale, .lo = &range[0], .hi = &range[1]};
+  read_tail(l);
+  rewrite(l);
+  return true;
+}
+
 static bool make_integer(PassCtx *ctx, Op *op) {
   Layer l = {.ctx = ctx, .m = ctx->m, .op = op};
   Quantised any_weights;
@@ -335,6 +366,7 @@ static bool make_integer(PassCtx *ctx, Op *op) {
   if (!quantised_of(ctx->m, op_in(op, 0), &l.x)) return weights ? stays(&l, "input not quantised") : false;
   if (op_post(op) != NULL || l.x.axis >= 0 || !dtype_is_byte(l.x.q->type->dtype) || value_is_const(l.x.q))
     return stays(&l, "input not 8 bits with one scale");
+  if (quantised_of(ctx->m, op_in(op, 1), &l.w) && !value_is_const(l.w.q)) return make_integer_pair(&l);
   if (op->out[0]->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
   if (!read_weights(&l)) return false;
   double *scale = NEW_ARRAY(ctx->arena, double, l.channels);
@@ -358,7 +390,9 @@ PassResult pass_integer(PassCtx *ctx) {
     ArenaMark mark = arena_mark(ctx->arena);
     Op *before = op->prev;
     changed |= quantised_narrow(ctx, op);
-    if (make_integer(ctx, op)) {
+    if (quantised_pair(ctx, op)) {
+      changed = true;
+    } else if (make_integer(ctx, op)) {
       changed = true;
       next = before ? before->next : f->first;  // the links and the quantize may have been next
       while (next && (next->kind == OP_CONV || next->kind == OP_MATMUL) && op_in(next, 0)->type->dtype != DT_F32)

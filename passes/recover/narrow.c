@@ -6,7 +6,9 @@
 //   => %3 = conv %q, @w' {x_zero = 128} : i32[..]      @w': i8
 //
 // A zero point known at run time only is taken out of a matrix product: a w - zero * (sums of the columns of w).
-// Exact: 32-bit sums wrap in both, and padding adds nothing in both.
+// Exact: 32-bit sums wrap in both, and padding adds nothing in both. Of two widened operands both become bytes
+// (pair.c).
+#include "ir/note.h"
 #include "passes/graph_util.h"
 #include "passes/recover/quantised.h"
 
@@ -59,6 +61,21 @@ static void subtract_zero(PassCtx *ctx, Op *op, Value *zero, int64_t shift) {
   Value *less = graph_emit(after, OP_SUB, 2, (Value *[]){out, part}, y, op->loc);
   value_replace(out, less);
   op_set_operand(less->op, 0, out);
+}
+
+bool quantised_pair(PassCtx *ctx, Op *op) {
+  Widened a, b;
+  if (op->out[0]->type->dtype != DT_I32 || !byte_product_fits(op)) return false;
+  if (!widened_of(ctx->m, op_in(op, 0), &a) || !widened_of(ctx->m, op_in(op, 1), &b)) return false;
+  if (a.at_run != NULL || b.at_run != NULL || op_in(op, 0)->type->dims[op_in(op, 0)->type->rank - 1] > 65536)
+    return false;
+  Value *y = emit_byte_product(op, a.q, a.zero, b.q, b.zero);
+  y->name = op->out[0]->name;
+  note_layer(ctx->m, y->op, NOTE_RECOVERED, "%s by %s activations", dtype_info(a.q->type->dtype)->name,
+             dtype_info(b.q->type->dtype)->name);
+  value_replace(op->out[0], y);
+  op_unlink(op);
+  return true;
 }
 
 bool quantised_narrow(PassCtx *ctx, Op *op) {

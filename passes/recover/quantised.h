@@ -26,11 +26,19 @@ bool quantised_sink(PassCtx *ctx, Func *f);
 bool quantised_rise(PassCtx *ctx, Func *f);
 // A contraction of i32 values that are bytes less a zero point reads the bytes instead. False: it is none.
 bool quantised_narrow(PassCtx *ctx, Op *op);
+// A matrix product of two such values becomes one of bytes; `op` is unlinked. False: it is none.
+bool quantised_pair(PassCtx *ctx, Op *op);
 // Means of dequantised bytes are taken in f64: they fall on ties of the quantiser after them, which sums in f32 would
 // turn either way.
 bool quantised_means(PassCtx *ctx, Func *f);
 // The quantize and dequantize ops that are left, as element-wise code that fuses with its neighbours.
 bool quantised_expand(PassCtx *ctx, Func *f);
+
+// Is it a product of two matrices known at run time only, a as it lies, without bias? (pair.c)
+bool byte_product_fits(const Op *op);
+// The i32 product of bytes a [.., M, K] less a_zero and b [.., K, N] less b_zero in the place of `op`, whose attributes
+// hold; exact while the result fits 32 bits and K * 2^14 does.
+Value *emit_byte_product(Op *op, Value *a, int64_t a_zero, Value *b, int64_t b_zero);
 
 // Element-wise ops before `at`; `like` gives shape and location.
 Value *emit_cast_to(Op *at, Value *x, DType t, const Op *like);
