@@ -6,7 +6,7 @@
 
 #include "passes/compress/factorize.h"
 
-#define FORM_OF_SPEC "SCHEME[:rank=R|energy=E|error=E][:force][:LAYERS]"
+#define FORM_OF_SPEC "SCHEME[:rank=R|energy=E|error=E][:modes=N..][:force][:LAYERS]"
 
 bool layer_is_named(const Loc *loc, const char *pattern) {
   for (; loc != NULL; loc = loc->next) {
@@ -24,18 +24,29 @@ static const char *scheme_names(Arena *arena) {
   return strbuf_str(&b);
 }
 
-static bool read_ranks(const char *text, FactorAsk *ask) {
-  ask->by = ASK_RANK;
-  for (ask->n_ranks = 0; ask->n_ranks < FORM_RANKS;) {
+// Numbers with x between them, up to the end of the text or `stop`. Returns where it stopped, NULL when it is no list.
+static const char *read_list(const char *text, char stop, uint32_t most, uint32_t *n, int64_t *v) {
+  for (*n = 0; *n < most;) {
     char *end;
     long long r = strtoll(text, &end, 10);
-    if (end == text || r < 1 || r > INT32_MAX) return false;
-    ask->rank[ask->n_ranks++] = r;
-    if (*end == 0) return true;
-    if (*end != 'x') return false;
+    if (end == text || r < 1 || r > INT32_MAX) return NULL;
+    v[(*n)++] = r;
+    if (*end == stop || *end == 0) return end;
+    if (*end != 'x') return NULL;
     text = end + 1;
   }
-  return false;
+  return NULL;
+}
+
+static bool read_ranks(const char *text, FactorAsk *ask) {
+  ask->by = ASK_RANK;
+  return read_list(text, 0, FORM_RANKS, &ask->n_ranks, ask->rank) != NULL;
+}
+
+// Of the input, a slash, of the output.
+static bool read_modes(const char *text, FactorAsk *ask) {
+  const char *slash = read_list(text, '/', MAX_RANK, &ask->n_in, ask->in);
+  return slash != NULL && *slash == '/' && read_list(slash + 1, 0, MAX_RANK, &ask->n_out, ask->out) != NULL;
 }
 
 static bool read_share(const char *text, AskKind by, double least, FactorAsk *ask) {
@@ -53,7 +64,9 @@ static Setting read_setting(const char *text, FactorSpec *spec) {
     return SETTING_GOOD;
   }
   bool good;
-  if (strncmp(text, "rank=", 5) == 0) {
+  if (strncmp(text, "modes=", 6) == 0) {
+    good = read_modes(text + 6, &spec->ask);
+  } else if (strncmp(text, "rank=", 5) == 0) {
     good = read_ranks(text + 5, &spec->ask);
   } else if (strncmp(text, "energy=", 7) == 0) {
     good = read_share(text + 7, ASK_ENERGY, 0, &spec->ask);

@@ -48,9 +48,21 @@ void step_take_axis(FormStep *s, const FactorLayer *l, uint32_t axis) {
   s->end[axis] = l->end[axis];
 }
 
+// Does the permutation leave the elements where they are? Axes of extent 1 may go anywhere.
+static bool moves_nothing(uint32_t n, const int64_t *view, const int64_t *perm) {
+  int64_t last = -1;
+  for (uint32_t i = 0; i < n; i++) {
+    if (view[perm[i]] == 1) continue;
+    if (perm[i] < last) return false;
+    last = perm[i];
+  }
+  return true;
+}
+
 FormStep *form_move(Form *f, uint32_t n_view, const int64_t *view, const int64_t *perm, uint32_t n_to,
                     const int64_t *to) {
   FormStep *s = step_new(f, FORM_MOVE);
+  if (moves_nothing(n_view, view, perm)) n_view = 0;
   s->n_view = n_view;
   s->n_to = n_to;
   memcpy(s->view, view, n_view * sizeof *view);

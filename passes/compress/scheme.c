@@ -51,15 +51,14 @@ static int64_t rank_of_tail(int64_t n, const double *tail, double allowed) {
   return r;
 }
 
-uint32_t ranks_asked(const FactorAsk *ask, uint32_t step, uint32_t steps, int64_t n, const double *tail, double norm2,
-                     int64_t ranks[2]) {
+uint32_t ranks_asked(const FactorAsk *ask, AskStep at, int64_t n, const double *tail, int64_t ranks[2]) {
   if (ask->by == ASK_RANK) {
-    int64_t r = ask->rank[step < ask->n_ranks ? step : ask->n_ranks - 1];
+    int64_t r = ask->rank[at.step < ask->n_ranks ? at.step : ask->n_ranks - 1];
     ranks[0] = r < n ? r : n;
     return 1;
   }
   double share = ask->by == ASK_ENERGY ? 1 - ask->value : ask->value * ask->value;
-  ranks[0] = rank_of_tail(n, tail, share * norm2 / steps);
+  ranks[0] = rank_of_tail(n, tail, (share * at.norm2 - at.spent) / (at.steps - at.step));
   int64_t whole = ask->lanes > 1 ? (ranks[0] + ask->lanes - 1) / ask->lanes * ask->lanes : ranks[0];
   if (whole == ranks[0] || whole > n) return 1;
   ranks[1] = whole;

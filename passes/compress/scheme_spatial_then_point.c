@@ -39,6 +39,6 @@ void scheme_spatial_then_point(const FactorLayer *l, const FactorAsk *ask, Forms
     if (!scheme_svd_of(o, k, l->w + g * o * k, out, &d[g])) return;
     tail_add(n, d[g].s, tail);
   }
-  for (uint32_t i = 0, count = ranks_asked(ask, 0, 1, n, tail, l->norm2, ranks); i < count; i++)
+  for (uint32_t i = 0, count = ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, n, tail, ranks); i < count; i++)
     add_form(l, d, tail, ranks[i], out);
 }

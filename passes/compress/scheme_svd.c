@@ -21,7 +21,7 @@ void scheme_svd(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
   double *tail = NEW_ARRAY(out->arena, double, d.n + 1);
   int64_t ranks[2];
   tail_add(d.n, d.s, tail);
-  for (uint32_t i = 0, n = ranks_asked(ask, 0, 1, d.n, tail, l->norm2, ranks); i < n; i++) {
+  for (uint32_t i = 0, n = ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, d.n, tail, ranks); i < n; i++) {
     Form *f = forms_add(out, "svd");
     int64_t r = ranks[i];
     double *u = NEW_ARRAY(out->arena, double, l->in *r), *v = NEW_ARRAY(out->arena, double, r * l->out);

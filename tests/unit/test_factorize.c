@@ -228,11 +228,245 @@ Test(factorize, too_large) {
   arena_free(arena);
 }
 
+// ---- every split and shape
+
+static void check_all(const char *text, const char *scheme, const FactorAsk *ask, uint32_t least) {
+  Case c;
+  case_open(&c, text);
+  Forms got = forms_of(&c, scheme, ask);
+  cr_assert(got.list.n >= least, "%s: %u forms: %s", scheme, got.list.n, got.why ? got.why : "");
+  for (uint32_t k = 0; k < got.list.n; k++) {
+    check_error(&c, got.list.at[k], text);
+    check_ops(&c, got.list.at[k], text);
+  }
+  arena_free(c.arena);
+}
+
+Test(factorize, every_kronecker_shape) {
+  for (int64_t n1 = 1; n1 <= 24; n1++)
+    for (int64_t m1 = 1; m1 <= 36; m1++) {
+      FactorAsk ask = {.by = ASK_RANK, .n_ranks = 1, .rank = {2}, .n_in = 2, .n_out = 2};
+      if (24 % n1 != 0 || 36 % m1 != 0) continue;
+      memcpy(ask.in, (int64_t[]){n1, 24 / n1}, sizeof(int64_t[2]));
+      memcpy(ask.out, (int64_t[]){m1, 36 / m1}, sizeof(int64_t[2]));
+      check_all(layers[2], "kron", &ask, 1);
+    }
+}
+
+Test(factorize, every_split_of_channels_and_axes) {
+  static const struct {
+    uint32_t layer;
+    int64_t in, out;
+  } of[] = {{3, 6, 8}, {6, 4, 9}, {7, 4, 6}};
+  for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+    for (int64_t c1 = 1; c1 <= of[i].in; c1++)
+      for (int64_t k1 = 1; k1 <= of[i].out; k1++) {
+        FactorAsk ask = {.by = ASK_RANK, .n_ranks = 1, .rank = {2}, .n_in = 2, .n_out = 2};
+        if (of[i].in % c1 != 0 || of[i].out % k1 != 0) continue;
+        memcpy(ask.in, (int64_t[]){c1, of[i].in / c1}, sizeof(int64_t[2]));
+        memcpy(ask.out, (int64_t[]){k1, of[i].out / k1}, sizeof(int64_t[2]));
+        check_all(layers[of[i].layer], "kconv", &ask, 2);
+      }
+}
+
+Test(factorize, modes_of_trains) {
+  static const FactorAsk of[] = {
+      {.by = ASK_RANK, .n_ranks = 3, .rank = {2, 3, 4}, .n_in = 4, .n_out = 4, .in = {2, 3, 2, 2}, .out = {3, 2, 2, 3}},
+      {.by = ASK_RANK, .n_ranks = 1, .rank = {3}, .n_in = 3, .n_out = 3, .in = {24, 1, 1}, .out = {1, 6, 6}},
+      {.by = ASK_ERROR, .value = 0.5, .n_in = 2, .n_out = 2, .in = {1, 24}, .out = {36, 1}},
+      {.by = ASK_ERROR, .value = 0.5, .n_in = 5, .n_out = 5, .in = {2, 2, 1, 3, 2}, .out = {3, 1, 4, 3, 1}},
+  };
+  for (size_t i = 0; i < sizeof of / sizeof *of; i++) check_all(layers[2], "tt", &of[i], 1);
+}
+
+Test(factorize, two_axes_of_a_chain_are_separable) {
+  Case c;
+  case_open(&c, layers[3]);
+  Forms a = forms_of(&c, "chain_nd", &asks[1]), b = forms_of(&c, "separable", &asks[1]);
+  cr_assert(a.list.n == 1 && b.list.n == 2 && a.list.at[0]->error2 == b.list.at[0]->error2);
+  arena_free(c.arena);
+}
+
+Test(factorize, planted_kronecker_rank) {
+  Case c;
+  case_open(&c, layers[2]);
+  double *u = random_matrix(c.arena, 12 * 2), *v = random_matrix(c.arena, 2 * 72), *w = NEW_ARRAY(c.arena, double, 864);
+  double *r = NEW_ARRAY(c.arena, double, 864);
+  matrix_mul(12, 72, 2, u, v, r);  // rows (4 x 3), columns (6 x 12)
+  tensor_permute(4, (int64_t[]){4, 3, 6, 12}, (uint32_t[]){0, 2, 1, 3}, r, w);
+  case_weights(&c, w);
+  Forms got = forms_of(&c, "kron", &(FactorAsk){.by = ASK_ERROR, .value = 1e-9});
+  bool found = false;
+  for (uint32_t i = 0; i < got.list.n; i++)
+    found = found || (got.list.at[i]->ranks[0] == 2 && strcmp(got.list.at[i]->shape, " 4x6/3x12") == 0);
+  cr_assert(found);
+  arena_free(c.arena);
+}
+
+Test(factorize, planted_train_ranks) {
+  Case c;
+  case_open(&c, layers[2]);
+  Train t = {.d = 3, .n = {2 * 3, 3 * 4, 4 * 3}, .r = {1, 3, 2, 1}};
+  double *a = NEW_ARRAY(c.arena, double, 864), *w = NEW_ARRAY(c.arena, double, 864);
+  for (uint32_t k = 0; k < 3; k++) t.core[k] = random_matrix(c.arena, t.r[k] * t.n[k] * t.r[k + 1]);
+  train_tensor(&t, a, c.arena);  // n1 m1 n2 m2 n3 m3
+  tensor_permute(6, (int64_t[]){2, 3, 3, 4, 4, 3}, (uint32_t[]){0, 2, 4, 1, 3, 5}, a, w);
+  case_weights(&c, w);
+  Forms got = forms_of(
+      &c, "tt", &(FactorAsk){.by = ASK_ERROR, .value = 1e-9, .n_in = 3, .n_out = 3, .in = {2, 3, 4}, .out = {3, 4, 3}});
+  cr_assert(got.list.n == 1 && got.list.at[0]->ranks[0] == 3 && got.list.at[0]->ranks[1] == 2);
+  cr_assert(form_parameters(got.list.at[0]) == 6 * 3 + 3 * 12 * 2 + 2 * 12);
+  arena_free(c.arena);
+}
+
+// ---- numbers of the literature
+
+static const int64_t grid_modes[] = {5, 5, 5, 5};
+
+static void check_function(double (*fn)(double), const char *name) {
+  Arena *arena = arena_new("test");
+  double *a = NEW_ARRAY(arena, double, 625), *b = NEW_ARRAY(arena, double, 625), error2;
+  const double *tensor = a;
+  Forms out = {.arena = arena};
+  Train t;
+  bool differs;
+  for (int i = 0; i < 625; i++) {
+    double sum = 0;
+    for (int k = i, axis = 0; axis < 4; k /= 5, axis++) sum += 0.1 + 0.3 * (k % 5);
+    a[i] = fn ? fn(sum) : sum;
+  }
+  FactorAsk ask = {.by = ASK_ERROR, .value = 1e-9};
+  cr_assert(train_of(1, 4, grid_modes, &tensor, &ask, 0, &differs, &out, &t, &error2));
+  cr_assert(t.r[1] == 2 && t.r[2] == 2 && t.r[3] == 2, "%s", name);
+  train_tensor(&t, b, arena);
+  cr_assert(sqrt(squared_distance(625, a, b)) < 1e-12 * sqrt(sum_of_squares(625, a)), "%s", name);
+  arena_free(arena);
+}
+
+// S32: the sum of the coordinates and the sine of the sum have ranks 2, 2, 2.
+Test(factorize, trains_of_functions) {
+  check_function(NULL, "sum");
+  check_function(sin, "sine of the sum");
+}
+
+// S33: VGG-16's first dense layer with ranks 4.
+Test(factorize, train_of_25088_x_4096) {
+  static const int64_t n[] = {2, 7, 8, 8, 7, 4}, m[] = {4, 4, 4, 4, 4, 4};
+  static const char text[] =
+      "const @w: f32[25088,4096] = splat(1)\nfunc @f(%x: f32[1,25088]) -> f32[1,4096] {\n"
+      "%0 = matmul %x, @w : f32[1,4096]\nreturn %0\n}\n";
+  Arena *arena = arena_new("test");
+  Module *m4 = parse_module(arena, diag_new(arena, NULL), "test", text, sizeof text - 1);
+  FactorLayer l = {
+      .op = m4->funcs.at[0]->first, .batch = 1, .in = 25088, .out = 4096, .group = 1, .n_w = 25088 * INT64_C(4096)};
+  Train t = {.d = 6, .r = {1, 4, 4, 4, 4, 4, 1}};
+  Forms out = {.arena = arena};
+  for (int k = 0; k < 6; k++) {
+    t.n[k] = n[k] * m[k];
+    t.core[k] = random_matrix(arena, t.r[k] * t.n[k] * t.r[k + 1]);
+  }
+  tt_dense_form(&l, &t, n, m, 0, &out);
+  const Form *f = out.list.at[0];
+  cr_assert(form_parameters(f) == 2016);
+  cr_assert_float_eq((double)l.n_w / 2016, 50972.4, 0.05);
+  cr_assert_float_eq(form_macs(&l, f), 3.65e6, 0.005e6);
+  double most = 0, elements = 25088;
+  for (uint32_t i = 0; i < f->n; i++) {
+    if (f->step[i].kind != FORM_MATMUL) continue;
+    elements = elements / (double)f->step[i].in * (double)f->step[i].out;
+    most = fmax(most, elements);
+  }
+  cr_assert(most == 100352);
+  arena_free(arena);
+}
+
+static FactorLayer square_conv(Case *c, int64_t in, int64_t out, int64_t kernel, int64_t extent, int64_t pad) {
+  int64_t y = extent + 2 * pad - kernel + 1;
+  Arena *arena = arena_new("text");
+  case_open(
+      c, arena_printf(arena,
+                      "const @w: f32[%lld,%lld,%lld,%lld] = rand(1)\nfunc @f(%%x: f32[1,%lld,%lld,%lld]) -> "
+                      "f32[1,%lld,%lld,%lld] {\n%%0 = conv %%x, @w {pads = [%lld,%lld,%lld,%lld]} : "
+                      "f32[1,%lld,%lld,%lld]\nreturn %%0\n}\n",
+                      (long long)out, (long long)in, (long long)kernel, (long long)kernel, (long long)in,
+                      (long long)extent, (long long)extent, (long long)out, (long long)y, (long long)y, (long long)pad,
+                      (long long)pad, (long long)pad, (long long)pad, (long long)out, (long long)y, (long long)y));
+  arena_free(arena);
+  return c->layer;
+}
+
+static double kconv_macs(int64_t in, int64_t out, int64_t kernel, int64_t extent, const int64_t *k) {
+  Case c;
+  square_conv(&c, in, out, kernel, extent, 0);
+  FactorAsk ask = {.by = ASK_RANK, .n_ranks = 1, .rank = {k[0]}, .n_in = 2, .n_out = 2};
+  memcpy(ask.in, (int64_t[]){k[2], in / k[2]}, sizeof(int64_t[2]));
+  memcpy(ask.out, (int64_t[]){k[1], out / k[1]}, sizeof(int64_t[2]));
+  Forms got = forms_of(&c, "kconv", &ask);
+  double macs = 0;
+  for (uint32_t i = 0; i < got.list.n; i++)
+    if (strstr(got.list.at[i]->shape, k[3] ? "axes 0 then 1" : "axes 1 then 0"))
+      macs = form_macs(&c.layer, got.list.at[i]);
+  cr_assert(macs > 0, "no such split");
+  arena_free(c.arena);
+  return macs;
+}
+
+// S31: the character network, conv 1 -> 96 9x9 on 24 x 24, 48 -> 128 9x9 on 16 x 16, 64 -> 512 8x8 on 8 x 8, 128 ->
+// 148. Columns: rank, K1, C1, rows first.
+Test(factorize, kconv_of_the_character_network) {
+  static const struct {
+    int64_t conv2[4], conv3[4];
+    double ratio;
+  } of[] = {{{1, 128, 24, 1}, {1, 256, 64, 1}, 3.50},
+            {{1, 128, 48, 0}, {1, 512, 64, 0}, 3.19},
+            {{2, 64, 24, 1}, {2, 256, 64, 1}, 3.13}};
+  double rest = 96 * 81 * 256 + 128 * 148, before = rest + 128. * 48 * 81 * 64 + 512. * 64 * 64;
+  for (int i = 0; i < 3; i++) {
+    double after = rest + kconv_macs(48, 128, 9, 16, of[i].conv2) + kconv_macs(64, 512, 8, 8, of[i].conv3);
+    cr_assert_float_eq(before / after, of[i].ratio, 0.005, "%c: %.4f", 'a' + i, before / after);
+  }
+}
+
+// S35: one layer of MobileNet dense, separable, with 3/4 of the channels, and of those on 10 x 10.
+Test(factorize, mobilenet_rows) {
+  static const struct {
+    int64_t channels, extent;
+    double macs, parameters;
+  } of[] = {{512, 14, 52.28e6, 0.267e6}, {384, 14, 29.58e6, 0.151e6}, {384, 10, 15.09e6, 0.151e6}};
+  for (int i = 0; i < 3; i++) {
+    Case c;
+    FactorLayer l = square_conv(&c, of[i].channels, of[i].channels, 3, of[i].extent, 1);
+    Forms got = forms_of(&c, "depthwise", &asks[0]);
+    cr_assert(got.list.n == 1);
+    cr_assert_float_eq(form_macs(&l, got.list.at[0]), of[i].macs, 0.006e6);
+    cr_assert_float_eq((double)form_parameters(got.list.at[0]), of[i].parameters, 0.0006e6);
+    if (i == 0) cr_assert(fabs(layer_macs(&l) - 462.42e6) < 0.005e6 && fabs((double)l.n_w - 2.359e6) < 0.0005e6);
+    arena_free(c.arena);
+  }
+}
+
+// S30: in the picture of 480 x 320 a Kronecker term with a right factor of 20 x 16 has the parameters of a rank-1 term.
+Test(factorize, kronecker_term_of_the_picture) {
+  Case c;
+  case_open(&c,
+            "const @w: f32[480,320] = rand(1)\nfunc @f(%x: f32[1,480]) -> f32[1,320] {\n"
+            "%0 = matmul %x, @w : f32[1,320]\nreturn %0\n}\n");
+  Forms svd = forms_of(&c, "svd", &asks[0]);
+  Forms kron = forms_of(
+      &c, "kron",
+      &(FactorAsk){.by = ASK_RANK, .n_ranks = 1, .rank = {1}, .n_in = 2, .n_out = 2, .in = {24, 20}, .out = {20, 16}});
+  cr_assert(form_parameters(svd.list.at[0]) == 800 && form_parameters(kron.list.at[0]) == 800);
+  check_error(&c, kron.list.at[0], "picture");
+  arena_free(c.arena);
+}
+
 // ---- what --factorize says
 
 Test(factorize, specs) {
-  static const char *const good[] = {"svd:rank=4", "svd:rank=4x8:force:fc?", "auto:error=0.5", "svd:energy=0.9:a:b"};
-  static const char *const bad[] = {"nothing:rank=2", "svd:rank=0", "svd:rank=2y3", "svd:error=2", "svd", "auto:force"};
+  static const char *const good[] = {"svd:rank=4", "svd:rank=4x8:force:fc?", "auto:error=0.5",
+                                     "tt:rank=2:modes=2x3/4x5", "svd:energy=0.9:a:b"};
+  static const char *const bad[] = {"nothing:rank=2", "svd:rank=0",         "svd:rank=2y3", "svd:error=2", "svd",
+                                    "auto:force",     "tt:rank=1:modes=2x3"};
   Arena *arena = arena_new("test");
   FactorSpec s;
   for (size_t i = 0; i < sizeof good / sizeof *good; i++)
