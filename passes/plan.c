@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "ir/note.h"
+#include "passes/lowbit.h"
+#include "passes/lower/codebook.h"
 #include "passes/pass.h"
 #include "passes/price.h"
 #include "passes/range.h"
@@ -65,9 +67,24 @@ static uint32_t value_bits(const Value *v) {
   return bits;
 }
 
+// Bits of a weight as the plan stores it.
+static uint32_t weight_bits(const Op *op, const Plan *p) {
+  LowBit fields;
+  Codebook book;
+  if (strcmp(p->strategy, "stream") == 0 && lowbit_of(op, &fields)) return fields.bits;
+  if (plan_param(p, "once", 0) != 0 && codebook_of(op, &book)) return book.bits;
+  return strcmp(p->strategy, "codebook") == 0 ? 8 : value_bits(op_in(op, 1));
+}
+
+// Bits of an input as it is multiplied: floats may be slices of bytes.
+static uint32_t input_bits(const Op *op, const Plan *p) {
+  int64_t slices = plan_param(p, "slices", 0);
+  return slices > 0 ? 8 * (uint32_t)slices : value_bits(op_in(op, 0));
+}
+
 static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
   const Value *x = op_in(op, 0), *w = op_in(op, 1);
-  note_precision(ctx->m, op, NOTE_EMITTED, value_bits(w), value_bits(x), "%s x %s -> %s as %s",
+  note_precision(ctx->m, op, NOTE_EMITTED, weight_bits(op, p), input_bits(op, p), "%s x %s -> %s as %s",
                  dtype_info(x->type->dtype)->name, dtype_info(w->type->dtype)->name,
                  dtype_info(op->out[0]->type->dtype)->name, plan_text(ctx->arena, p));
 }

@@ -144,7 +144,8 @@ static bool is_avoided(const char *name, unsigned avoid) {
 
 // Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits.
 static double cost(const Price *p) {
-  bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
+  bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0 ||
+              plan_param(&p->plan, "once", 0) != 0;
   return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
 }
 

@@ -45,8 +45,10 @@ uint32_t codebook_values(const Op *op) {
   return book_read(op, &b) ? b.n : 0;
 }
 
-bool codebook_check(LowerCtx *ctx, const Op *op) {
-  if (codebook_values(op) > 0 && op_in(op, 0)->type->dtype == DT_F32) return true;
+bool codebook_check(LowerCtx *ctx, const Op *op, const Plan *plan) {
+  bool once = plan_param(plan, "once", 0) != 0;
+  if (once && value_is_const(op_in(op, 1)) && op_in(op, 1)->type->dtype == DT_F32) return true;
+  if (!once && codebook_values(op) > 0 && op_in(op, 0)->type->dtype == DT_F32) return true;
   return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
                     "plan 'codebook' holds constant f32 weights of at most %d values, found %s; use another plan",
                     CODEBOOK_MAX, dtype_info(op_in(op, 1)->type->dtype)->name);

@@ -1,21 +1,41 @@
-// The strategy codebook: float weights of few values, held as codes and looked up in registers.
+// The strategy codebook: float weights of few values, held as codes.
 //
-//   w[k][n] = book[code[k][n]]        at most 32 values: one or two permutations of 16 per vector of weights
+//   w[k][n] = book[code[k][n]]          at most 256 values in all
+//   w[k][n] = book[code[k][n]][n]       at most 32 values in a column (an output channel)
+//
+// Opened in registers, a byte per code and at most 32 values: one or two permutations of 16 per vector of weights. What
+// is read is a quarter; it pays where weights come from far away.
+//
+// Opened once per run (plan parameter `once`): a step before the nest makes the panels of floats in the workspace.
+// Codes take the bits they need. It pays where each weight meets many places, as in convolutions.
 //
 // The values are those of the weights bit for bit and the sums are made as with panels of floats, so the results are
-// those of fma; what is read is a quarter. It pays where weights come from far away.
+// those of fma.
 #ifndef QCC_PASSES_LOWER_CODEBOOK_H
 #define QCC_PASSES_LOWER_CODEBOOK_H
 
 #include "passes/lower/nest.h"
+#include "passes/pack.h"
 
-#define CODEBOOK_MAX 32
+#define CODEBOOK_MAX 32     // opened in registers
+#define CODEBOOK_ALL 256    // opened once, one book
+#define CODEBOOK_COLUMN 32  // opened once, a book per column
+
+typedef struct Codebook {
+  bool columns;   // a book per column
+  uint32_t n;     // values of a book
+  uint32_t bits;  // of a code
+} Codebook;
 
 // Distinct values of the op's weights, 0 when there are more than CODEBOOK_MAX or they are no constant f32.
 uint32_t codebook_values(const Op *op);
+// The book of weights opened once. False: too many values, or it would not halve the bytes of the floats.
+bool codebook_of(const Op *op, Codebook *c);
 // False after diag_error when a plan asks for a codebook of other weights.
-bool codebook_check(LowerCtx *ctx, const Op *op);
+bool codebook_check(LowerCtx *ctx, const Op *op, const Plan *plan);
 // Sets the book of the nest; returns the weights as codes, of the dims of the op's weights.
 Value *codebook_weights(LowerCtx *ctx, const Op *op, Nest *n);
+// The packed weights of a nest in a work buffer, made of codes by a step. NULL after diag_error.
+PBuf *codebook_open(LowerCtx *ctx, const Op *op, Value *w, const PackSpec *s);
 
 #endif

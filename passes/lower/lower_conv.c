@@ -44,7 +44,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   t.ks = clamp_param(p, "ks", 1, 8);
   t.mb = (clamp_param(p, "mb", m, m) + t.mr - 1) / t.mr * t.mr;
   t.panels_outer = plan_param(p, "panels_outer", 0) != 0;
-  t.dense = !plan_is(p, "fma");  // those weights are constants
+  t.dense = !plan_is(p, "fma") && plan_param(p, "once", 0) == 0;  // those weights are constants
   bool contiguous = n->n_red > 0 && n->x_red[n->n_red - 1] == 1;
   if (plan_param(p, "k_lanes", 0) > 0 && contiguous && n->n <= 8 && dtype_is_float(type)) {
     t.k_lanes = clamp_param(p, "k_lanes", 1, 64);
@@ -268,7 +268,8 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (planes && !planes_check(ctx, op, &plan, &bits, &signs)) return false;
   if (planes && bits_of(ctx, op_in(op, 0)) != NULL) bits.fill = bits.lo;
   if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
-  if (plan_is(&plan, "codebook") && !codebook_check(ctx, op)) return false;
+  bool book = plan_is(&plan, "codebook"), once = book && plan_param(&plan, "once", 0) != 0;
+  if (book && !codebook_check(ctx, op, &plan)) return false;
   DType staged = dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype;
   if (g.pointwise && result_axes_merge(op, 0, rank - 1)) {
     Window w = {.n = g.n, .c = g.c, .in = {g.in[0], g.in[1], g.in[2]}, .extent = {g.in[0], g.in[1], g.in[2]}};
@@ -290,7 +291,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   if (g.group == 1) nest_pool(ctx, &plan, &n);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
-  if (plan_is(&plan, "codebook")) weights = codebook_weights(ctx, op, &n);
+  if (book && !once) weights = codebook_weights(ctx, op, &n);
   PackSpec s =
       planes ? planes_reduction(&n, &g, &bits) : conv_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
   if (plan_is(&plan, "dot8")) {
@@ -299,7 +300,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     n.bias = dot8_bias(ctx, op, n.x_zero, type_count(op_in(op, 1)->type) / g.o, g.o, g.o, 1);
   }
   set_group_weights(&n, &s);
-  n.w = stage_weights(ctx, op, weights, &s);
+  n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
   nest_result_buf(ctx, &n);
   n.post_again = n.words == NULL && !planes && lower_post_again(op, n.type);

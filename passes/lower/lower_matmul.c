@@ -107,7 +107,8 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (bits_of(ctx, op_in(op, 0)) == NULL) n.x = lower_buf(ctx, op_in(op, 0));
   Value *weights = op_in(op, 1);
   if (plan_is(&plan, "lut") && !lut_check(ctx, op)) return false;
-  if (plan_is(&plan, "codebook") && !codebook_check(ctx, op)) return false;
+  bool book = plan_is(&plan, "codebook"), once = book && plan_param(&plan, "once", 0) != 0;
+  if (book && !codebook_check(ctx, op, &plan)) return false;
   if (plan_is(&plan, "planes")) weights = matmul_planes(ctx, op, &plan, &n, &g);
   if (weights == NULL) return false;
   matmul_axes(&n, &g, merged);
@@ -117,7 +118,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   n.tile = nest_tile(ctx, &plan, n.type, &n);
   n.x_zero = op_int(op, A_MATMUL_x_zero);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
-  if (plan_is(&plan, "codebook")) weights = codebook_weights(ctx, op, &n);
+  if (book && !once) weights = codebook_weights(ctx, op, &n);
   PackSpec s = matmul_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
   if (n.counts) planes_outside(&s, &n.planes);
   if (plan_is(&plan, "dot8")) {
@@ -127,7 +128,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   }
   matmul_copies(&s, &g);
   if (!merged) matmul_weight_steps(&n, &g, &s);
-  n.w = stage_weights(ctx, op, weights, &s);
+  n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
   if (n.w == NULL) return false;
   nest_result_buf(ctx, &n);
   n.post_again = n.words == NULL && !n.counts && lower_post_again(op, n.type);

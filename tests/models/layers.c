@@ -6,8 +6,9 @@
 //
 // LIST.tsv:  float  NETWORK  LAYER  WxAy  why it stays float          a layer that may stay float, and must until the
 // row goes
-//            size   NETWORK  CEILING  BYTES                           bytes of packed weights / bytes of the bits they
-//            need
+//            bits   NETWORK  LAYER  WxAy  why it stays float          the same, but its weights are stored at their
+//            bits size   NETWORK  CEILING  BYTES                           bytes of packed weights / bytes of the bits
+//            they need
 // Hidden layers of one bit by one bit take at most a 28th of their bytes as floats, always. A float layer without a
 // row, a row without its float layer, a float layer without a reason and a network above its ceiling fail. --bless
 // writes the table as things are. Sizes are those of the CPU row named below.
@@ -43,8 +44,8 @@ static Lines lines_read(Arena *arena, const char *path) {
     tsv_field(buffer, 2, what, sizeof what);
     bool size = strcmp(kind, "size") == 0;
     if (!size) tsv_field(buffer, 3, more, sizeof more);
-    const char *key =
-        size ? arena_printf(arena, "size\t%s", network) : arena_printf(arena, "float\t%s\t%s\t%s", network, what, more);
+    const char *key = size ? arena_printf(arena, "size\t%s", network)
+                           : arena_printf(arena, "%s\t%s\t%s\t%s", kind, network, what, more);
     vec_push(arena, &lines, ((Line){key, arena_printf(arena, "%s", buffer), size ? strtod(what, NULL) : 0, false}));
   }
   if (f) fclose(f);
@@ -79,8 +80,9 @@ static bool is_low(const LayerRow *row) {
 
 static void check_float(Run *run, const char *network, const LayerRow *row) {
   const char *why = row_note(row, NOTE_FLOAT);
+  const char *kind = row->w_bits <= LOW_BITS ? "bits" : "float";
   const char *key =
-      arena_printf(run->arena, "float\t%s\t%s\tW%uA%u", network, row->name, row->declared_w, row->declared_x);
+      arena_printf(run->arena, "%s\t%s\t%s\tW%uA%u", kind, network, row->name, row->declared_w, row->declared_x);
   if (map_get_str(run->seen, key)) return;
   map_set_str(run->seen, key, run);
   if (run->bless) fprintf(run->bless, "%s\t%s\n", key, why ? why : "?");

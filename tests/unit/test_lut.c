@@ -3,7 +3,9 @@
 // products out of tables the integer contraction's.
 #include <float.h>
 
+#include "passes/lower/codebook.h"
 #include "passes/price.h"
+#include "passes/price/tiles.h"
 #include "passes/recover/codes.h"
 #include "tests/unit/contract_case.h"
 
@@ -354,5 +356,56 @@ Test(lut, codebooks) {
       op_set_plan(c.op, &plan);
       case_check(&c, t, rows[r] ? PIPE_JIT : PIPE_KEVAL, rows[r] ? run_jit : run_keval, "codebook conv");
     }
+  }
+}
+
+// ---- opened once
+
+// `values` of a column, of which columns have other ones when `own`.
+static Value *many_weights(Case *c, uint32_t values, bool own, const int64_t *dims, bool trans) {
+  const Type *t = type_tensor(c->m->types, DT_F32, 2, dims);
+  void *bytes = arena_alloc(c->arena, (size_t)type_bytes(t));
+  for (int64_t i = 0; i < type_count(t); i++) {
+    double column = own ? 1.0 + (double)(trans ? i / dims[1] : i % dims[1]) / 64 : 1;
+    elem_set_f(bytes, DT_F32, i, column * (0.37 * (double)rnd(c, values) - 2.11));
+  }
+  return const_bytes(c->m, t, bytes, "w");
+}
+
+static void check_once(const Target *t, bool jit, int64_t m, int64_t k, int64_t n, uint32_t values, bool own) {
+  Case c = case_new((uint64_t)(k + n + values), DT_F32, 2, (int64_t[]){m, k});
+  bool trans = (k + n) % 2 == 0;
+  Value *w = many_weights(&c, values, own, trans ? (int64_t[]){n, k} : (int64_t[]){k, n}, trans);
+  c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
+  op_set_int(c.op, A_MATMUL_trans_b, trans);
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  Codebook book;
+  bool found = codebook_of(c.op, &book);
+  if (k == 130 && n == 37 && (!own || values <= CODEBOOK_COLUMN)) {
+    cr_assert(found, "no book for %u values", values);
+    cr_assert(book.columns == own, "the wrong book for %u values", values);
+    cr_assert(book.n <= values && book.bits <= 8);
+  }
+  if (!found && own && values * n > CODEBOOK_ALL) return;
+  Plan plan = {.strategy = intern(c.m->names, "codebook")};
+  plan_add(c.op, &plan, "once", 1);
+  plan_add(c.op, &plan, "mr", 3);
+  plan_add(c.op, &plan, "nv", 2);
+  op_set_plan(c.op, &plan);
+  case_check(&c, t, jit ? PIPE_JIT : PIPE_KEVAL, jit ? run_jit : run_keval, "codebook opened once");
+}
+
+Test(lut, codebooks_once) {
+  static const uint32_t values[] = {1, 2, 3, 5, 8, 16, 17, 32, 60, 128, 256};
+  static const int64_t ks[] = {1, 3, 9, 31, 64, 130}, ns[] = {1, 16, 37, 70};
+  const char *const rows[] = {NULL, "x86-64-v3", "x86-64-v4"};
+  for (uint32_t r = 0; r < 3; r++) {
+    const Target *t = rows[r] ? target_by_name(rows[r]) : &cpu;
+    if (rows[r] != NULL && t->vector_bits > target_native()->vector_bits) continue;
+    for (size_t v = 0; v < sizeof values / sizeof *values; v++)
+      for (size_t i = rows[r] ? v % 3 : 0; i < sizeof ks / sizeof *ks; i += rows[r] ? 3 : 1)
+        for (size_t j = v % 2; j < sizeof ns / sizeof *ns; j += rows[r] ? 2 : 1)
+          for (int own = 0; own < 2; own++)
+            check_once(t, rows[r] != NULL, 1 + (int64_t)(v + i + j) % 9, ks[i], ns[j], values[v], own != 0);
   }
 }
