@@ -20,8 +20,9 @@ static const PassInfo infos[] = {
 
 // The whole way of a network, as --print-pipeline shows it.
 const char *const pipeline_default =
-    "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,factorize,layout,terms,blocks,fold,simplify,fuse,"
-    "cse,dce,plan,"
+    "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,channels,factorize,layout,terms,blocks,fold,"
+    "simplify,"
+    "fuse,cse,dce,plan,"
     "lower,"
     "memplan,"
     "expand,ksimplify,vectorize,unroll,ksimplify,split";
