@@ -24,10 +24,12 @@ typedef struct PassOptions {
   bool no_multiply;              // --require=no-multiply: contractions by strategies without products where one applies
   const char *const *factorize;  // --factorize, in order
   uint32_t n_factorize;
-  double max_error;        // --max-error, 0: none
-  bool by_size;            // --optimize=size: compression by bytes instead of time
-  FactorReport *factored;  // what was factorised, for the report; NULL: not wanted
-  bool profile;            // lower inserts nothing extra, but keeps one step per op (bench, verify)
+  double max_error;                     // --max-error, 0: none
+  bool by_size;                         // --optimize=size: compression by bytes instead of time
+  const struct Tensor *const *samples;  // inputs of the network, one array per sample, to measure its error on
+  uint32_t n_samples;                   // 0: seeded inputs
+  FactorReport *factored;               // what was factorised, for the report; NULL: not wanted
+  bool profile;                         // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;
 
 typedef struct PassCtx {

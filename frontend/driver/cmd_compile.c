@@ -2,13 +2,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontend/driver/cases.h"
 #include "frontend/driver/report.h"
 #include "ir/text.h"
+#include "passes/compress/factorize.h"
 
 static const char *with_extension(Session *s, const char *path, const char *ext) {
   const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
   size_t n = dot && dot != (slash ? slash + 1 : path) ? (size_t)(dot - path) : strlen(path);
   return arena_printf(s->arena, "%.*s%s", (int)n, path, ext);
+}
+
+// What is measured and reported of layers that compression changes.
+static bool compression_report(Session *s) {
+  Cases cases = {0};
+  if (s->opt.factorize.n == 0) return true;
+  s->pass_opt.factored = NEW(s->arena, FactorReport);
+  s->pass_opt.factored->arena = s->arena;
+  if (!option_text(&s->opt.data, NULL)) return true;
+  if (!cases_read(s, s->m->funcs.at[0], &cases)) return false;
+  const Tensor **samples = NEW_ARRAY(s->arena, const Tensor *, cases.n + 1);
+  for (uint32_t i = 0; i < cases.n; i++) samples[i] = cases.at[i].in;
+  s->pass_opt.samples = samples;
+  s->pass_opt.n_samples = cases.n;
+  return true;
 }
 
 static void set_name(Session *s) {
@@ -123,6 +140,7 @@ int cmd_compile(Session *s) {
     diag_error(s->diag, DIAG_USAGE, NULL, "the object can't be named as its header: use -o FILE.o");
     return 2;
   }
+  cases_shapes(s);
   if (!session_load(s)) return diag_exit_code(s->diag);
   set_name(s);
   s->m->name = s->name;
@@ -132,7 +150,7 @@ int cmd_compile(Session *s) {
   s->release = !s->opt.print_after.n;
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
   if (noted) declare_layers(s);
-  bool ok = session_compile(s, &object) && finish(s, path, &object);
+  bool ok = (!noted || compression_report(s)) && session_compile(s, &object) && finish(s, path, &object);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);
 }

@@ -50,6 +50,7 @@ void report_text(Session *s, const Report *r, StrBuf *out) {
                 "declared", "emitted", "MACs", "bit-ops", "weights", "bytes", "tables", "thresh", "result");
   for (uint32_t i = 0; i < r->n; i++) text_row(s, &r->rows[i], out);
   for (uint32_t i = 0; i < r->n; i++) text_notes(&r->rows[i], out);
+  report_factored_text(s, out);
   text_totals(s, r, out);
 }
 
@@ -105,6 +106,7 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
   strbuf_printf(out, "\"parameters\":%lld,\"declared_weight_bytes\":%.0f,\"workspace_bytes\":%lld,\"live_bytes\":%lld,",
                 (long long)s->params.elements, s->params.weight_bits / 8, (long long)p->workspace_bytes,
                 (long long)p->live_bytes);
+  report_factored_json(s, out);
   strbuf_puts(out, "\"layers\":[\n");
   for (uint32_t i = 0; i < r->n; i++) {
     if (i) strbuf_puts(out, ",\n");

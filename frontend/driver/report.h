@@ -45,6 +45,12 @@ void report_html(Session *s, const Report *r, StrBuf *out);
 void report_info(Session *s, StrBuf *out);  // the short JSON inside the object
 void report_explain(Session *s);            // the notes on every layer, or on the one asked for, as diagnostics
 void json_string(StrBuf *out, const char *text);
+void html_text(StrBuf *out, const char *text);
+
+// The section on --factorize (report_factored.c); nothing where no layer was asked about.
+void report_factored_text(Session *s, StrBuf *out);
+void report_factored_json(Session *s, StrBuf *out);  // a member and a comma
+void report_factored_html(Session *s, StrBuf *out);
 
 // --require=RULE[:LAYERS]. Both return false after diag_error: of a rule nobody knows, and of the layers that break
 // one.

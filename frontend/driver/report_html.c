@@ -9,7 +9,7 @@ static const char head[] =
     "td.n{text-align:left;white-space:normal;color:#555;font-size:12px;border-bottom:2px solid #ddd}\n"
     "</style></head><body>\n";
 
-static void html_text(StrBuf *out, const char *text) {
+void html_text(StrBuf *out, const char *text) {
   for (const char *p = text ? text : ""; *p; p++) {
     switch (*p) {
       case '<': strbuf_puts(out, "&lt;"); break;
@@ -71,5 +71,7 @@ void report_html(Session *s, const Report *r, StrBuf *out) {
     strbuf_printf(out, "<th%s>%s</th>", i < 5 || i == 11 ? " class=\"t\"" : "", columns[i]);
   strbuf_puts(out, "</tr>\n");
   for (uint32_t i = 0; i < r->n; i++) html_row(out, &r->rows[i]);
-  strbuf_puts(out, "</table>\n</body></html>\n");
+  strbuf_puts(out, "</table>\n");
+  report_factored_html(s, out);
+  strbuf_puts(out, "</body></html>\n");
 }

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "passes/compress/factorize.h"
 #include "ir/note.h"
+#include "passes/compress/measure.h"
 #include "passes/graph_util.h"
 
 #define FEW_VALUES 256
@@ -28,6 +28,12 @@ typedef struct Factorize {
   double max_error;
   bool by_size;
   VEC(FactorSpec) specs;
+  // What is measured afterwards; NULL and empty without a report.
+  Func *dense;    // the function as it was
+  Value **twins;  // by op id, the first result of the same op in it
+  VEC(const Value *) before;
+  VEC(const Value *) after;
+  VEC(uint32_t) layers;
 } Factorize;
 
 typedef struct Choice {
@@ -143,7 +149,7 @@ static void take_best(Choice *c) {
   for (uint32_t i = 0; i < c->forms.n; i++) least = fmin(least, c->forms.at[i]->price);
   for (uint32_t i = 0; i < c->forms.n; i++) {
     Form *f = c->forms.at[i];
-    if (f->price <= least * SAME_PRICE && (c->form == NULL || f->error2 < c->form->error2)) c->form = f;
+    if (f->price <= least * SAME_PRICE && (c->form == NULL || f->error2 < c->form->error2 * (1 - 1e-9))) c->form = f;
   }
 }
 
@@ -211,12 +217,13 @@ static void note(const Factorize *fz, const Choice *c) {
       r->us, r->us_after);
 }
 
-static void apply(const Choice *c) {
+static Value *apply(const Choice *c) {
   Op *op = (Op *)c->layer.op;
   Value *y = form_emit(&c->layer, c->form, op, op_in(op, 0), op_in(op, 2));
   y->name = op->out[0]->name;
   value_replace(op->out[0], y);
   op_unlink(op);
+  return y;
 }
 
 static void record(Factorize *fz, const Choice *c) {
@@ -226,6 +233,33 @@ static void record(Factorize *fz, const Choice *c) {
   f.reach_error = -1;
   if (f.why != NULL) f.why = arena_printf(report->arena, "%s", f.why);
   vec_push(report->arena, &report->layers, f);
+}
+
+// ---- the network before, for the report
+
+static void keep_dense(Factorize *fz) {
+  Func *f = fz->ctx->m->funcs.at[0];
+  if (fz->ctx->opt->factored == NULL) return;
+  fz->dense = func_clone(f, "qcc.dense");
+  fz->ctx->m->funcs.n--;  // never listed
+  fz->twins = NEW_ARRAY(fz->arena, Value *, fz->ctx->m->n_ops + 1);
+  for (const Op *op = f->first, *twin = fz->dense->first; op != NULL; op = op->next, twin = twin->next)
+    fz->twins[op->id] = twin->out[0];
+}
+
+static void keep_layer(Factorize *fz, const Op *op, const Value *y) {
+  if (fz->dense == NULL) return;
+  vec_push(fz->arena, &fz->before, fz->twins[op->id]);
+  vec_push(fz->arena, &fz->after, y);
+  vec_push(fz->arena, &fz->layers, fz->ctx->opt->factored->layers.n - 1);
+}
+
+static void measure(Factorize *fz) {
+  if (fz->dense == NULL) return;
+  Measured m = {fz->dense, fz->ctx->m->funcs.at[0], fz->layers.n, fz->before.at, fz->after.at, fz->layers.at};
+  if (fz->layers.n > 0) factor_measure(&m, fz->ctx->opt, fz->ctx->opt->factored);
+  for (Op *op = fz->dense->first; op != NULL; op = op->next) op_set_operands(op, 0, NULL);
+  func_set_results(fz->dense, 0, NULL);
 }
 
 static bool check_used(Factorize *fz) {
@@ -241,7 +275,8 @@ static void layer_factorize(Factorize *fz, Op *op, PassResult *result) {
   const char *why;
   FactorSpec *spec = op->kind == OP_CONV || op->kind == OP_MATMUL ? spec_of(fz, op) : NULL;
   if (spec == NULL) return;
-  ArenaMark mark = arena_mark(fz->arena);
+  Arena *pass = fz->arena;
+  fz->arena = arena_new("layer");
   Choice c = {.record = {.loc = op->loc}};
   if (layer_read(op, &c.layer, fz->arena, &why)) {
     choose(fz, spec, &c);
@@ -251,11 +286,12 @@ static void layer_factorize(Factorize *fz, Op *op, PassResult *result) {
   c.layer.op = op;
   note(fz, &c);
   record(fz, &c);
-  if (c.record.applied) {
-    apply(&c);
-    *result = PASS_CHANGED;
-  }
-  arena_reset(fz->arena, mark);
+  Value *y = c.record.applied ? apply(&c) : NULL;
+  arena_free(fz->arena);
+  fz->arena = pass;
+  if (y == NULL) return;
+  keep_layer(fz, op, y);
+  *result = PASS_CHANGED;
 }
 
 PassResult pass_factorize(PassCtx *ctx) {
@@ -263,9 +299,11 @@ PassResult pass_factorize(PassCtx *ctx) {
   PassResult result = PASS_SAME;
   if (!read_options(&fz)) return PASS_FAILED;
   if (fz.specs.n == 0) return PASS_SAME;
+  keep_dense(&fz);
   for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
     next = op->next;
     layer_factorize(&fz, op, &result);
   }
+  measure(&fz);
   return check_used(&fz) ? result : PASS_FAILED;
 }

@@ -22,6 +22,7 @@ struct FactorReport {
   Arena *arena;
   VEC(Factored) layers;
   uint32_t samples;        // inputs the network was measured on, 0: it was not
+  bool recorded;           // given ones, not seeded ones
   double error, cosine;    // of the network's results: relative norm, smallest cosine
   const char *unmeasured;  // why not
 };

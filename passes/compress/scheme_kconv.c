@@ -165,7 +165,7 @@ static void add_split(const FactorLayer *l, int64_t c1, int64_t k1, int64_t firs
   s.rows = k1 * c1 * taps_of(l, s.key, true);
   s.cols = s.key[K2] * s.key[C2] * taps_of(l, s.key, false);
   s.macs = term_macs(l, s.key);
-  bool trivial = s.rows == 1 || s.cols == 1;
+  bool trivial = s.rows == 1 || s.cols == 1 || (k1 == 1 && c1 == l->in);  // the last are separable and like
   if (given || (!trivial && s.macs < layer_macs(l))) vec_push(arena, splits, s);
 }
 

@@ -1,0 +1,19 @@
+// Accumulated errors of a factorised network. See measure.c.
+#ifndef QCC_PASSES_COMPRESS_MEASURE_H
+#define QCC_PASSES_COMPRESS_MEASURE_H
+
+#include "ir/eval.h"
+#include "passes/compress/factorize.h"
+
+// The network before and after, and the results that n factorised layers have in each.
+typedef struct Measured {
+  Func *dense, *now;
+  uint32_t n;
+  const Value *const *before, *const *after;
+  const uint32_t *layer;  // index of the layer in the report
+} Measured;
+
+// Fills in errors and cosines of the layers and of the network, or report->unmeasured. Samples come from the options.
+void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *report);
+
+#endif
