@@ -21,9 +21,10 @@ typedef struct Target {
   double load_per_cycle;  // vector loads per cycle
   double l1_bytes_cycle, l2_bytes_cycle, l3_bytes_cycle, dram_bytes_cycle;
   double dot4_per_cycle;
-  double popcnt_per_cycle;  // vectors of 64-bit words joined with others, counted and added to sums, per cycle
-  double call_cycles;       // fixed cost of one kernel call
-  double ghz;               // nominal, only for turning cycles into microseconds
+  double popcnt_per_cycle;    // vectors of 64-bit words joined with others, counted and added to sums, per cycle
+  double sparse_loads_cycle;  // loads per cycle of products by non-zeros (strategy sparse), vectors and numbers
+  double call_cycles;         // fixed cost of one kernel call
+  double ghz;                 // nominal, only for turning cycles into microseconds
 } Target;
 
 static inline uint32_t target_lanes(const Target *t, uint32_t bits) { return t->vector_bits / bits; }

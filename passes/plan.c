@@ -40,6 +40,9 @@ static bool is_explained(const PassOptions *opt, const Op *op) {
 
 static void explain(PassCtx *ctx, const Op *op) {
   const Target *t = ctx->target;
+  double zeros, even;
+  if (price_break_even(op, t, &zeros, &even))
+    diag_note(ctx->diag, op->loc, "zeros %.1f %%, break-even %.1f %% for this shape", 100 * zeros, 100 * even);
   for (uint32_t i = 0; i < strategy_count(); i++) {
     const Strategy *s = strategy_at(i);
     if (!s->applies(op, t)) {

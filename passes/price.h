@@ -50,6 +50,11 @@ double price_total(const Price *p);
 double price_bandwidth(const Target *t, double bytes);
 // The price of the cheapest plan of a contraction. False: no strategy applies.
 bool price_best(const Op *op, const Target *t, Price *best);
+// Is a convolution with channels first and zeros in its weights cheaper by its non-zeros than channels-last by panels?
+bool price_stays_first(const Op *op, const Target *t);
+// The share of zeros in the weights, and the one from which `sparse` is cheaper than panels for this shape. False when
+// the strategy does not know the form.
+bool price_break_even(const Op *op, const Target *t, double *zeros, double *even);
 // The cheapest plan of a contraction.
 Plan plan_choose(const Op *op, const Target *t);
 // Do the loops of the strategy multiply? Those of planes count, those of lut look up.

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "passes/graph_util.h"
+#include "passes/price.h"
 
 typedef struct View {
   Value *base;
@@ -128,6 +129,10 @@ Op *layout_op(Layout *l, const Op *old, uint32_t n, Value *const *in) {
 
 Module *layout_module(const Layout *l) { return l->m; }
 Op *layout_at(const Layout *l) { return l->at; }
+
+bool layout_stays_first(const Layout *l, const Op *op) {
+  return op->kind == OP_CONV && !l->ctx->opt->strict_fp && price_stays_first(op, l->ctx->target);
+}
 
 // An op no rule speaks for: its operands are made plain in place.
 static void op_plain(Layout *l, Op *op) {

@@ -25,6 +25,8 @@ Op *layout_op(Layout *l, const Op *old, uint32_t n,
               Value *const *in);  // copy of an op with other operands, untyped results
 Module *layout_module(const Layout *l);
 Op *layout_at(const Layout *l);  // the op being rewritten
+// A convolution by its non-zeros (strategy sparse), whose vectors run along pixels.
+bool layout_stays_first(const Layout *l, const Op *op);
 
 // apply returns false when it leaves the op alone (its operands are then made plain).
 typedef struct LayoutRule {

@@ -28,7 +28,7 @@ static Value *weights_last(Layout *l, Op *op) {
 
 static bool rule_conv(Layout *l, Op *op) {
   int slot = op->kind == OP_CONV ? (int)A_CONV_layout : (int)A_CONV_TRANSPOSE_layout;
-  if (op_enum(op, slot) != LAYOUT_NCHW || op_post(op)) return false;
+  if (op_enum(op, slot) != LAYOUT_NCHW || op_post(op) || layout_stays_first(l, op)) return false;
   Perm p = perm_channels_last(op_in(op, 0)->type->rank);
   Value *in[3] = {layout_base(l, op_in(op, 0), &p), weights_last(l, op),
                   op_in(op, 2) ? layout_plain(l, op_in(op, 2)) : NULL};

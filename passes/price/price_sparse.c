@@ -5,7 +5,7 @@
 #include "passes/price/tiles.h"
 #include "passes/sparse.h"
 
-enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 12, SQUARE_CYCLES = 3 };
+enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 8, SQUARE_CYCLES = 3, FMA_LATENCY = 4 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -21,44 +21,60 @@ typedef struct SparseTile {
   int64_t v, channels;
 } SparseTile;
 
-// Channels whose part of a tile of x takes half of the first-level cache; all of them in parts of one size.
-static int64_t part_channels(const Sparse *s, const Target *t, int64_t v, int64_t lanes) {
+// Elements between the first and the last place of a plane that a tile of one position reads.
+static int64_t halo_of(const Sparse *s, int64_t tile, int64_t lanes) {
   int64_t halo = 0, taps = sparse_taps(s);
   for (int64_t tap = 0; tap < taps; tap++) {
     int64_t place = sparse_tap_place(s, tap, lanes);
     if (place > halo) halo = place;
   }
-  if (halo > 4 * v * lanes) halo = 4 * v * lanes;  // phases lie apart; what is read of each is a tile
-  int64_t fit = (int64_t)t->l1_bytes * 6 / 10 / (4 * (v * lanes + halo));
-  if (fit < 1) fit = 1;
-  if (fit >= s->c) return s->c;
-  return ceil_div(s->c, ceil_div(s->c, fit));
+  return halo < 4 * tile ? halo : 4 * tile;  // phases lie apart; what is read of each is a tile
 }
 
-// Cycles of all tiles.
+static double part_bytes(const Sparse *s, const SparseTile *tile, int64_t lanes) {
+  int64_t width = tile->v * lanes;
+  return 4.0 * (double)tile->channels * (double)(width + halo_of(s, width, lanes));
+}
+
+// Loads a vector of x costs: those across cache lines count twice.
+static double loads_of(const Sparse *s, int64_t lanes) {
+  int64_t taps = sparse_taps(s), across = 0;
+  for (int64_t tap = 0; tap < taps; tap++) across += sparse_tap_place(s, tap, lanes) % lanes != 0;
+  return 1 + (double)across / (double)taps * (double)lanes / 16;
+}
+
+// Cycles of all tiles: entries by their loads, rows, and sums that wait in near caches between parts.
 static double tiles_cycles(const Sparse *s, const Target *t, int64_t nonzeros, const SparseTile *tile) {
   int64_t lanes = target_lanes(t, 32), vectors = ceil_div(s->positions, lanes), parts = ceil_div(s->c, tile->channels);
-  double all = (double)(s->images * vectors), tiles = (double)(s->images * ceil_div(vectors, tile->v));
-  double loads = s->kernel[2] > 1 || s->positions % lanes != 0 ? 1.6 : 1;  // those across lines count twice
-  double fma = 1 / t->fma_per_cycle, load = loads / t->load_per_cycle, step = fma > load ? fma : load;
-  double entry = 2 / t->load_per_cycle, row = ROW_CYCLES;
-  if (entry < 0.7) entry = 0.7;
-  double sums = parts > 1 ? 2.0 * (double)parts / t->load_per_cycle : 1;
-  return (double)nonzeros * (all * step + tiles * entry) +
-         (double)s->o * (tiles * (double)parts * row + all * sums * 1.2);
+  double v = (double)tile->v, count = (double)(s->images * ceil_div(vectors, tile->v));
+  double entry = (v * loads_of(s, lanes) + 2) / t->sparse_loads_cycle, row = (double)(s->images * s->o);
+  if (part_bytes(s, tile, lanes) > 0.6 * t->l1_bytes) {
+    double far = 1 + 4 * v * (double)lanes * loads_of(s, lanes) / t->l2_bytes_cycle;
+    if (far > entry) entry = far;
+  }
+  if (entry < FMA_LATENCY) entry = FMA_LATENCY;
+  double sums = 4 * (double)(vectors * lanes) * (double)(2 * parts - 1) / ((t->l1_bytes_cycle + t->l2_bytes_cycle) / 2);
+  // A tile that is not full wastes what it lacks.
+  double full = (double)(s->images * vectors) / (count * v);
+  return (double)nonzeros * count * entry * (0.2 + 0.8 * full) + row * sums +
+         row * ROW_CYCLES * (count * (double)parts) / (double)s->images;
 }
 
 static SparseTile tile_choose(const Sparse *s, const Target *t, int64_t nonzeros, double *cycles) {
   int64_t lanes = target_lanes(t, 32), vectors = ceil_div(s->positions, lanes);
   SparseTile best = {1, s->c};
   *cycles = tiles_cycles(s, t, nonzeros, &best);
-  for (int64_t v = 2; v <= MAX_TILE && v <= vectors && v + 3 <= t->n_vregs; v++) {
-    SparseTile tile = {v, part_channels(s, t, v, lanes)};
-    double c = tiles_cycles(s, t, nonzeros, &tile);
-    if (c >= *cycles) continue;
-    best = tile;
-    *cycles = c;
-  }
+  for (int64_t v = 2; v <= MAX_TILE && v <= vectors && v + 3 <= t->n_vregs; v++)
+    for (int64_t parts = 1; parts <= s->c && parts <= 64; parts++) {
+      SparseTile tile = {v, ceil_div(s->c, parts)};
+      if (parts > 1 && ceil_div(s->c, tile.channels) != parts) continue;
+      double c = tiles_cycles(s, t, nonzeros, &tile);
+      if (c < *cycles) {
+        best = tile;
+        *cycles = c;
+      }
+      if (part_bytes(s, &tile, lanes) <= 0.6 * t->l1_bytes) break;
+    }
   return best;
 }
 
@@ -72,16 +88,73 @@ static double planes_cycles(const Sparse *s, const Target *t) {
   return cycles;
 }
 
+static void prices_of(const Sparse *s, const Target *t, int64_t nonzeros, SparseTile *tile, Price *p) {
+  *tile = tile_choose(s, t, nonzeros, &p->compute);
+  double x = 4.0 * (double)(s->images * s->c * s->in[0]) * (double)(s->in[1] * s->in[2]);
+  double y = 4.0 * (double)(s->images * s->o * s->out[0]) * (double)(s->out[1] * s->out[2]), w = 8.0 * (double)nonzeros;
+  p->memory = (x + y + w) / price_bandwidth(t, x + y + w);
+  p->fixed = t->call_cycles + planes_cycles(s, t) + (s->direct ? 0 : t->call_cycles);
+}
+
 void strategy_sparse_price(const Op *op, const Target *t, Price *p) {
   Sparse s;
+  SparseTile tile;
   *p = (Price){.plan = {.strategy = intern(op->func->module->names, "sparse")}, .fixed = t->call_cycles};
   if (!sparse_of(op, &s)) return;
-  int64_t nonzeros = sparse_nonzeros(op->func->module, &s);
-  SparseTile tile = tile_choose(&s, t, nonzeros, &p->compute);
-  double x = 4.0 * (double)(s.images * s.c * s.in[0]) * (double)(s.in[1] * s.in[2]);
-  double y = 4.0 * (double)(s.images * s.o * s.out[0]) * (double)(s.out[1] * s.out[2]), w = 8.0 * (double)nonzeros;
-  p->memory = (x + y + w) / price_bandwidth(t, x + y + w);
-  p->fixed += planes_cycles(&s, t) + (s.direct ? 0 : t->call_cycles);
+  prices_of(&s, t, sparse_nonzeros(op->func->module, &s), &tile, p);
   plan_add(op, &p->plan, "v", tile.v);
   if (tile.channels < s.c) plan_add(op, &p->plan, "channels", tile.channels);
+}
+
+// ---- against panels
+
+// What the layer takes with all its weights, channels last.
+static double dense_cycles(const Op *op, const Target *t, const Sparse *s) {
+  Work w = {.copies = s->group, .n = s->o / s->group, .k = sparse_taps(s) * s->c / s->group, .type = DT_F32};
+  Price p = {.fixed = t->call_cycles};
+  w.rows = s->images * s->out[0] * s->out[1];
+  w.m = s->out[2];
+  w.row_run = s->out[1] > 1 ? s->out[1] : 1;
+  if (s->last || s->dense) {
+    w.m *= w.rows;
+    w.rows = w.row_run = 1;
+  }
+  w.k_inner = w.k;
+  w.x_step = s->c * s->stride[2] * 4;
+  w.x_bytes = 4.0 * (double)(s->images * s->c * s->in[0]) * (double)(s->in[1] * s->in[2]);
+  w.y_bytes = 4.0 * (double)(s->images * s->o * s->out[0]) * (double)(s->out[1] * s->out[2]);
+  w.w_bytes = 4.0 * (double)type_count(s->w->type);
+  price_tiles(op, t, &w, &p);
+  return price_total(&p);
+}
+
+static double sparse_cycles(const Target *t, const Sparse *s, int64_t nonzeros) {
+  Price p = {0};
+  SparseTile tile;
+  prices_of(s, t, nonzeros, &tile, &p);
+  return price_total(&p);
+}
+
+bool price_stays_first(const Op *op, const Target *t) {
+  Sparse s;
+  if (!strategy_sparse_applies(op, t) || !sparse_of(op, &s) || s.last) return false;
+  return sparse_cycles(t, &s, sparse_nonzeros(op->func->module, &s)) < dense_cycles(op, t, &s);
+}
+
+bool price_break_even(const Op *op, const Target *t, double *zeros, double *even) {
+  Sparse s;
+  if (t->vector_bits < 128 || !sparse_of(op, &s)) return false;
+  int64_t all = type_count(s.w->type), lo = 0, hi = all;
+  *zeros = 1 - (double)sparse_nonzeros(op->func->module, &s) / (double)all;
+  double dense = dense_cycles(op, t, &s);
+  while (lo < hi) {  // most non-zeros that are not slower
+    int64_t mid = hi - (hi - lo) / 2;
+    if (sparse_cycles(t, &s, mid) <= dense) {
+      lo = mid;
+    } else {
+      hi = mid - 1;
+    }
+  }
+  *even = 1 - (double)lo / (double)all;
+  return true;
 }
