@@ -1,7 +1,8 @@
 // Target rows, look-up by name, and detection of this machine.
 //
 // Detection reads CPUID and XCR0 only: names are unreliable in virtual machines, and a feature without its XCR0 state
-// would fault. The row found stands as it is; nothing is refined from the machine, so equal rows give equal objects.
+// would fault; of features that a process must ask for, it asks for them. The row found stands as it is; nothing is
+// refined from the machine, so equal rows give equal objects.
 #include "backends/target.h"
 
 #include <string.h>
@@ -11,6 +12,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 _Static_assert(FEATURE_COUNT <= 64, "features are bits of a uint64_t");
@@ -76,10 +79,16 @@ static uint64_t read_xcr0(void) {
   return (uint64_t)hi << 32 | lo;
 }
 
+// Linux gives tile registers to a process that asks for them; asking is remembered, and asking again harmless.
+static bool state_granted(uint64_t xcr0) {
+  enum { REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+  return !(xcr0 >> XTILEDATA & 1u) || syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
+
 static bool feature_here(const CpuFeatureInfo *f) {
   uint32_t r[4];
   if (!f->x86 || !__get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3])) return false;
-  return ((r[f->reg] >> f->bit) & 1u) && (f->xcr0 & ~read_xcr0()) == 0;
+  return ((r[f->reg] >> f->bit) & 1u) && (f->xcr0 & ~read_xcr0()) == 0 && state_granted(f->xcr0);
 }
 static const char *const arch_here = "x86-64";
 #elif defined(__aarch64__)
@@ -97,6 +106,8 @@ static bool feature_here(const CpuFeatureInfo *f) {
 }
 static const char *const arch_here = "";
 #endif
+
+bool cpu_feature_here(CpuFeature f) { return feature_here(&features[f]); }
 
 bool target_runs_here(const Target *t) {
   const TargetRow *row = target_row(t);

@@ -31,6 +31,7 @@ typedef struct TargetRow {
 } TargetRow;
 
 const CpuFeatureInfo *cpu_feature_info(CpuFeature f);
+bool cpu_feature_here(CpuFeature f);           // does this machine offer it (CPUID and XCR0)
 const TargetRow *target_row(const Target *t);  // the row a Target came from
 // LLVM feature string of a row: "+sse3,+ssse3,...".
 const char *target_feature_text(const TargetRow *row, Arena *arena);

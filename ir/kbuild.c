@@ -65,7 +65,7 @@ static KStmt *push(KBuild *b, KStmtKind kind) {
 }
 
 KBuf *kb_alloc(KBuild *b, const char *name, DType t, uint32_t rank, const int64_t *dims, KSpace space) {
-  QCC_CHECK(space == SPACE_STACK || space == SPACE_REG, "kernel %s: alloc %s in a parameter space", b->k->name, name);
+  QCC_CHECK(space >= SPACE_STACK, "kernel %s: alloc %s in a parameter space", b->k->name, name);
   KBuf *r = buf_new(b, name, t, rank, dims, space);
   push(b, KS_ALLOC)->alloc.buf = r;
   return r;
@@ -185,6 +185,37 @@ void kb_call(KBuild *b, Kernel *callee, uint32_t n, KBuf *const *args, const Aff
     s->call.args[i] = args[i];
     s->call.offsets[i] = offsets[i];
   }
+}
+
+static KStmt *tile_stmt(KBuild *b, KOp op, KBuf *tile) {
+  QCC_CHECK(tile->space == SPACE_TILE, "kernel %s: %s is no tile", b->k->name, tile->name);
+  KStmt *s = push(b, KS_TILE);
+  s->tile.op = op;
+  s->tile.tile = tile;
+  return s;
+}
+
+static void tile_memory(KBuild *b, KOp op, KBuf *tile, KBuf *buf, const Affine *idx, int64_t step) {
+  KStmt *s = tile_stmt(b, op, tile);
+  s->tile.buf = buf;
+  s->tile.idx = copy_idx(b, buf, idx);
+  s->tile.step = step;
+}
+
+void kb_tile_zero(KBuild *b, KBuf *tile) { tile_stmt(b, KOP_TILE_ZERO, tile); }
+
+void kb_tile_load(KBuild *b, KBuf *tile, KBuf *from, const Affine *idx, int64_t step) {
+  tile_memory(b, KOP_TILE_LOAD, tile, from, idx, step);
+}
+
+void kb_tile_store(KBuild *b, KBuf *tile, KBuf *to, const Affine *idx, int64_t step) {
+  tile_memory(b, KOP_TILE_STORE, tile, to, idx, step);
+}
+
+void kb_tile_dot(KBuild *b, KBuf *c, KBuf *x, KBuf *y) {
+  KStmt *s = tile_stmt(b, KOP_TILE_DOT, c);
+  s->tile.buf = x;
+  s->tile.b = y;
 }
 
 // ---- expressions

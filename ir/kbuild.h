@@ -42,6 +42,11 @@ void kb_store1(KBuild *b, KBuf *buf, Affine i, KExpr *value);          // rank 1
 void kb_reduce(KBuild *b, KOp op, KBuf *buf, const Affine *idx, KExpr *value);
 void kb_reduce_bits(KBuild *b, KBuf *buf, const Affine *idx, KExpr *value);
 void kb_call(KBuild *b, Kernel *callee, uint32_t n, KBuf *const *args, const Affine *offsets);
+// Matrix tiles (kernel.h): rows of memory `step` elements apart, and c += x y.
+void kb_tile_zero(KBuild *b, KBuf *tile);
+void kb_tile_load(KBuild *b, KBuf *tile, KBuf *from, const Affine *idx, int64_t step);
+void kb_tile_store(KBuild *b, KBuf *tile, KBuf *to, const Affine *idx, int64_t step);
+void kb_tile_dot(KBuild *b, KBuf *c, KBuf *x, KBuf *y);
 
 KExpr *kx_f(KBuild *b, DType t, double v);
 KExpr *kx_i(KBuild *b, DType t, int64_t v);

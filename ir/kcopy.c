@@ -158,6 +158,13 @@ static KStmt *copy_stmt(KCopy *c, const KStmt *s) {
       c->bufs[s->alloc.buf->id] = r->alloc.buf;
       break;
     case KS_CALL: copy_call(c, r, s); break;
+    case KS_TILE:
+      r->tile = s->tile;
+      r->tile.tile = kcopy_buf(c, s->tile.tile);
+      if (s->tile.buf) r->tile.buf = kcopy_buf(c, s->tile.buf);
+      if (s->tile.b) r->tile.b = kcopy_buf(c, s->tile.b);
+      if (s->tile.idx) r->tile.idx = copy_indices(c, s->tile.idx, s->tile.buf->rank);
+      break;
   }
   return r;
 }

@@ -154,6 +154,16 @@ static void canon_stmt(Canon *c, const KStmt *s) {
         canon_affine(c, &s->call.offsets[i]);
       }
       break;
+    case KS_TILE:
+      canon_int(c, s->tile.op);
+      canon_buf(c, s->tile.tile);
+      if (s->tile.idx) canon_access(c, s->tile.buf, s->tile.idx);
+      if (s->tile.b) {
+        canon_buf(c, s->tile.buf);
+        canon_buf(c, s->tile.b);
+      }
+      canon_int(c, s->tile.step);
+      break;
   }
 }
 
@@ -273,6 +283,7 @@ static int64_t stmt_ops(const KStmt *s) {
     case KS_REDUCE: return 2 + expr_ops(s->store.value);
     case KS_ALLOC: return 0;
     case KS_CALL: return 1 + s->call.n;
+    case KS_TILE: return 1;
   }
   return 0;
 }

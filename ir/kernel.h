@@ -15,8 +15,9 @@ typedef enum KSpace {
   SPACE_ARG,    // parameter, tensor in caller memory or workspace
   SPACE_CONST,  // parameter, read-only constant
   SPACE_WORK,   // parameter, scratch in the workspace (same as ARG to the code; contents are dead outside the kernel)
-  SPACE_STACK,  // alloc: small array in the frame, at most 1 KiB together
-  SPACE_REG     // alloc: registers; after unroll every index is constant but the lane
+  SPACE_STACK,  // alloc: small array in the frame, at most 2 KiB together
+  SPACE_REG,    // alloc: registers; after unroll every index is constant but the lane
+  SPACE_TILE    // alloc: a matrix tile: at most 16 rows of 16 lanes of 32 bits, 8 of them in a kernel
 } KSpace;
 
 typedef struct KBuf {
@@ -65,7 +66,7 @@ struct KExpr {
 };
 
 typedef enum KForKind { FOR_SEQ, FOR_PAR, FOR_VEC, FOR_UNROLL } KForKind;
-typedef enum KStmtKind { KS_FOR, KS_IF, KS_LET, KS_STORE, KS_REDUCE, KS_ALLOC, KS_CALL } KStmtKind;
+typedef enum KStmtKind { KS_FOR, KS_IF, KS_LET, KS_STORE, KS_REDUCE, KS_ALLOC, KS_CALL, KS_TILE } KStmtKind;
 
 typedef struct KStmt KStmt;
 typedef struct KBlock {
@@ -109,10 +110,21 @@ struct KStmt {
       KBuf **args;
       Affine *offsets;
     } call;  // offsets in elements of args[i]
+    struct {
+      KOp op;
+      KBuf *tile;    // zeroed, loaded, stored, or summed into
+      KBuf *buf;     // LOAD, STORE: memory; DOT: tile a
+      KBuf *b;       // DOT: tile b
+      Affine *idx;   // LOAD, STORE: first element of row 0, the rows being contiguous bytes
+      int64_t step;  // LOAD, STORE: elements of buf from row to row
+    } tile;
   };
 };
 // REDUCE with bits set: the innermost vec loop has 8, 16, 32 or 64 iterations, value is bool, and the place (u8..u64)
 // receives lane i as bit i.
+//
+// Matrix tiles: a is u8x4 or i8x4 [m, k], b is i8x4 [k, n], c is i32 [m, n]. They are allocated once, at the top level,
+// and only tile statements touch them. A tile has the shape of its alloc everywhere: no statement takes part of one.
 
 struct Kernel {
   uint32_t id;

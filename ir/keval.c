@@ -190,6 +190,17 @@ static void compile_call(Compile *c, const KStmt *s) {
   emit(c, INS_CALL)->aux = c->code->call.n - 1;
 }
 
+static void compile_tile(Compile *c, const KStmt *s) {
+  TileIns t = {.s = s, .tile = region_of(c, s->tile.tile)};
+  if (s->tile.idx) t.memory = flat_access(c, s->tile.buf, s->tile.idx, s->tile.buf->rank);
+  if (s->tile.b) {
+    t.a = region_of(c, s->tile.buf);
+    t.b = region_of(c, s->tile.b);
+  }
+  vec_push(c->arena, &c->code->tile, t);
+  emit(c, INS_TILE)->aux = c->code->tile.n - 1;
+}
+
 static void compile_block(Compile *c, const KBlock *b) {
   for (const KStmt *s = b->first; s; s = s->next) switch (s->kind) {
       case KS_FOR: compile_for(c, s); break;
@@ -208,6 +219,7 @@ static void compile_block(Compile *c, const KBlock *b) {
         break;
       }
       case KS_CALL: compile_call(c, s); break;
+      case KS_TILE: compile_tile(c, s); break;
     }
 }
 

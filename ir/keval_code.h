@@ -25,6 +25,7 @@ typedef enum InsCode {
   INS_BITS,    // bit (b - c) / step of access[aux] = a; the first lane clears the others
   INS_FILL,    // region aux gets unusable contents
   INS_CALL,    // call[aux]
+  INS_TILE,    // tile[aux]
   INS_JUMP,    // to target
   INS_UNLESS,  // to target when a is false
   INS_ENTER,   // to target unless a < b
@@ -66,6 +67,13 @@ typedef struct Call {
   Access *args;  // idx[0]: offset in elements
 } Call;
 
+// A statement on tiles; places of tiles and of memory are regions.
+typedef struct TileIns {
+  const KStmt *s;
+  uint32_t tile, a, b;
+  Access memory;  // LOAD, STORE
+} TileIns;
+
 // Bytes behind one or more buffers: a parameter or an alloc.
 typedef struct Region {
   const KBuf *buf;
@@ -78,6 +86,7 @@ struct Code {
   VEC(FlatAffine) affine;
   VEC(Access) access;
   VEC(Call) call;
+  VEC(TileIns) tile;
   VEC(Region) region;  // the first n_params are the parameters
   VEC(Slot) slot;      // initial values
 };

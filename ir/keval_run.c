@@ -236,6 +236,46 @@ static bool run_call(Frame *f, const Call *call) {
   return ok;
 }
 
+// Rows of the tile from or to memory, each within the bytes of its buffer.
+static bool move_tile(Frame *f, const TileIns *t) {
+  const KBuf *tile = t->s->tile.tile, *buf = t->memory.buf;
+  int64_t first, size = dtype_info(buf->type)->bits / 8, row = 4 * tile->dims[1];
+  if (!element(f, &t->memory, &first)) return false;
+  for (int64_t m = 0; m < tile->dims[0]; m++) {
+    int64_t at = (first + m * t->s->tile.step) * size;
+    if (at + row > f->code->region.at[t->memory.region].bytes)
+      return outside(f, &t->memory, buf->rank - 1, (at + row - 1) / size);
+    uint8_t *memory = f->mem[t->memory.region] + at, *inside = f->mem[t->tile] + m * row;
+    if (t->s->tile.op == KOP_TILE_LOAD)
+      memcpy(inside, memory, (size_t)row);
+    else
+      memcpy(memory, inside, (size_t)row);
+  }
+  return true;
+}
+
+static void dot_tiles(Frame *f, const TileIns *t) {
+  const KBuf *a = t->s->tile.buf, *b = t->s->tile.b, *c = t->s->tile.tile;
+  for (int64_t m = 0; m < c->dims[0]; m++)
+    for (int64_t n = 0; n < c->dims[1]; n++) {
+      int64_t at = m * c->dims[1] + n;
+      Slot acc = load(f->mem[t->tile], c->type, at);
+      for (int64_t k = 0; k < b->dims[0]; k++) {
+        Slot x = load(f->mem[t->a], a->type, m * a->dims[1] + k), y = load(f->mem[t->b], b->type, k * b->dims[1] + n);
+        acc.i = dot4(a->type, acc.i, x.i, y.i);
+      }
+      store(f->mem[t->tile], c->type, at, acc);
+    }
+}
+
+static bool run_tile(Frame *f, const TileIns *t) {
+  switch (t->s->tile.op) {
+    case KOP_TILE_ZERO: memset(f->mem[t->tile], 0, (size_t)f->code->region.at[t->tile].bytes); return true;
+    case KOP_TILE_DOT: dot_tiles(f, t); return true;
+    default: return move_tile(f, t);
+  }
+}
+
 static bool run(Frame *f) {
   const Ins *ins = f->code->ins.at;
   Slot *slot = f->slot;
@@ -248,6 +288,9 @@ static bool run(Frame *f) {
       case INS_FILL: memset(f->mem[n->aux], 0xff, (size_t)f->code->region.at[n->aux].bytes); break;
       case INS_CALL:
         if (!run_call(f, &f->code->call.at[n->aux])) return false;
+        break;
+      case INS_TILE:
+        if (!run_tile(f, &f->code->tile.at[n->aux])) return false;
         break;
       case INS_JUMP: pc = n->target; break;
       case INS_UNLESS:

@@ -12,7 +12,7 @@ typedef enum KOp {
   KOP_COUNT
 } KOp;
 
-typedef enum KRule { KRULE_SAME, KRULE_BOOL, KRULE_GIVEN, KRULE_ARG1 } KRule;
+typedef enum KRule { KRULE_SAME, KRULE_BOOL, KRULE_GIVEN, KRULE_ARG1, KRULE_TILE } KRule;
 
 typedef struct KOpInfo {
   const char *name;

@@ -98,7 +98,7 @@ static KBuf *parse_buf_type(KParse *kp, const Token *name) {
   return arena_copy(p->m->arena, &b, sizeof b);
 }
 
-static const char *const space_names[] = {"arg", "const", "work", "stack", "reg"};
+static const char *const space_names[] = {"arg", "const", "work", "stack", "reg", "tile"};
 
 static bool parse_space(Parser *p, KSpace first, KSpace last, KSpace *space) {
   for (int s = (int)first; s <= (int)last; s++)
@@ -106,7 +106,7 @@ static bool parse_space(Parser *p, KSpace first, KSpace last, KSpace *space) {
       *space = (KSpace)s;
       return true;
     }
-  return parse_expected(p, first == SPACE_ARG ? "arg, const or work" : "stack or reg");
+  return parse_expected(p, first == SPACE_ARG ? "arg, const or work" : "stack, reg or tile");
 }
 
 // ---- affine indices: 2*%i+%j-3
@@ -218,7 +218,8 @@ static DType op_type(KOp op, KExpr *const *arg, DType given) {
     case KRULE_SAME: return arg[0]->type;
     case KRULE_BOOL: return DT_BOOL;
     case KRULE_ARG1: return arg[1]->type;
-    case KRULE_GIVEN: return given;
+    case KRULE_GIVEN:
+    case KRULE_TILE: return given;
   }
   return given;
 }
@@ -287,7 +288,7 @@ static KExpr *parse_expr(KParse *kp, DType expected, uint32_t depth) {
     DType t = dtype_by_name(p->tok.at, p->tok.n);
     if (t != DT_NONE) return parse_typed_const(kp, t);
     KOp op = kop_by_name(p->tok.at, p->tok.n);
-    if (op != KOP_NONE) return parse_op_expr(kp, op, expected, depth);
+    if (op != KOP_NONE && kop_info(op)->rule != KRULE_TILE) return parse_op_expr(kp, op, expected, depth);
   }
   parse_expected(p, "an expression");
   return NULL;
@@ -419,7 +420,7 @@ static bool parse_buf_stmt(KParse *kp, KBlock *b) {
     buf->view_of = of;
     buf->space = of->space;
   } else {
-    if (!parse_space(p, SPACE_STACK, SPACE_REG, &buf->space)) return false;
+    if (!parse_space(p, SPACE_STACK, SPACE_TILE, &buf->space)) return false;
     KStmt *s = kstmt_new(p->m->arena, KS_ALLOC);
     s->alloc.buf = buf;
     kblock_append(b, s);
@@ -427,8 +428,28 @@ static bool parse_buf_stmt(KParse *kp, KBlock *b) {
   return declare(kp, &name, NULL, buf);
 }
 
+// tile_zero %c    tile_load %a, %x[...] by 64    tile_dot %c, %a, %b
+static bool parse_tile(KParse *kp, KBlock *b, KOp op) {
+  Parser *p = kp->p;
+  KStmt *s = kstmt_new(p->m->arena, KS_TILE);
+  parse_step(p);
+  s->tile.op = op;
+  if (!want_buf(kp, &s->tile.tile)) return false;
+  if (op == KOP_TILE_DOT) {
+    if (!parse_want(p, ',', "',' and a tile") || !want_buf(kp, &s->tile.buf)) return false;
+    if (!parse_want(p, ',', "',' and a tile") || !want_buf(kp, &s->tile.b)) return false;
+  } else if (op != KOP_TILE_ZERO) {
+    if (!parse_want(p, ',', "',' and a place") || !parse_place(kp, &s->tile.buf, &s->tile.idx)) return false;
+    if (!parse_want_name(p, "by") || !parse_size(p, &s->tile.step)) return false;
+  }
+  kblock_append(b, s);
+  return true;
+}
+
 static bool parse_stmt(KParse *kp, KBlock *b) {
   Parser *p = kp->p;
+  KOp op = parse_at(p, TOK_NAME) ? kop_by_name(p->tok.at, p->tok.n) : KOP_NONE;
+  if (op != KOP_NONE && kop_info(op)->rule == KRULE_TILE) return parse_tile(kp, b, op);
   if (parse_at(p, TOK_VALUE)) return parse_buf_stmt(kp, b);
   if (parse_at_name(p, "for")) return parse_for(kp, b);
   if (parse_at_name(p, "if")) return parse_if(kp, b);
@@ -436,7 +457,7 @@ static bool parse_stmt(KParse *kp, KBlock *b) {
   if (parse_at_name(p, "store")) return parse_store(kp, b, KS_STORE);
   if (parse_at_name(p, "reduce")) return parse_store(kp, b, KS_REDUCE);
   if (parse_at_name(p, "call")) return parse_call(kp, b);
-  return parse_expected(p, "a statement: for, if, let, store, reduce, call, %name = alloc or view, or '}'");
+  return parse_expected(p, "a statement: for, if, let, store, reduce, call, tile_..., %name = alloc or view, or '}'");
 }
 
 static bool parse_block(KParse *kp, KBlock *b) {

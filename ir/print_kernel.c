@@ -10,7 +10,7 @@
 #include "ir/parse.h"
 #include "ir/print.h"
 
-static const char *const space_names[] = {"arg", "const", "work", "stack", "reg"};
+static const char *const space_names[] = {"arg", "const", "work", "stack", "reg", "tile"};
 static const char *const loop_names[] = {"seq", "par", "vec", "unroll"};
 
 typedef struct Printer {
@@ -82,6 +82,9 @@ static void see_stmt(Printer *p, const KStmt *s) {
     case KS_ALLOC: break;
     case KS_CALL:
       for (uint32_t i = 0; i < s->call.n; i++) see_buf(p, s->call.args[i]);
+      break;
+    case KS_TILE:
+      if (s->tile.idx) see_buf(p, s->tile.buf);
       break;
   }
 }
@@ -230,6 +233,22 @@ static void put_call(Printer *p, const KStmt *s) {
   strbuf_putc(p->out, ')');
 }
 
+// tile_load %a, %x[...] by 64    tile_dot %c, %a, %b
+static void put_tile(Printer *p, const KStmt *s) {
+  strbuf_printf(p->out, "%s ", kop_info(s->tile.op)->name);
+  put_name(p, p->buf[s->tile.tile->id]);
+  if (s->tile.idx) {
+    strbuf_puts(p->out, ", ");
+    put_place(p, s->tile.buf, s->tile.idx);
+    strbuf_printf(p->out, " by %lld", (long long)s->tile.step);
+  } else if (s->tile.b) {
+    strbuf_puts(p->out, ", ");
+    put_name(p, p->buf[s->tile.buf->id]);
+    strbuf_puts(p->out, ", ");
+    put_name(p, p->buf[s->tile.b->id]);
+  }
+}
+
 static void put_stmt(Printer *p, const KStmt *s) {
   indent(p);
   switch (s->kind) {
@@ -270,6 +289,7 @@ static void put_stmt(Printer *p, const KStmt *s) {
       strbuf_printf(p->out, " %s", space_names[s->alloc.buf->space]);
       break;
     case KS_CALL: put_call(p, s); break;
+    case KS_TILE: put_tile(p, s); break;
   }
   strbuf_putc(p->out, '\n');
   if (s->kind == KS_ALLOC) put_views(p, s->alloc.buf);

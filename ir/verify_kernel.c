@@ -16,6 +16,7 @@ typedef struct VerifyKernel {
   uint32_t vecs;        // open vec loops
   const KStmt *vec;     // the innermost
   int64_t stack_bytes;  // of all stack buffers
+  uint32_t tiles;       // allocated
 } VerifyKernel;
 
 static bool fail(const VerifyKernel *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -84,6 +85,7 @@ static bool check_affine(const VerifyKernel *v, const Affine *a) {
 
 static bool check_place(const VerifyKernel *v, const KBuf *b, const Affine *idx) {
   if (!use_buf(v, b)) return false;
+  if (b->space == SPACE_TILE) return fail(v, "an element of tile %%%s", b->name);
   for (uint32_t i = 0; i < b->rank; i++)
     if (!check_affine(v, &idx[i])) return false;
   return true;
@@ -133,6 +135,7 @@ static bool check_expr(const VerifyKernel *v, const KExpr *x);
 static bool check_op(const VerifyKernel *v, const KExpr *x) {
   if (x->op <= KOP_NONE || x->op >= KOP_COUNT) return fail(v, "an expression of no operation");
   const KOpInfo *info = kop_info(x->op);
+  if (info->rule == KRULE_TILE) return fail(v, "%s is no expression", info->name);
   for (uint32_t i = 0; i < info->arity; i++)
     if (!x->arg[i] || !check_expr(v, x->arg[i])) return x->arg[i] ? false : fail(v, "%s lacks operands", info->name);
   DType want = info->rule == KRULE_SAME   ? x->arg[0]->type
@@ -233,15 +236,25 @@ static bool check_store(VerifyKernel *v, const KStmt *s) {
          fail(v, "%s value stored to %s buffer %%%s", dname(s->store.value->type), dname(b->type), b->name);
 }
 
+// Rows and lanes of a tile, which is there in the whole kernel.
+static bool check_tile_shape(VerifyKernel *v, const KBuf *b) {
+  if (b->rank != 2 || b->dims[0] < 1 || b->dims[0] > 16 || b->dims[1] < 1 || b->dims[1] > 16 || !kbuf_is_dense(b))
+    return fail(v, "tile %%%s has no shape of 1 to 16 rows of 1 to 16 lanes", b->name);
+  if (dtype_info(b->type)->bits != 32) return fail(v, "tile %%%s of %s", b->name, dname(b->type));
+  if (v->loops > 0) return fail(v, "tile %%%s is allocated inside of a loop", b->name);
+  return ++v->tiles <= 8 || fail(v, "more than 8 tiles");
+}
+
 static bool check_alloc(VerifyKernel *v, const KStmt *s) {
   const KBuf *b = s->alloc.buf;
-  if (b->space != SPACE_STACK && b->space != SPACE_REG) return fail(v, "alloc %%%s is neither stack nor reg", b->name);
+  if (b->space < SPACE_STACK) return fail(v, "alloc %%%s is neither stack nor reg nor tile", b->name);
   if (b->param >= 0 || b->view_of) return fail(v, "alloc %%%s is a parameter or a view", b->name);
   if (!declare_buf(v, b)) return false;
   int64_t count;
+  if (b->space == SPACE_TILE) return check_tile_shape(v, b);
   if (b->space != SPACE_STACK || !dims_count(b->rank, b->dims, &count)) return true;
   v->stack_bytes += count < 4096 ? (count * dtype_info(b->type)->bits + 7) / 8 : 4096;
-  return v->stack_bytes <= 1024 || fail(v, "stack buffers of more than 1024 bytes together");
+  return v->stack_bytes <= 2048 || fail(v, "stack buffers of more than 2048 bytes together");
 }
 
 static bool check_call(VerifyKernel *v, const KStmt *s) {
@@ -251,6 +264,7 @@ static bool check_call(VerifyKernel *v, const KStmt *s) {
   for (uint32_t i = 0; i < s->call.n; i++) {
     const KBuf *b = s->call.args[i], *param = callee->params[i];
     if (!use_buf(v, b) || !check_affine(v, &s->call.offsets[i])) return false;
+    if (b->space == SPACE_TILE) return fail(v, "tile %%%s passed to @%s", b->name, callee->name);
     if (b->type != param->type)
       return fail(v, "%s buffer %%%s for %s parameter %%%s of @%s", dname(b->type), b->name, dname(param->type),
                   param->name, callee->name);
@@ -259,6 +273,39 @@ static bool check_call(VerifyKernel *v, const KStmt *s) {
                   callee->name);
   }
   return true;
+}
+
+static bool use_tile(const VerifyKernel *v, const KBuf *b) {
+  if (!b || b->space != SPACE_TILE || b->view_of) return fail(v, "found a buffer that is no tile");
+  return use_buf(v, b);
+}
+
+static bool check_tile_dot(const VerifyKernel *v, const KStmt *s) {
+  const KBuf *c = s->tile.tile, *a = s->tile.buf, *b = s->tile.b;
+  if (!use_tile(v, a) || !use_tile(v, b)) return false;
+  if (c->dims[0] != a->dims[0] || a->dims[1] != b->dims[0] || c->dims[1] != b->dims[1] || a == b)
+    return fail(v, "tiles %%%s, %%%s and %%%s do not match", c->name, a->name, b->name);
+  bool types = c->type == DT_I32 && (a->type == DT_U8X4 || a->type == DT_I8X4) && b->type == DT_I8X4;
+  return types || fail(v, "tile_dot of %s, %s and %s", dname(c->type), dname(a->type), dname(b->type));
+}
+
+// The place in memory; its elements are bytes or as wide as those of the tile.
+static bool check_tile_memory(const VerifyKernel *v, const KStmt *s) {
+  const KBuf *b = s->tile.buf;
+  if (!check_place(v, b, s->tile.idx)) return false;
+  if (s->tile.op == KOP_TILE_STORE && b->space == SPACE_CONST) return fail(v, "store to constant %%%s", b->name);
+  if (b->space == SPACE_REG) return fail(v, "%s with register buffer %%%s", kop_info(s->tile.op)->name, b->name);
+  uint32_t bits = dtype_info(b->type)->bits;
+  if ((bits != 8 && bits != 32) || b->type == DT_BOOL || b->rank == 0 || !kbuf_is_dense(b))
+    return fail(v, "%s of buffer %%%s of %s", kop_info(s->tile.op)->name, b->name, dname(b->type));
+  return s->tile.step >= 0 || fail(v, "%s with a negative step", kop_info(s->tile.op)->name);
+}
+
+static bool check_tile(const VerifyKernel *v, const KStmt *s) {
+  if (!use_tile(v, s->tile.tile)) return false;
+  if (v->vecs > 0) return fail(v, "tile %%%s in a vec loop", s->tile.tile->name);
+  if (s->tile.op == KOP_TILE_DOT) return check_tile_dot(v, s);
+  return s->tile.op == KOP_TILE_ZERO || check_tile_memory(v, s);
 }
 
 static bool check_if(VerifyKernel *v, const KStmt *s) {
@@ -283,6 +330,7 @@ static bool check_stmt(VerifyKernel *v, const KStmt *s) {
     case KS_REDUCE: return check_store(v, s);
     case KS_ALLOC: return check_alloc(v, s);
     case KS_CALL: return check_call(v, s);
+    case KS_TILE: return check_tile(v, s);
   }
   return fail(v, "a statement of no kind");
 }

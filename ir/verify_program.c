@@ -110,6 +110,7 @@ static void mark_written(bool *written, const KBuf *b) {
 static void mark_block(const VerifyProgram *v, bool *written, const KBlock *b) {
   for (const KStmt *s = b->first; s; s = s->next) {
     if (s->kind == KS_STORE || s->kind == KS_REDUCE) mark_written(written, s->store.buf);
+    if (s->kind == KS_TILE && s->tile.op == KOP_TILE_STORE) mark_written(written, s->tile.buf);
     if (s->kind == KS_FOR) mark_block(v, written, &s->for_.body);
     if (s->kind == KS_IF) {
       mark_block(v, written, &s->if_.then);

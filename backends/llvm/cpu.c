@@ -60,10 +60,21 @@ static void require_state(Emit *e, LLVMBasicBlockRef bad) {
   require_bits(e, LLVMBuildExtractValue(e->b, r, 0, ""), state, bad);
 }
 
+// Linux gives a process the tile registers when it asks for them once, all its threads included.
+static void require_tiles(Emit *e, LLVMBasicBlockRef bad) {
+  enum { ARCH_PRCTL = 158, REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+  LT types[3] = {e->i64, e->i64, e->i64};
+  LV args[3] = {LLVMConstInt(e->i64, ARCH_PRCTL, false), LLVMConstInt(e->i64, REQ_XCOMP_PERM, false),
+                LLVMConstInt(e->i64, XTILEDATA, false)};
+  LV status = assembly(e, e->i64, 3, types, args, "syscall", "={rax},{rax},{rdi},{rsi},~{rcx},~{r11},~{memory}");
+  require(e, LLVMBuildIsNull(e->b, status, ""), bad);
+}
+
 static void require_x86(Emit *e, LLVMBasicBlockRef bad) {
   static const uint32_t leaves[][2] = {{1, 0}, {7, 0}, {7, 1}, {0x80000001u, 0}};
   for (uint32_t i = 0; i < 4; i++) require_leaf(e, leaves[i][0], leaves[i][1], bad);
   require_state(e, bad);
+  if (e->has_tiles) require_tiles(e, bad);
 }
 
 static void require_a64(Emit *e, LLVMBasicBlockRef bad) {
@@ -87,10 +98,8 @@ LV emit_cpu_check(Emit *e) {
   e->fn = fn;
   LLVMPositionBuilderAtEnd(e->b, LLVMAppendBasicBlockInContext(e->ctx, fn, "entry"));
   LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(e->ctx, fn, "refuse");
-  if (x86)
-    require_x86(e, bad);
-  else
-    require_a64(e, bad);
+  if (x86 && !e->opt->emulated) require_x86(e, bad);
+  if (!x86) require_a64(e, bad);
   LLVMBuildRet(e->b, k32(e, 0));
   LLVMPositionBuilderAtEnd(e->b, bad);
   LLVMBuildRet(e->b, k32(e, STATUS_CPU));

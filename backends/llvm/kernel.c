@@ -76,7 +76,8 @@ static bool block_on_lanes(Scan *s, const KBlock *b) {
         break;
       case KS_STORE: break;
       case KS_ALLOC:
-      case KS_CALL: return false;
+      case KS_CALL:
+      case KS_TILE: return false;
     }
   return true;
 }
@@ -303,6 +304,7 @@ static void emit_reduce(Emit *e, const KStmt *s) {
 // ---- the other statements
 
 static void emit_alloc(Emit *e, const KBuf *b) {
+  if (b->space == SPACE_TILE) return;
   int64_t count = 1;
   for (uint32_t i = 0; i < b->rank; i++) count += (b->dims[i] - 1) * b->strides[i];
   for (uint32_t i = 0; i < b->rank; i++)
@@ -345,6 +347,7 @@ static void emit_stmt(Emit *e, const KStmt *s) {
     case KS_REDUCE: emit_reduce(e, s); break;
     case KS_ALLOC: emit_alloc(e, s->alloc.buf); break;
     case KS_CALL: emit_call(e, s); break;
+    case KS_TILE: emit_tile(e, s); break;
   }
 }
 
@@ -406,6 +409,7 @@ static void emit_kernel(Emit *e, const KernelFn *f) {
   LLVMBuildBr(e->b, start);
   LLVMPositionBuilderAtEnd(e->b, start);
   for (uint32_t i = 0; i < k->n_params; i++) e->buf[k->params[i]->id] = LLVMGetParam(f->fn, i);
+  bool tiles = emit_tiles_begin(e);
   for (const KStmt *s = k->body.first; s; s = s->next) {
     if (s != f->loop) {
       emit_stmt(e, s);
@@ -416,6 +420,7 @@ static void emit_kernel(Emit *e, const KernelFn *f) {
     LV to = LLVMBuildMul(e->b, LLVMGetParam(f->fn, k->n_params + 1), k64(e, s->for_.step), "");
     emit_plain_loop(e, s, LLVMBuildAdd(e->b, lo, from, ""), LLVMBuildAdd(e->b, lo, to, ""));
   }
+  if (tiles) emit_tiles_end(e);
   LLVMBuildRetVoid(e->b);
 }
 

@@ -43,8 +43,9 @@ typedef struct Emit {
   Map *fn_of;          // kernel address -> index + 1 in fns
   int64_t *weight_at;  // by PBuf id: offset of a constant buffer in the weights
   int64_t weight_bytes;
-  LV weights;    // the external array NAME_weights
-  LV helper[4];  // exact remainder functions, see scalar.c
+  LV weights;      // the external array NAME_weights
+  LV helper[4];    // exact remainder functions, see scalar.c
+  bool has_tiles;  // some kernel uses matrix tiles
 
   // the function being emitted
   LV fn;
@@ -114,6 +115,11 @@ bool affine_varies(const Emit *e, const Affine *a);
 // ---- kernel.c
 KernelFn *kernel_fn(Emit *e, const Kernel *k);  // declares it on first use
 void emit_kernels(Emit *e);                     // bodies of all declared kernels, to a fixed point
+
+// ---- tile.c
+bool emit_tiles_begin(Emit *e);  // configures the tiles of the kernel at hand; false: it has none
+void emit_tiles_end(Emit *e);    // gives them back
+void emit_tile(Emit *e, const KStmt *s);
 
 // ---- entry.c, tables.c, cpu.c
 void emit_entry(Emit *e);

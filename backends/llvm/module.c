@@ -172,7 +172,8 @@ static void on_fatal(const char *reason) { qcc_bug("LLVM: %s", reason); }
 void module_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, const WeightLayout *weights,
                  Emission *out) {
   LLVMInstallFatalErrorHandler(on_fatal);
-  Emit e = {.m = m, .p = m->program, .arena = out->arena, .row = target_row(target), .opt = opt};
+  Emit e = {.m = m, .p = m->program, .arena = out->arena, .opt = opt};
+  e.row = opt->emulated ? opt->emulated : target_row(target);
   e.weight_at = weights->at;
   e.weight_bytes = weights->bytes;
   emit_init(&e, out);

@@ -76,7 +76,8 @@ static void expand_stmt(Math *m, KBlock *b, KStmt *s, bool *changed) {
     case KS_STORE:
     case KS_REDUCE: s->store.value = expand_expr(m, s->store.value, changed); break;
     case KS_ALLOC:
-    case KS_CALL: break;
+    case KS_CALL:
+    case KS_TILE: break;
   }
 }
 

@@ -72,6 +72,9 @@ static void see_block(Simplify *s, const KBlock *b) {
       case KS_REDUCE: bitset_add(&s->stored, buf_root(st->store.buf)->id); break;
       case KS_ALLOC: bitset_add(&s->stored, st->alloc.buf->id); break;
       case KS_CALL: s->calls = true; break;
+      case KS_TILE:
+        if (st->tile.op == KOP_TILE_STORE) bitset_add(&s->stored, buf_root(st->tile.buf)->id);
+        break;
     }
 }
 
@@ -178,6 +181,9 @@ static void simplify_block(Simplify *s, KBlock *b) {
       case KS_CALL:
         for (uint32_t i = 0; i < st->call.n; i++) st->call.offsets[i] = simplify_affine(s, st->call.offsets[i]);
         break;
+      case KS_TILE:
+        if (st->tile.idx) simplify_indices(s, st->tile.buf, st->tile.idx);
+        break;
     }
   }
 }
@@ -219,6 +225,9 @@ static void count_block(uint32_t *uses, const KBlock *b) {
       case KS_ALLOC: break;
       case KS_CALL:
         for (uint32_t i = 0; i < st->call.n; i++) count_affine(uses, &st->call.offsets[i], 1);
+        break;
+      case KS_TILE:
+        for (uint32_t i = 0; st->tile.idx && i < st->tile.buf->rank; i++) count_affine(uses, &st->tile.idx[i], 1);
         break;
     }
 }

@@ -38,6 +38,12 @@ static bool call_uses(const KStmt *s, const Bitset *vars, const Bitset *bufs) {
   return false;
 }
 
+static bool tile_uses(const KStmt *s, const Bitset *vars, const Bitset *bufs) {
+  if (in_set(s->tile.tile, bufs) || (s->tile.b && in_set(s->tile.b, bufs))) return true;
+  if (s->tile.idx) return place_uses(s->tile.buf, s->tile.idx, vars, bufs);
+  return s->tile.buf && in_set(s->tile.buf, bufs);
+}
+
 bool stmt_uses(const KStmt *s, const Bitset *vars, const Bitset *bufs) {
   switch (s->kind) {
     case KS_FOR:
@@ -50,6 +56,7 @@ bool stmt_uses(const KStmt *s, const Bitset *vars, const Bitset *bufs) {
     case KS_REDUCE: return value_uses(s->store.value, vars, bufs) || place_uses(s->store.buf, s->store.idx, vars, bufs);
     case KS_ALLOC: return false;
     case KS_CALL: return call_uses(s, vars, bufs);
+    case KS_TILE: return tile_uses(s, vars, bufs);
   }
   return false;
 }
@@ -67,6 +74,9 @@ static void see_stores(Outline *o, const KBlock *b) {
       case KS_REDUCE: bitset_add(&o->stored, buf_root(s->store.buf)->id); break;
       case KS_CALL:
         for (uint32_t i = 0; i < s->call.n; i++) bitset_add(&o->stored, buf_root(s->call.args[i])->id);
+        break;
+      case KS_TILE:
+        if (s->tile.op == KOP_TILE_STORE) bitset_add(&o->stored, buf_root(s->tile.buf)->id);
         break;
       case KS_LET:
       case KS_ALLOC: break;
@@ -264,7 +274,8 @@ static void walk_block(Callee *c, KBlock *b, bool rewrite) {
           visit_place(c, s->store.buf, s->store.idx);
         break;
       case KS_ALLOC: s->alloc.buf->param = rewrite ? s->alloc.buf->param : -2; break;
-      case KS_CALL: c->ok = false; break;
+      case KS_CALL:
+      case KS_TILE: c->ok = false; break;  // tiles belong to one function
     }
 }
 

@@ -109,7 +109,8 @@ static void see_block(Body *b, const KBlock *block) {
       case KS_STORE:
       case KS_REDUCE: see_store(b, s); break;
       case KS_ALLOC:
-      case KS_CALL: b->fits = false; break;
+      case KS_CALL:
+      case KS_TILE: b->fits = false; break;
     }
 }
 

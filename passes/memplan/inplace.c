@@ -80,6 +80,7 @@ static void scan_block(Scan *c, const KBlock *b, int64_t times) {
       case KS_REDUCE: scan_store(c, s, times); break;
       case KS_ALLOC: break;
       case KS_CALL: c->ok = false; break;
+      case KS_TILE: c->ok &= !s->tile.idx || (root_of(s->tile.buf) != c->from && root_of(s->tile.buf) != c->to); break;
     }
   }
 }
@@ -127,6 +128,11 @@ static void access_block(const KBlock *b, bool *reads, bool *writes) {
           if (param >= 0) reads[param] = writes[param] = true;
         }
         break;
+      case KS_TILE: {
+        int32_t param = s->tile.idx ? root_of(s->tile.buf)->param : -1;
+        if (param >= 0) *(s->tile.op == KOP_TILE_LOAD ? &reads[param] : &writes[param]) = true;
+        break;
+      }
     }
   }
 }
