@@ -14,6 +14,7 @@
 #include "passes/lower/lut.h"
 #include "passes/lower/planes.h"
 #include "passes/lower/sparse.h"
+#include "passes/lower/tile8.h"
 #include "passes/price.h"
 
 Plan lower_plan(LowerCtx *ctx, const Op *op) {
@@ -34,7 +35,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
   t.mb = m;
   if (!plan_is(p, "fma") && !plan_is(p, "dot8") && !plan_is(p, "planes") && !plan_is(p, "lut") &&
-      !plan_is(p, "codebook"))
+      !plan_is(p, "codebook") && !plan_is(p, "tile8"))
     return t;
   t.lanes = clamp_param(p, "lanes", target_lanes(ctx->target, dtype_info(type)->bits), 64);
   t.mr = clamp_param(p, "mr", 4, m < 32 ? m : 32);
@@ -188,10 +189,20 @@ bool lower_contraction_check(LowerCtx *ctx, const Op *op, bool geom) {
 }
 
 // Only the loop over groups walks the channel axis.
-static void set_group_weights(Nest *n, const PackSpec *s) {
+static void set_group_weights(Nest *n, int64_t elems) {
   for (uint32_t i = 0; i < n->n_rows; i++) {
-    if (n->row[i].axis == n->rank - 1) n->row[i].w = pack_copy_elems(s) / (s->by > 1 ? s->by : 1);
+    if (n->row[i].axis == n->rank - 1) n->row[i].w = elems;
   }
+}
+
+// Matrix tiles of bytes: the weights and the bias that takes the zero point back. False after diag_error.
+static bool conv_tiles(LowerCtx *ctx, const Op *op, Nest *n, const ConvGeom *g) {
+  tile8_reduction(n);
+  n->x = tile8_room(ctx, op, n);
+  n->w = tile8_weights(ctx, op, n, g->group, g->o / g->group, g->o, 1);
+  n->bias = tile8_bias(ctx, op, n->x_zero, type_count(op_in(op, 1)->type) / g->o, g->o, g->o, 1);
+  set_group_weights(n, tile8_copy_elems(n));
+  return n->x != NULL && n->w != NULL;
 }
 
 // Neighbouring columns as channels when the plan asks for it: other geometry, weights and bias, the same result bytes.
@@ -280,6 +291,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   } else {
     Window w = conv_window(&g);
     w.fill = planes ? bits.fill : n.x_zero;
+    w.room = plan_is(&plan, "tile8") ? TILE8_ROOM : 0;
     int64_t extent[CONV_AXES];
     if (!conv_x(ctx, op, &n, &w, staged, extent)) return false;
     ConvGeom bytes = g;
@@ -289,7 +301,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   }
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
-  if (g.group == 1) nest_pool(ctx, &plan, &n);
+  if (g.group == 1 && !plan_is(&plan, "tile8")) nest_pool(ctx, &plan, &n);
   if (plan_is(&plan, "lut")) weights = lut_weights(ctx, op, &n);
   if (book && !once) weights = codebook_weights(ctx, op, &n);
   PackSpec s =
@@ -299,8 +311,12 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     s = dot_weights(&n, &g);
     n.bias = dot8_bias(ctx, op, n.x_zero, type_count(op_in(op, 1)->type) / g.o, g.o, g.o, 1);
   }
-  set_group_weights(&n, &s);
-  n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
+  if (plan_is(&plan, "tile8")) {
+    if (!conv_tiles(ctx, op, &n, &g)) return false;
+  } else {
+    set_group_weights(&n, pack_copy_elems(&s) / (s.by > 1 ? s.by : 1));
+    n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
+  }
   if (n.w == NULL) return false;
   nest_result_buf(ctx, &n);
   n.post_again = n.words == NULL && !planes && lower_post_again(op, n.type);

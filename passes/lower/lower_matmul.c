@@ -9,6 +9,7 @@
 #include "passes/lower/planes.h"
 #include "passes/lower/sparse.h"
 #include "passes/lower/stream.h"
+#include "passes/lower/tile8.h"
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
   PackSpec s = {.n_red = 1, .red = {g->k}, .red_stride = {g->b_k}, .n = g->n, .n_stride = g->b_n};
@@ -128,8 +129,15 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   }
   matmul_copies(&s, &g);
   if (!merged) matmul_weight_steps(&n, &g, &s);
-  n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
-  if (n.w == NULL) return false;
+  if (plan_is(&plan, "tile8")) {
+    tile8_reduction(&n);
+    n.x = tile8_room(ctx, op, &n);
+    n.w = tile8_weights(ctx, op, &n, 1, 0, g.b_k, g.b_n);
+    n.bias = tile8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);
+  } else {
+    n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
+  }
+  if (n.w == NULL || n.x == NULL) return false;
   nest_result_buf(ctx, &n);
   n.post_again = n.words == NULL && !n.counts && lower_post_again(op, n.type);
   nest_settle(&n);

@@ -28,12 +28,12 @@ void nest_merge(Nest *n) {
 }
 
 void nest_settle(Nest *n) {
-  if (!n->dot) nest_merge(n);
+  if (!n->dot && n->matrix.rows == 0) nest_merge(n);
   if (n->n_rows == 0 || n->row[n->n_rows - 1].w != 0) n->tile.my = 1;
 }
 
-// Steps of a reduction loop: the innermost one goes by four with dot.
 int64_t nest_red_steps(const Nest *n, uint32_t i) {
+  if (n->matrix.rows > 0 && i + 1 == n->n_red) return ceil_div(n->red[i], n->matrix.chunk);
   return n->dot && i + 1 == n->n_red ? ceil_div(n->red[i], 4) : n->red[i];
 }
 
@@ -65,7 +65,9 @@ static void operand_strides(const Nest *n, const Type *t, int64_t *stride) {
 // ---- loops around tiles
 
 static void emit_any_tile(Emit *e, Tile t, const Pos *p) {
-  if (e->n->counts) {
+  if (e->n->matrix.rows > 0) {
+    nest_emit_matrix(e, t, p);
+  } else if (e->n->counts) {
     nest_emit_planes(e, t, p);
   } else if (e->n->tile.k_lanes > 0) {
     nest_emit_k_lanes(e, t, p);
@@ -305,9 +307,14 @@ static bool words_of_x(Nest *n) {
 bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   Nest copy = *nest, *n = &copy;
   bool words = n->dot && words_of_x(n);
-  Emit e = {.ctx = ctx, .n = n, .k = nest_k(n), .vectors = ceil_div(n->n, n->tile.lanes), .words = words};
+  Emit e = {.ctx = ctx,
+            .n = n,
+            .k = nest_k(n) * (n->matrix.rows > 0 ? n->matrix.chunk : 1),
+            .vectors = ceil_div(n->n, n->tile.lanes),
+            .words = words};
   kbuild_init(&e.b, ctx->m, n->name, n->op->loc);
   emit_params(&e);
+  if (n->matrix.rows > 0) nest_begin_matrix(&e);
   Where where = {aff(0), aff(0), aff(0), n->tile.panels_outer};
   Pos p = {.x = aff(n->x0), .w = aff(0)};
   for (uint32_t i = 0; i < n->rank; i++) p.axis[i] = aff(n->first[i]);

@@ -51,6 +51,12 @@ typedef struct NestSteps {
   Value *flip;  // [columns] of 0 and -1, or NULL
 } NestSteps;
 
+// Matrix tiles (tile8.h): the results of a tile are products of tiles of `rows` by 4 lanes bytes of x and weights.
+typedef struct NestMatrix {
+  int64_t rows;   // 0: no matrix tiles
+  int64_t chunk;  // bytes of the innermost reduction in one product
+} NestMatrix;
+
 typedef struct Nest {
   const Op *op;
   const char *name;  // of the kernel
@@ -62,6 +68,7 @@ typedef struct Nest {
   bool counts;           // x and w are words of bits, see `planes`
   NestPlanes planes;
   NestSteps steps;
+  NestMatrix matrix;
   int64_t book;     // > 0: w are codes of floats in `table` (codebook.h), 16 per permutation
   int64_t lookups;  // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
   PBuf *table;

@@ -22,6 +22,8 @@ typedef struct Emit {
   int64_t vectors;  // vectors of one group
   uint32_t depth;   // loops opened by nest_open and not closed
   bool words;       // dot: x is read in units of four bytes
+  int64_t tiles_m;  // matrix tiles of rows in a block, and the tiles: sums, x, weights; a place for the sums of a row
+  KBuf *tile_c[2][2], *tile_a[2], *tile_b[2], *sums;
 } Emit;
 
 // A place in the iteration space: element offsets in x and w, and result indices.
@@ -42,7 +44,7 @@ int64_t nest_weights_row(const Emit *e, const Tile *t);
 Affine nest_open(Emit *e, const char *name, int64_t extent, KForKind kind);
 void nest_close(Emit *e, uint32_t depth);  // closes loops down to `depth`
 Pos pos_move(const Pos *p, const NestLoop *l, Affine by);
-// Steps of a reduction loop: the innermost one goes by four with dot.
+// Steps of a reduction loop: the innermost one goes by four with dot, by chunks with matrix tiles.
 int64_t nest_red_steps(const Nest *n, uint32_t i);
 // `by` steps of reduction loop `red`; the offset in w is counted in rows of the reduction.
 Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by);
@@ -88,5 +90,7 @@ void nest_start_bias(Emit *e, const Tile *t, const Pos *p);
 void nest_emit_tile(Emit *e, Tile t, const Pos *p);
 void nest_emit_planes(Emit *e, Tile t, const Pos *p);
 void nest_emit_k_lanes(Emit *e, Tile t, const Pos *p);
+void nest_begin_matrix(Emit *e);  // at the top of the kernel
+void nest_emit_matrix(Emit *e, Tile t, const Pos *p);
 
 #endif

@@ -184,7 +184,10 @@ PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w, DType 
     diag_error(ctx->m->diag, DIAG_LIMIT, op->loc, "the padded input is past the size limit");
     return NULL;
   }
-  PBuf *to = lower_work(ctx, "padded", type_tensor(ctx->m->types, type, 5, dims));
+  const Type *t = type_tensor(ctx->m->types, type, 5, dims);
+  count += w->room;
+  PBuf *all = lower_work(ctx, "padded", w->room > 0 ? type_tensor(ctx->m->types, type, 1, &count) : t);
+  PBuf *to = w->room > 0 ? lower_alias(ctx, all, t, 0) : all;
   KBuild b;
   kbuild_init(&b, ctx->m, arena_printf(ctx->m->arena, "pad_%u", op->id), op->loc);
   KBuf *from = flat_param(&b, "x", x, SPACE_ARG), *dst = flat_param(&b, "padded", to, SPACE_WORK);
@@ -220,5 +223,5 @@ PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w, DType 
   kb_end(&b);
   PBuf *bufs[2] = {x, to};
   lower_step(ctx, &b, op, NULL, 2, bufs)->strategy = "pad";
-  return to;
+  return all;
 }

@@ -15,9 +15,11 @@ typedef struct Window {
   int64_t n, c;
   int64_t in[CONV_AXES], from[CONV_AXES], extent[CONV_AXES];
   int64_t fill;
+  int64_t room;  // elements of any value behind the copy
 } Window;
 bool window_is_inside(const Window *w);  // reads no padding
-// Copies the window into a work buffer [n, extent.., c] of type `type` (that of x or a wider one), `fill` outside x.
+// Copies the window into a work buffer [n, extent.., c] (one row when there is room behind it) of type `type` (that of
+// x or a wider one), `fill` outside x.
 PBuf *stage_window(LowerCtx *ctx, const Op *op, PBuf *x, const Window *w, DType type);
 
 #endif

@@ -107,10 +107,11 @@ static inline bool run_keval(Case *c, const Target *t, const void *const *in, vo
   return keval_program(c->m->program, in, out);
 }
 
-// Compiles for this machine and runs the object in this process.
-static inline bool run_jit(Case *c, const Target *t, const void *const *in, void *const *out) {
+// Compiles for this machine, or for the row of an emulator, and runs the object in this process.
+static inline bool run_jit_row(Case *c, const Target *t, const struct TargetRow *row, const void *const *in,
+                               void *const *out) {
   ObjectBytes object;
-  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true};
+  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true, .emulated = row};
   c->m->name = "net";
   if (!backend_emit(c->m, t, &opt, EMIT_OBJECT, true, &object)) return false;
   Jit *jit = jit_load(&object, "net", c->m->diag);
@@ -125,6 +126,10 @@ static inline bool run_jit(Case *c, const Target *t, const void *const *in, void
   jit_free(jit);
   free(object.at);
   return ok;
+}
+
+static inline bool run_jit(Case *c, const Target *t, const void *const *in, void *const *out) {
+  return run_jit_row(c, t, NULL, in, out);
 }
 
 // Lowers the case for `t`, runs it and compares. The case is used up.

@@ -1,0 +1,63 @@
+// The price of matrix tiles of bytes: a product of tiles per tile_cycles, or the loads of their operands where those
+// come from further away, and the stores of the sums with what follows them.
+#include "passes/contraction.h"
+#include "passes/price/tiles.h"
+
+enum { ROWS = 16, LANES = 16, CHUNK = 64, BLOCK_CYCLES = 40 };
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static double max2(double a, double b) { return a > b ? a : b; }
+static double min2(double a, double b) { return a < b ? a : b; }
+
+// Where dot8 applies to constant weights, but for what has no matrix product: one filter per channel, and transposed
+// convolutions.
+bool strategy_tile8_applies(const Op *op, const Target *t) {
+  Work w;
+  if (!t->has_amx || t->tile_cycles <= 0 || op->kind == OP_CONV_TRANSPOSE || !strategy_dot8_applies(op, t))
+    return false;
+  return value_is_const(op_in(op, 1)) && work_of(op, &w) && !w.depthwise && w.rows * w.m >= ROWS;
+}
+
+// Tiles of rows, tiles of columns and steps of the reduction, all cut into equal parts.
+typedef struct Tiling {
+  int64_t rows, per_row, mr, my, nv, lanes;
+  double blocks, tiles_m, tiles_n, steps;
+} Tiling;
+
+static Tiling tiling_of(const Work *w) {
+  Tiling g = {.per_row = ceil_div(w->m, ROWS)};
+  int64_t columns = ceil_div(w->n, LANES);
+  g.rows = ceil_div(w->m, g.per_row);
+  g.my = g.per_row == 1 && w->row_run > 1 && w->rows > 1 ? 2 : 1;
+  g.mr = g.my > 1 || g.per_row == 1 ? g.rows : w->m > 2 * ROWS ? 2 * ROWS : w->m;
+  g.lanes = ceil_div(w->n, columns);
+  g.nv = columns > 1 ? 2 : 1;
+  g.tiles_m = (double)(w->rows * g.per_row * w->copies);
+  g.tiles_n = (double)columns;
+  g.steps = (double)(w->k / w->k_inner * ceil_div(w->k_inner, CHUNK));
+  return g;
+}
+
+// Cycles of one product: its own, or its share of the loads.
+static double product_cycles(const Work *w, const Target *t, const Tiling *g) {
+  double pair = g->my > 1 || g->mr > g->rows ? 2 : 1, nv = (double)g->nv;
+  double bytes = (pair + nv) / (pair * nv) * ROWS * CHUNK, unit = t->tile_cycles;
+  double loads = bytes / price_bandwidth(t, 2 * ((double)w->k * (double)(g->nv * g->lanes) + w->x_bytes));
+  return max2(unit, loads) + 0.15 * min2(unit, loads);
+}
+
+void strategy_tile8_price(const Op *op, const Target *t, Price *p) {
+  Work w;
+  *p = (Price){.plan = {.strategy = intern(op->func->module->names, "tile8")}, .fixed = t->call_cycles + 100};
+  if (!work_of(op, &w)) return;
+  Tiling g = tiling_of(&w);
+  double sums = g.tiles_m * g.tiles_n, vectors = sums * (double)g.rows;
+  double end = 3 + 0.5 * (double)price_post(op) + (is_byte(op_out(op, 0)) ? 1 : 0);
+  p->compute = sums * g.steps * product_cycles(&w, t, &g) + vectors * end + sums / 4 * BLOCK_CYCLES;
+  double bytes = w.w_bytes + w.x_bytes;
+  p->memory = bytes / price_bandwidth(t, bytes);
+  plan_add(op, &p->plan, "mr", g.mr);
+  if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
+  plan_add(op, &p->plan, "nv", g.nv);
+  if (g.lanes < LANES) plan_add(op, &p->plan, "lanes", g.lanes);
+}

@@ -1,0 +1,94 @@
+// Contractions on matrix tiles against the graph interpreter, bit for bit: every remainder of rows, columns and
+// reduction, both signs of x, zero points, padding, strides, dilation, groups. The kernels run in the kernel
+// interpreter and as AMX code: on the processor where it has that, else through the emulator (tests/support).
+// QCC_TEST_GRID=full runs every size instead of a sample.
+#include "tests/support/amx_emulator.h"
+#include "tests/unit/byte_case.h"
+
+static bool run_tiles(Case *c, const Target *t, const void *const *in, void *const *out) {
+  return run_jit_row(c, t, amx_emulator_row(), in, out) && amx_emulator_idle();
+}
+
+static void any_plan(Case *c, Plan *p) {
+  byte_plan_add(c, p, "mr", 1 + rnd(c, 40));
+  byte_plan_add(c, p, "my", 1 + rnd(c, 3));
+  byte_plan_add(c, p, "nv", 1 + rnd(c, 3));
+  if (rnd(c, 2)) byte_plan_add(c, p, "lanes", 1 + rnd(c, 16));
+  if (rnd(c, 4) == 0) byte_plan_add(c, p, "mb", 1 + rnd(c, 60));
+  if (rnd(c, 4) == 0) byte_plan_add(c, p, "panels_outer", 1);
+}
+
+// The planner's choice or any plan at all, interpreted or compiled.
+static const ByteRun *how(bool native, bool any) {
+  static ByteRun run;
+  run = (ByteRun){"tile8",
+                  native ? "native" : "keval",
+                  target_by_name("sapphire-rapids"),
+                  native ? PIPE_JIT : PIPE_KEVAL,
+                  native ? run_tiles : run_keval,
+                  any_plan,
+                  any};
+  return &run;
+}
+
+static const int64_t ms[] = {1, 2, 7, 8, 14, 15, 16, 17, 20, 28, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 130};
+#define N_MS ((uint64_t)(sizeof ms / sizeof *ms))
+
+Test(tile8, matmul_interpreted, .timeout = 36000) {
+  uint64_t seed = 1;
+  bool full = full_grid();
+  for (int64_t k = 1; k <= 200; k += full || k < 8 ? 1 : 17) {
+    for (int64_t n = 1; n <= 70; n += full || n < 3 ? 1 : 19) {
+      for (uint64_t i = 0; i < (full ? N_MS : 1); i++, seed++) {
+        check_matmul(ms[full ? i : (seed * 5) % N_MS], k, n, seed & 2 ? DT_I8 : DT_U8, how(false, seed & 1), seed);
+      }
+    }
+  }
+}
+
+Test(tile8, matmul_compiled, .timeout = 36000) {
+  if (!amx_usable()) cr_skip_test("needs AVX-512");
+  uint64_t seed = 1;
+  bool full = full_grid();
+  for (int64_t k = 1; k <= 200; k += full ? 3 : 1 + k / 2) {
+    for (int64_t n = 1; n <= 70; n += full ? 3 : 17, seed++) {
+      check_matmul(ms[seed % N_MS], k, n, seed & 1 ? DT_I8 : DT_U8, how(true, seed & 2), seed);
+    }
+  }
+}
+
+static const Conv convs[] = {
+    {3, 16, 1, 9, 3, 1, 1, 1},    {1, 5, 1, 8, 3, 1, 1, 1},   {1, 5, 1, 18, 3, 1, 2, 1},  {4, 33, 1, 17, 3, 2, 1, 1},
+    {8, 16, 1, 36, 1, 1, 1, 0},   {7, 19, 1, 6, 1, 2, 1, 0},  {16, 8, 2, 16, 3, 1, 1, 1}, {6, 9, 3, 6, 3, 1, 1, 0},
+    {64, 64, 1, 14, 3, 1, 1, 1},  {2, 40, 1, 39, 5, 2, 1, 2}, {12, 17, 1, 8, 3, 1, 3, 3}, {130, 3, 1, 3, 1, 1, 1, 0},
+    {100, 20, 1, 15, 1, 1, 1, 0}, {9, 31, 1, 5, 1, 1, 1, 0},
+};
+
+static void check_convs(bool native) {
+  for (uint32_t i = 0; i < sizeof convs / sizeof *convs; i++) {
+    for (uint32_t axes = 1; axes <= (convs[i].size <= 9 ? 3 : 2); axes++) {
+      check_conv(&convs[i], axes, DT_U8, (Result)(i % 3), how(native, (i + axes) & 1), i + 1);
+      check_conv(&convs[i], axes, DT_I8, (Result)((i + 1) % 3), how(native, (i + axes + 1) & 1), i + 100);
+    }
+  }
+}
+
+Test(tile8, conv_interpreted, .timeout = 600) { check_convs(false); }
+
+Test(tile8, conv_compiled, .timeout = 600) {
+  if (!amx_usable()) cr_skip_test("needs AVX-512");
+  check_convs(true);
+}
+
+// A 3x3 convolution of 64 channels to 14 x 15: 7 blocks of 2 x 15 pixels by 2 x 32 channels, 9 steps each.
+Test(tile8, as_many_products_as_planned) {
+  static const Conv conv = {64, 64, 1, 14, 3, 1, 1, 1};
+  if (amx_emulator_row() == NULL) cr_skip_test("counted by the emulator");
+  check_conv(&conv, 2, DT_U8, BYTES, how(true, false), 2);
+  AmxCounts n = amx_emulator_counts();
+  cr_expect_eq(n.configs, 1);
+  cr_expect_eq(n.releases, 1);
+  cr_expect_eq(n.dots, 14 * 4 * 9, "%llu products", (unsigned long long)n.dots);
+  cr_expect_eq(n.loads, 14 / 2 * 2 * 4 * 9, "%llu loads", (unsigned long long)n.loads);
+  cr_expect_eq(n.stores, 14 * 4);
+}
