@@ -45,7 +45,8 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   t.ks = clamp_param(p, "ks", 1, 8);
   t.mb = (clamp_param(p, "mb", m, m) + t.mr - 1) / t.mr * t.mr;
   t.panels_outer = plan_param(p, "panels_outer", 0) != 0;
-  t.dense = !plan_is(p, "fma") && plan_param(p, "once", 0) == 0;  // those weights are constants
+  // A row padded at the end of a panel is needed only where weights are written at run time.
+  t.dense = !plan_is(p, "fma") && plan_param(p, "once", 0) == 0 && value_is_const(op_in(n->op, 1));
   bool contiguous = n->n_red > 0 && n->x_red[n->n_red - 1] == 1;
   if (plan_param(p, "k_lanes", 0) > 0 && contiguous && n->n <= 8 && dtype_is_float(type)) {
     t.k_lanes = clamp_param(p, "k_lanes", 1, 64);
