@@ -24,6 +24,8 @@ typedef struct PassOptions {
   bool no_multiply;              // --require=no-multiply: contractions by strategies without products where one applies
   const char *const *factorize;  // --factorize, in order
   uint32_t n_factorize;
+  const char *const *prune;  // --prune, in order
+  uint32_t n_prune;
   double max_error;                     // --max-error, 0: none
   bool by_size;                         // --optimize=size: compression by bytes instead of time
   const struct Tensor *const *samples;  // inputs of the network, one array per sample, to measure its error on

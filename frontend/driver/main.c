@@ -79,6 +79,8 @@ static bool compression_options(Session *s) {
   char *end;
   s->pass_opt.factorize = s->opt.factorize.at;
   s->pass_opt.n_factorize = s->opt.factorize.n;
+  s->pass_opt.prune = s->opt.prune.at;
+  s->pass_opt.n_prune = s->opt.prune.n;
   s->pass_opt.by_size = strcmp(optimize, "size") == 0;
   s->pass_opt.max_error = strtod(error, &end);
   if (!s->pass_opt.by_size && strcmp(optimize, "time") != 0)
