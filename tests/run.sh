@@ -78,6 +78,7 @@ step command-line sh tests/driver/cli.sh "$root/build/release"
 step examples sh examples/quickstart.sh
 step random-graphs "$bin/random_graphs" --seeds 1..400 --coverage --jobs "$jobs"
 step random-lowbit "$bin/random_graphs" --policy lowbit --seeds 1..200 --pipelines 2 --jobs "$jobs"
+step random-amx "$bin/random_graphs" --policy lowbit --seeds 201..240 --target sapphire-rapids --jobs "$jobs"
 step small-models "$bin/models" tests/models/small.tsv tests/models/small --jobs "$jobs"
 
 if [ -d "$shared/suites" ]; then
@@ -98,6 +99,7 @@ if [ -d "$shared/suites" ]; then
   step real-models "$bin/models" tests/models/real.tsv "$shared/suites/real-models" --jobs "$jobs"
   step verify sh tests/models/verify.sh "$root/build/release/qcc" tests/models/real.tsv "$shared/suites/real-models"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
+  step trained-amx "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs" --target sapphire-rapids
   step layers-trained "$bin/layers" tests/models/layers_trained.tsv "$shared/models/trained"
   step layers-real "$bin/layers" tests/models/layers_real.tsv "$shared/suites/real-models"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"

@@ -193,8 +193,12 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
   StrBuf info;
   strbuf_init(&info, s->arena);
   report_info(s, &info);
-  EmitOptions emit = {
-      .name = s->name, .info_json = strbuf_str(&info), .pic = true, .steps = s->steps, .release = s->release};
+  EmitOptions emit = {.name = s->name,
+                      .info_json = strbuf_str(&info),
+                      .pic = true,
+                      .steps = s->steps,
+                      .release = s->release,
+                      .emulated = s->emulated};
   if (s->terminal) progress_line(s, "code generation", 0, 1);
   double start = session_now();
   bool ok = backend_emit(s->m, s->target, &emit, kind, s->in_process, out);

@@ -22,11 +22,12 @@ typedef struct Session {
   bool steps;          // emit NAME_run_step too (bench)
   bool release;        // constants may go once nothing names them: the graph is not looked at again
   struct {
-    int64_t elements;    // of all constants an op reads
-    int64_t weights;     // of them weights of contractions
-    double weight_bits;  // as few as the file's values need
-  } params;              // of the imported graph (declare_layers)
-  bool in_process;       // emit without a child process (tests that fork themselves)
+    int64_t elements;                // of all constants an op reads
+    int64_t weights;                 // of them weights of contractions
+    double weight_bits;              // as few as the file's values need
+  } params;                          // of the imported graph (declare_layers)
+  bool in_process;                   // emit without a child process (tests that fork themselves)
+  const struct TargetRow *emulated;  // EmitOptions (tests)
 } Session;
 
 double session_now(void);

@@ -1,8 +1,10 @@
 // Random graphs through the whole compiler: the compiled object and the kernel interpreter against the graph
 // interpreter.
 //
-//   random_graphs [--seeds A..B] [--policy NAME] [--pipelines N] [--seconds S] [--jobs N] [--print] [--coverage]
+//   random_graphs [--seeds A..B] [--policy NAME] [--pipelines N] [--target CPU] [--seconds S] [--jobs N] [--print]
+//   [--coverage]
 //
+// --target: instead of native; sapphire-rapids runs everywhere, by the emulator where the machine has no AMX.
 // Every graph runs in a child with a time limit. Integers must be equal; a float may differ by a multiple of what
 // rounding errors of the size of the type do to it, measured by evaluating again with noise after every op that rounds.
 // Objects run with inputs, outputs and workspace flush against pages that must not be touched, from a poisoned
@@ -23,6 +25,7 @@
 #include "ir/verify.h"
 #include "runtime/qcc_rt.h"
 #include "tests/fuzz/gen.h"
+#include "tests/support/amx_emulator.h"
 
 #define NOISE_RUNS 8
 #define MAX_CUT 512
@@ -36,7 +39,7 @@ typedef struct Report {
 
 typedef struct Request {
   uint64_t seed;
-  const char *policy;
+  const char *policy, *target;
   uint32_t pipelines;  // besides the default one
   uint32_t only;       // 0 all, else pipeline number only - 1
   bool print;
@@ -93,9 +96,9 @@ typedef struct Check {
   Report *report;
   Tensor *want;  // results
   Tensor (*noisy)[NOISE_RUNS];
-  bool *exact;     // of a result: noise never reaches it
-  uint64_t noise;  // random state
-  const char *text;
+  bool *exact;                // of a result: noise never reaches it
+  uint64_t noise;             // random state
+  const char *text, *native;  // the CPU that stands for native
 } Check;
 
 static bool fail(Check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -343,9 +346,9 @@ static bool run_kernels(Check *c, const char *what, Program *p) {
 
 static bool run_pipeline(Check *c, uint32_t number) {
   const Variant *v = &variants[number];
-  const char *what = arena_printf(c->arena, "%s, %s%s", v->target, *v->without ? "without " : "all passes", v->without);
-  Session s = {
-      .arena = arena_new("module"), .name = "qcc_random", .in_process = true, .target = target_by_name(v->target)};
+  const char *cpu = strcmp(v->target, "native") == 0 ? c->native : v->target;
+  const char *what = arena_printf(c->arena, "%s, %s%s", cpu, *v->without ? "without " : "all passes", v->without);
+  Session s = {.arena = arena_new("module"), .name = "qcc_random", .in_process = true, .target = target_by_name(cpu)};
   s.diag = diag_new(s.arena, NULL);
   s.pass_opt = pass_options_default();
   snprintf(c->report->text, sizeof c->report->text, "%s: crash", what);
@@ -353,7 +356,8 @@ static bool run_pipeline(Check *c, uint32_t number) {
   if (!s.m) return fail(c, "%s: text: %s", what, diag_text(s.diag));
   s.m->name = s.name;
   ObjectBytes object = {0};
-  if (!s.target || !target_runs_here(s.target)) return true;
+  if (s.target) s.emulated = amx_emulated(s.target);
+  if (!s.target || (!s.emulated && !target_runs_here(s.target))) return true;
   RunOptions run = {.verify_each = true};
   if (!pipeline_run(s.m, s.target, pipeline_without(s.arena, v->without), &s.pass_opt, &run, s.arena, NULL))
     return fail(c, "%s: %s", what, diag_text(s.diag));
@@ -362,7 +366,7 @@ static bool run_pipeline(Check *c, uint32_t number) {
     return false;
   }
   Loaded l = {0};
-  EmitOptions emit = {.name = s.name, .info_json = "{}", .pic = true, .par_cycles = 1};
+  EmitOptions emit = {.name = s.name, .info_json = "{}", .pic = true, .emulated = s.emulated, .par_cycles = 1};
   if (!backend_emit(s.m, s.target, &emit, EMIT_OBJECT, true, &object) || !session_jit(&s, &object, s.name, &l))
     return fail(c, "%s: %s", what, diag_text(s.diag));
   bool ok = run_object(c, what, l.model);
@@ -389,7 +393,7 @@ static bool check_text(Check *c) {
 }
 
 static void check_graph(const Request *q, Report *report) {
-  Check c = {.arena = arena_new("check"), .report = report};
+  Check c = {.arena = arena_new("check"), .report = report, .native = q->target};
   gen_graph(&c.g, q->seed, q->policy, c.arena, diag_new(c.arena, NULL));
   if (q->cut) gen_cut(&c.g, q->drop, q->keep);
   c.g.m->diag = diag_new(c.arena, NULL);
@@ -474,14 +478,14 @@ static void reduce_and_print(Request q) {
 
 typedef struct RunArgs {
   uint64_t first, last;
-  const char *policy;
+  const char *policy, *target;
   uint32_t pipelines, only, jobs;
   double seconds;
   bool print, coverage, reduce;
 } RunArgs;
 
 static RunArgs parse_args(int argc, char **argv) {
-  RunArgs a = {.first = 1, .last = 100, .pipelines = 1, .jobs = 2, .reduce = true};
+  RunArgs a = {.first = 1, .last = 100, .target = "native", .pipelines = 1, .jobs = 2, .reduce = true};
   for (int i = 1; i < argc; i++) {
     const char *v = i + 1 < argc ? argv[i + 1] : "";
     if (!strcmp(argv[i], "--seeds")) {
@@ -491,6 +495,8 @@ static RunArgs parse_args(int argc, char **argv) {
       i++;
     } else if (!strcmp(argv[i], "--policy")) {
       a.policy = argv[++i];
+    } else if (!strcmp(argv[i], "--target")) {
+      a.target = argv[++i];
     } else if (!strcmp(argv[i], "--pipelines")) {
       a.pipelines = (uint32_t)atoi(argv[++i]);
     } else if (!strcmp(argv[i], "--only")) {
@@ -535,8 +541,12 @@ int main(int argc, char **argv) {
     if (more && live < a.jobs) {
       while (children[slot].pid) slot++;
       Child *c = &children[slot];
-      c->request =
-          (Request){.seed = seed++, .policy = a.policy, .pipelines = a.pipelines, .only = a.only, .print = a.print};
+      c->request = (Request){.seed = seed++,
+                             .policy = a.policy,
+                             .target = a.target,
+                             .pipelines = a.pipelines,
+                             .only = a.only,
+                             .print = a.print};
       if (a.only) c->request.pipelines = N_PIPELINES;
       c->pid = child_start(&c->request, c->report);
       live++;

@@ -288,4 +288,8 @@ AmxCounts amx_emulator_counts(void) { return (AmxCounts){0}; }
 bool amx_emulator_idle(void) { return true; }
 #endif
 
+const TargetRow *amx_emulated(const Target *t) {
+  return strcmp(t->name, "sapphire-rapids") == 0 ? amx_emulator_row() : NULL;
+}
+
 bool amx_usable(void) { return amx_emulator_row() != NULL || target_runs_here(target_by_name("sapphire-rapids")); }

@@ -21,6 +21,8 @@ typedef struct AmxCounts {
 const TargetRow *amx_emulator_row(void);
 // Whether code for Sapphire Rapids can run in this process, one way or the other.
 bool amx_usable(void);
+// The row when `t` is Sapphire Rapids and code for it needs the emulator, else NULL.
+const TargetRow *amx_emulated(const Target *t);
 AmxCounts amx_emulator_counts(void);  // since the start, of this thread
 bool amx_emulator_idle(void);         // this thread's tiles were released
 

@@ -13,6 +13,7 @@
 
 #include "ir/elem.h"
 #include "runtime/qcc_rt.h"
+#include "tests/support/amx_emulator.h"
 
 const char *outcome_text(Outcome o) {
   static const char *const text[] = {"pass", "refused", "WRONG", "CRASH"};
@@ -167,6 +168,7 @@ static void case_run(Child *c) {
   s->diag = diag_new(s->arena, NULL);
   s->pass_opt = pass_options_default();
   s->target = target_by_name(c->spec->target ? c->spec->target : "native");
+  s->emulated = amx_emulated(s->target);
   s->opt.file = c->spec->light ? arena_printf(s->arena, "%s.onnx", c->spec->light)
                                : arena_printf(s->arena, "%s/model.onnx", c->spec->dir);
   if (!c->spec->light) case_options(c);
