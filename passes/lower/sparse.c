@@ -2,6 +2,7 @@
 #include "passes/lower/sparse.h"
 
 #include "ir/note.h"
+#include "passes/sparse_rows.h"
 
 // A register tile: vectors, lanes of the last one that are results; its image and first position.
 typedef struct Tile {
@@ -222,30 +223,42 @@ static PBuf *work(SparseLower *l, const char *name, int64_t n) {
   return lower_work(l->ctx, name, type_tensor(l->ctx->m->types, DT_F32, 1, &n));
 }
 
+static bool past_limits(const SparseLower *l) {
+  return diag_error(l->ctx->m->diag, DIAG_LIMIT, l->op->loc, "the planes of a sparse layer are past the size limit");
+}
+
+// Vectors of positions.
+static bool multiply(SparseLower *l, const Plan *plan) {
+  l->v = plan_param(plan, "v", 4);
+  l->channels = plan_param(plan, "channels", l->s.c);
+  if (l->v < 1 || l->v > l->ctx->target->n_vregs - 2) l->v = 4;
+  if (l->channels < 1 || l->channels > l->s.c) l->channels = l->s.c;
+  l->parts = (l->s.c + l->channels - 1) / l->channels;
+  l->plane = sparse_plane(&l->s, l->lanes);
+  l->row = (l->s.positions + l->lanes - 1) / l->lanes * l->lanes;
+  l->in_order = !l->s.last && l->s.dense && spatial_merges(&l->s, l->op);
+  int64_t planes, sums;
+  if (!dims_count(3, (int64_t[]){l->s.images, l->s.c, l->plane + l->lanes}, &planes) ||
+      !dims_count(3, (int64_t[]){l->s.images, l->s.o + SPARSE_SQUARE, l->row}, &sums) || !sparse_pack(l))
+    return past_limits(l);
+  l->x = sparse_planes(l, lower_buf(l->ctx, op_in(l->op, 0)));
+  if (!l->in_order || l->parts > 1) l->sums = work(l, "sums", (l->s.images * l->s.o + SPARSE_SQUARE) * l->row);
+  sparse_multiply(l);
+  if (!l->in_order) sparse_store(l);
+  return true;
+}
+
 bool lower_sparse(LowerCtx *ctx, const Op *op, const Plan *plan) {
   SparseLower l = {.ctx = ctx, .op = op, .lanes = target_lanes(ctx->target, 32)};
   if (!sparse_of(op, &l.s))
     return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
                       "plan 'sparse' reads constant f32 weights of a convolution with channels first, a 1x1 one or a "
                       "matrix product of rows; use another plan");
-  l.v = plan_param(plan, "v", 4);
-  l.channels = plan_param(plan, "channels", l.s.c);
-  if (l.v < 1 || l.v > ctx->target->n_vregs - 2) l.v = 4;
-  if (l.channels < 1 || l.channels > l.s.c) l.channels = l.s.c;
-  l.parts = (l.s.c + l.channels - 1) / l.channels;
-  l.plane = sparse_plane(&l.s, l.lanes);
-  l.row = (l.s.positions + l.lanes - 1) / l.lanes * l.lanes;
-  l.in_order = !l.s.last && l.s.dense && spatial_merges(&l.s, op);
-  int64_t planes, sums;
-  if (!dims_count(3, (int64_t[]){l.s.images, l.s.c, l.plane + l.lanes}, &planes) ||
-      !dims_count(3, (int64_t[]){l.s.images, l.s.o + SPARSE_SQUARE, l.row}, &sums) || !sparse_pack(&l))
-    return diag_error(ctx->m->diag, DIAG_LIMIT, op->loc, "the planes of a sparse layer are past the size limit");
-  l.x = sparse_planes(&l, lower_buf(ctx, op_in(op, 0)));
-  if (!l.in_order || l.parts > 1) l.sums = work(&l, "sums", (l.s.images * l.s.o + SPARSE_SQUARE) * l.row);
+  l.nonzeros = (double)sparse_nonzeros(ctx->m, &l.s);
   double all = (double)type_count(l.s.w->type);
   note_layer(ctx->m, op, NOTE_RECOVERED, "%.0f of %.0f weights are not zero (%.1f %% zeros); only they are multiplied",
              l.nonzeros, all, 100 * (1 - l.nonzeros / all));
-  sparse_multiply(&l);
-  if (!l.in_order) sparse_store(&l);
-  return true;
+  bool rows = plan_param(plan, "g", 0) > 0 || plan_param(plan, "blocks", 0) > 0;
+  if (rows && l.s.last && l.s.group == 1 && l.s.c >= SPARSE_WINDOW) return sparse_rows(&l, plan) || past_limits(&l);
+  return multiply(&l, plan);
 }

@@ -55,6 +55,8 @@ bool lower_sparse(LowerCtx *ctx, const Op *op, const Plan *plan);
 
 // Sets values, places, first, order, busy. False: past the size limits.
 bool sparse_pack(SparseLower *l);
+// The product for few rows of x, weights packed on the way. False: past the size limits.
+bool sparse_rows(SparseLower *l, const Plan *plan);
 // x as planes: a step before, or x itself.
 PBuf *sparse_planes(SparseLower *l, PBuf *x);
 // The product.

@@ -3,15 +3,26 @@
 //
 // The rates are those of the target row. The break-even (S47) is the share of zeros from which this is the cheapest.
 #include "passes/price/tiles.h"
-#include "passes/sparse.h"
+#include "passes/sparse_rows.h"
 
-enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 8, SQUARE_CYCLES = 3, FMA_LATENCY = 4 };
+#define NEVER 1e18
+#define GATHER_CYCLES 1.2  // per lane
+
+enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 8, SQUARE_CYCLES = 3, FMA_LATENCY = 4, MOST_ROWS = 8 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Few rows: lanes are results, x comes out of a window.
+static bool has_rows_form(const Sparse *s) {
+  return s->last && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
+}
+
+static bool has_planes_form(const Sparse *s, const Target *t) { return s->positions >= target_lanes(t, 32); }
+
 bool strategy_sparse_applies(const Op *op, const Target *t) {
   Sparse s;
-  if (t->vector_bits < 128 || !sparse_of(op, &s) || s.positions < target_lanes(t, 32)) return false;
+  if (t->vector_bits < 128 || !sparse_of(op, &s)) return false;
+  if (!has_planes_form(&s, t) && !has_rows_form(&s)) return false;
   int64_t all = type_count(s.w->type), plane = sparse_plane(&s, target_lanes(t, 32));
   if (plane > INT32_MAX / s.c || s.images * s.positions > INT32_MAX / s.o) return false;
   return 100 * (all - sparse_nonzeros(op->func->module, &s)) >= FEWEST_ZEROS * all;
@@ -88,7 +99,7 @@ static double planes_cycles(const Sparse *s, const Target *t) {
   return cycles;
 }
 
-static void prices_of(const Sparse *s, const Target *t, int64_t nonzeros, SparseTile *tile, Price *p) {
+static void planes_price(const Sparse *s, const Target *t, int64_t nonzeros, SparseTile *tile, Price *p) {
   *tile = tile_choose(s, t, nonzeros, &p->compute);
   double x = 4.0 * (double)(s->images * s->c * s->in[0]) * (double)(s->in[1] * s->in[2]);
   double y = 4.0 * (double)(s->images * s->o * s->out[0]) * (double)(s->out[1] * s->out[2]), w = 8.0 * (double)nonzeros;
@@ -96,12 +107,60 @@ static void prices_of(const Sparse *s, const Target *t, int64_t nonzeros, Sparse
   p->fixed = t->call_cycles + planes_cycles(s, t) + (s->direct ? 0 : t->call_cycles);
 }
 
+// ---- few rows
+
+typedef struct RowsTile {
+  int64_t g, mr;
+  bool blocks;
+} RowsTile;
+
+// `steps`: of all groups.
+static void rows_price(const Sparse *s, const Target *t, const RowsTile *r, double steps, Price *p) {
+  double lanes = target_lanes(t, 32), g = (double)r->g, mr = (double)r->mr;
+  double tiles = (double)ceil_div(s->positions, r->mr), groups = (double)ceil_div(s->o, r->g * (int64_t)lanes);
+  double slots = steps * g * lanes, bytes = slots * (r->blocks ? 4 : 5) + steps * 4;
+  bool permutes = t->vector_bits == 512 && t->arch[0] == 'x';
+  double x = r->blocks ? mr : permutes ? 2 * mr : 0, step = ((r->blocks ? g : 2 * g) + x + 1) / t->sparse_loads_cycle;
+  if (!r->blocks) {
+    double lookups = mr * g * (permutes ? 1 : lanes * GATHER_CYCLES);
+    if (lookups > step) step = lookups;
+    if (step < FMA_LATENCY) step = FMA_LATENCY;
+  }
+  p->compute = tiles * (steps * step + groups * ROW_CYCLES);
+  p->memory = bytes / price_bandwidth(t, bytes) * (tiles > 1 && bytes > t->l2_bytes ? tiles : 1);
+  p->fixed = t->call_cycles;
+}
+
+static RowsTile rows_choose(Module *m, const Sparse *s, const Target *t, Price *p) {
+  int64_t lanes = target_lanes(t, 32), vectors = ceil_div(s->o, lanes);
+  RowsTile best = {.g = vectors < 4 ? vectors : 4, .mr = s->positions < 4 ? s->positions : 4};
+  while (best.g * best.mr + 2 * best.mr + 2 > t->n_vregs) best.mr--;
+  rows_price(s, t, &best, sparse_steps(m, s, best.g * lanes, false), p);
+  RowsTile blocks = {.g = 1, .mr = s->positions < 3 ? s->positions : 3, .blocks = true};
+  Price other = *p;
+  rows_price(s, t, &blocks, sparse_steps(m, s, lanes, true), &other);
+  if (price_total(&other) >= price_total(p)) return best;
+  *p = other;
+  return blocks;
+}
+
 void strategy_sparse_price(const Op *op, const Target *t, Price *p) {
   Sparse s;
-  SparseTile tile;
-  *p = (Price){.plan = {.strategy = intern(op->func->module->names, "sparse")}, .fixed = t->call_cycles};
+  Module *m = op->func->module;
+  *p = (Price){.plan = {.strategy = intern(m->names, "sparse")}, .compute = NEVER};
   if (!sparse_of(op, &s)) return;
-  prices_of(&s, t, sparse_nonzeros(op->func->module, &s), &tile, p);
+  SparseTile tile = {0};
+  if (has_planes_form(&s, t)) planes_price(&s, t, sparse_nonzeros(m, &s), &tile, p);
+  if (has_rows_form(&s)) {
+    Price few = *p;
+    RowsTile rows = rows_choose(m, &s, t, &few);
+    if (price_total(&few) < price_total(p)) {
+      *p = few;
+      plan_add(op, &p->plan, rows.blocks ? "blocks" : "g", rows.blocks ? 1 : rows.g);
+      plan_add(op, &p->plan, "mr", rows.mr);
+      return;
+    }
+  }
   plan_add(op, &p->plan, "v", tile.v);
   if (tile.channels < s.c) plan_add(op, &p->plan, "channels", tile.channels);
 }
@@ -128,11 +187,17 @@ static double dense_cycles(const Op *op, const Target *t, const Sparse *s) {
   return price_total(&p);
 }
 
+// Zeros without structure. Lanes of a window that are used at a density: measured (kernel-studies.md, section 4).
 static double sparse_cycles(const Target *t, const Sparse *s, int64_t nonzeros) {
-  Price p = {0};
+  Price p = {0}, few = {0};
   SparseTile tile;
-  prices_of(s, t, nonzeros, &tile, &p);
-  return price_total(&p);
+  planes_price(s, t, nonzeros, &tile, &p);
+  if (!has_rows_form(s)) return price_total(&p);
+  double lanes = target_lanes(t, 32), density = (double)nonzeros / (double)type_count(s->w->type);
+  double used = 0.55 + 0.75 * density < 0.95 ? 0.55 + 0.75 * density : 0.95;
+  RowsTile rows = {.g = 4, .mr = s->positions < 4 ? s->positions : 4};
+  rows_price(s, t, &rows, (double)nonzeros / (used * 4 * lanes), &few);
+  return !has_planes_form(s, t) || price_total(&few) < price_total(&p) ? price_total(&few) : price_total(&p);
 }
 
 bool price_stays_first(const Op *op, const Target *t) {
@@ -143,7 +208,7 @@ bool price_stays_first(const Op *op, const Target *t) {
 
 bool price_break_even(const Op *op, const Target *t, double *zeros, double *even) {
   Sparse s;
-  if (t->vector_bits < 128 || !sparse_of(op, &s)) return false;
+  if (t->vector_bits < 128 || !sparse_of(op, &s) || (!has_planes_form(&s, t) && !has_rows_form(&s))) return false;
   int64_t all = type_count(s.w->type), lo = 0, hi = all;
   *zeros = 1 - (double)sparse_nonzeros(op->func->module, &s) / (double)all;
   double dense = dense_cycles(op, t, &s);

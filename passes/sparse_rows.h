@@ -1,0 +1,32 @@
+// Weights with zeros for few rows of x: vectors run along results, so every lane reads another place of x.
+//
+// The window form. A group is `lanes` filters. In a step each of them multiplies its next non-zero weight if that
+// weight's column lies in the window of 32 columns that begins at the least waiting column, else zero; x comes out of
+// two registers by a permutation:
+//
+//   filters 0: 3 9 70   1: 5 6   =>  base 3: 0 -> place 0, 1 -> place 2   base 6: 0 -> 3, 1 -> 0   base 70: 0 -> 0, -
+//
+// The block form is for zeros in blocks of one vector of filters: a column with a vector of weights per block, x
+// broadcast. Blocks come in fours, the last ones of a vector may be zeros.
+#ifndef QCC_PASSES_SPARSE_ROWS_H
+#define QCC_PASSES_SPARSE_ROWS_H
+
+#include "passes/sparse.h"
+
+#define SPARSE_WINDOW 32
+#define SPARSE_FOURS 4
+
+// What is stored; pointers advance. NULL: only counted.
+typedef struct SparseRows {
+  float *values;    // [step][lane]
+  uint8_t *places;  // [step][lane], window form
+  int32_t *at;      // [step]: where the window begins, or the column
+} SparseRows;
+
+// Steps of the group of `lanes` filters from `filter` on (missing ones have no weights), in either form.
+int64_t sparse_window(const Sparse *s, const void *w, int64_t filter, int64_t lanes, SparseRows *to);
+int64_t sparse_blocks(const Sparse *s, const void *w, int64_t filter, int64_t lanes, SparseRows *to);
+// Steps of all groups, estimated from a share of them.
+double sparse_steps(Module *m, const Sparse *s, int64_t lanes, bool blocks);
+
+#endif
