@@ -60,6 +60,7 @@ static int64_t terms_of(const Op *op, const Type *x, const Type *w, const Type *
       return nhwc ? product(w, 0, w->rank - 1) / op_int(op, A_CONV_TRANSPOSE_group)
                   : w->dims[0] / op_int(op, A_CONV_TRANSPOSE_group) * product(w, 2, w->rank);
     case OP_EINSUM: return einsum_terms(op);
+    case OP_CHAIN: return chain_terms(op);
     case OP_AVGPOOL: return window_size(op, A_AVGPOOL_kernel);
     case OP_REDUCE: return product(out, 0, out->rank) ? product(x, 0, x->rank) / product(out, 0, out->rank) : 0;
     default: return 0;
@@ -72,6 +73,7 @@ static bool has_bound(const Op *op) {
     case OP_CONV:
     case OP_CONV_TRANSPOSE:
     case OP_EINSUM:
+    case OP_CHAIN:
     case OP_AVGPOOL: return true;
     case OP_REDUCE: return op_enum(op, A_REDUCE_op) == REDUCE_SUM || op_enum(op, A_REDUCE_op) == REDUCE_MEAN;
     default: return false;
@@ -102,12 +104,13 @@ bool eval_op_magnitude(const Op *op, const Tensor *in, double *magnitude, int64_
     case OP_MATMUL: sums = matmul_sums(op, abs_in, &out_type, arena); break;
     case OP_CONV: sums = conv_sums(op, abs_in, &out_type, arena); break;
     case OP_CONV_TRANSPOSE: sums = conv_transpose_sums(op, abs_in, &out_type, arena); break;
+    case OP_CHAIN: sums = chain_sums(op, abs_in, &out_type, arena); break;
     case OP_EINSUM: ok = eval_einsum(op, abs_in, &out, arena); break;
     case OP_AVGPOOL: ok = eval_avgpool(op, abs_in, &out, arena); break;
     default: ok = eval_reduce(op, abs_in, &out, arena); break;
   }
   for (int64_t k = 0; k < sums.n; k++) magnitude[k] = sums.f[k];
-  bool has_bias = op->kind != OP_EINSUM && n_in > 2 && in[2].data;
+  bool has_bias = op->kind != OP_EINSUM && op->kind != OP_CHAIN && n_in > 2 && in[2].data;
   *terms = terms_of(op, in[0].type, n_in > 1 ? in[1].type : NULL, &out_type) + has_bias;
   return ok;
 }
@@ -134,6 +137,7 @@ static int64_t work_per_result(const Op *op) {
     case OP_CONV:
     case OP_CONV_TRANSPOSE:
     case OP_EINSUM: return terms_of(op, x, w, out);
+    case OP_CHAIN: return chain_work(op) / (type_count(out) > 0 ? type_count(out) : 1) + 1;
     case OP_MAXPOOL: return window_size(op, A_MAXPOOL_kernel);
     case OP_AVGPOOL: return window_size(op, A_AVGPOOL_kernel);
     case OP_LPPOOL: return window_size(op, A_LPPOOL_kernel);

@@ -1,4 +1,4 @@
-// Contractions: matmul, conv, conv_transpose, einsum, and the magnitudes behind their error bounds.
+// Contractions: matmul, conv, conv_transpose, chain, and the magnitudes behind their error bounds.
 //
 // Operands become flat arrays of doubles (any float operand) or 64-bit integers, spatial ops channels-last, so that
 // every inner loop is one row update acc[0..n) += x * w[0..n). Sums are exact for integers (modulo 2^64) and rounded
@@ -300,6 +300,12 @@ Nums matmul_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena) 
 
 EVAL(matmul) {
   Nums sums = matmul_sums(op, in, out[0].type, arena);
+  sums_store(op, in, &sums, &out[0], arena);
+  return true;
+}
+
+EVAL(chain) {
+  Nums sums = chain_sums(op, in, out[0].type, arena);
   sums_store(op, in, &sums, &out[0], arena);
   return true;
 }

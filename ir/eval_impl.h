@@ -81,6 +81,9 @@ void eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena);
 Nums conv_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena);
 Nums conv_transpose_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena);
 Nums matmul_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena);
+Nums chain_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena);
+int64_t chain_terms(const Op *op);  // no order of multiplying the cores sums more numbers one after the other
+int64_t chain_work(const Op *op);   // multiply-adds in the order of the operands
 
 // Windows of conv, conv_transpose and the pools, always three spatial axes (missing leading ones have extent 1).
 typedef struct Window {

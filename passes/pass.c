@@ -21,7 +21,7 @@ static const PassInfo infos[] = {
 // The whole way of a network, as --print-pipeline shows it.
 const char *const pipeline_default =
     "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,prune,channels,factorize,layout,terms,blocks,fold,"
-    "simplify,"
+    "simplify,chain,"
     "fuse,cse,dce,plan,"
     "lower,"
     "memplan,"

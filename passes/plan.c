@@ -12,7 +12,9 @@
 #include "passes/price.h"
 #include "passes/range.h"
 
-static bool is_contraction(OpKind k) { return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL; }
+static bool is_contraction(OpKind k) {
+  return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL || k == OP_CHAIN;
+}
 
 static const char *plan_text(Arena *arena, const Plan *p) {
   StrBuf text;

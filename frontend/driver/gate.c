@@ -54,6 +54,7 @@ static char op_class(const Op *op) {
     case OP_CONV_TRANSPOSE:
     case OP_MATMUL:
     case OP_EINSUM:
+    case OP_CHAIN:
     case OP_AVGPOOL: return 'C';
     case OP_REDUCE: {
       EnumValue r = op_enum(op, A_REDUCE_op);

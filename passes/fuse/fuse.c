@@ -18,7 +18,8 @@
 
 #include "passes/graph_util.h"
 
-static bool is_postable(const Op *op) { return (op_info(op->kind)->traits & TRAIT_POST) != 0; }
+// A contraction with one operand of weights, then a bias.
+static bool is_postable(const Op *op) { return (op_info(op->kind)->traits & TRAIT_POST) != 0 && op->kind != OP_CHAIN; }
 
 // ---- (1) batchnorm
 

@@ -1,12 +1,12 @@
-// The price of plain scalar loops, which apply to everything.
+// The price of plain scalar loops, which apply to every layer with one operand of weights.
 #include "passes/price/tiles.h"
 
 #define SCALAR_CYCLES 2.0  // of one multiply-add
 #define UNKNOWN 1e18       // of a form the loops do not read: anything else is better
 
 bool strategy_loop_applies(const Op *op, const Target *t) {
-  (void)op, (void)t;
-  return true;
+  (void)t;
+  return op->kind != OP_CHAIN;
 }
 
 void strategy_loop_price(const Op *op, const Target *t, Price *p) {

@@ -84,6 +84,8 @@ void gen_result(Gen *g, Op *op, DType t, uint32_t rank, const int64_t *dims);  /
 bool gen_done(Gen *g, Op *op);  // infers, evaluates, adds the results to the pool; false: the op is gone again
 bool gen_dtype_in(DType t, const char *classes);
 
+bool gen_train(Gen *g);              // gen_chain.c
+bool gen_kronecker(Gen *g);          // gen_chain.c
 bool gen_row(Gen *g, uint64_t row);  // an op of that row of the table, when it is element-wise
 
 typedef struct Generator {

@@ -472,6 +472,8 @@ const Generator gen_network[] = {
     {"linear", G_MATMUL, make_linear},
     {"heads", G_MATMUL, make_heads},
     {"einsum", G_MATMUL, make_einsum},
+    {"chain", G_MATMUL, gen_train},
+    {"kronecker", G_MATMUL, gen_kronecker},
     {"pool", G_POOL, make_pool},
     {"batchnorm", G_NORM | G_CONV | G_DEPTHWISE, make_batchnorm},
     {"instance_norm", G_NORM, make_instance_norm},
