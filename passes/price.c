@@ -127,6 +127,7 @@ static const Strategy strategies[] = {
 
 #define TIE_SHARE 1.05
 #define TIE_CYCLES 30
+#define CODES_SHARE 0.9
 #undef STRATEGY
 };
 
@@ -142,10 +143,11 @@ static bool is_avoided(const char *name, unsigned avoid) {
          ((avoid & AVOID_DROPPED_TERMS) != 0 && strategy_drops_terms(name));
 }
 
-// Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits.
+// Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits. Floats
+// held as codes are the only form of their layer with its bits, which may cost a little more time.
 static double cost(const Price *p) {
-  bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0 ||
-              plan_param(&p->plan, "once", 0) != 0;
+  bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
+  if (plan_param(&p->plan, "once", 0) != 0) return price_total(p) * CODES_SHARE;
   return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
 }
 

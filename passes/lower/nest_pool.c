@@ -42,7 +42,7 @@ static bool tile_squares(NestTile *t) {
 
 void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n) {
   const Op *pool = pool_of(n->op);
-  bool strategy = plan_is(plan, "fma") || plan_is(plan, "planes") || plan_is(plan, "dot8");
+  bool strategy = plan_is(plan, "fma") || plan_is(plan, "planes") || plan_is(plan, "dot8") || plan_is(plan, "codebook");
   if (pool == NULL || !strategy || n->rank != 5 || n->n_rows == 0 || n->tile.k_lanes > 0 || n->tile.lanes < 2) return;
   NestLoop *row = &n->row[n->n_rows - 1];
   if (row->axis != 2 || row->w != 0 || n->m.axis != 3 || n->n != op_out(n->op, 0)->type->dims[3] ||

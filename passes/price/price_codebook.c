@@ -6,16 +6,16 @@
 
 #define ONE_BOOK 0.4  // cycles per vector of weights with at most 16 values, with more: measured on zen5
 #define TWO_BOOKS 1.2
-#define OPEN 1.0    // cycles per vector of weights opened once: shift, lookup, store
-#define CHOICE 0.6  // per choice between two vectors, with its test
+#define OPEN 1.2    // cycles per vector of weights opened once: shift, lookup, store
+#define CHOICE 0.4  // per choice between two vectors, with its test
 
-enum { FEWEST_ROWS = 4 };  // of x, that opening once pays for
+enum { FEWEST_ROWS = 4, FEWEST = 1024 };  // rows of x and weights that opening once pays for
 
 static bool in_registers(const Op *op) { return op_out(op, 0)->type->dtype == DT_F32 && codebook_values(op) > 0; }
 
 static bool once(const Op *op, const Work *w) {
   Codebook c;
-  return w->m * w->rows >= FEWEST_ROWS && codebook_of(op, &c);
+  return w->m * w->rows >= FEWEST_ROWS && type_count(op_in(op, 1)->type) >= FEWEST && codebook_of(op, &c);
 }
 
 bool strategy_codebook_applies(const Op *op, const Target *t) {
