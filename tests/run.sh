@@ -10,6 +10,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$(pwd)
 . cmake/setup.sh
+qcc_packages="$qcc_packages qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 qcc_setup || exit 1
 
 shared=${QCC_SHARED:-$root/../shared}
@@ -100,6 +101,7 @@ if [ -d "$shared/suites" ]; then
   step verify sh tests/models/verify.sh "$root/build/release/qcc" tests/models/real.tsv "$shared/suites/real-models"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
   step trained-amx "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs" --target sapphire-rapids
+  step cross sh tests/cross/cross.sh "$root/build/release" "$shared/models/trained"
   step layers-trained "$bin/layers" tests/models/layers_trained.tsv "$shared/models/trained"
   step layers-real "$bin/layers" tests/models/layers_real.tsv "$shared/suites/real-models"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"
