@@ -50,8 +50,10 @@ double roof_float(const Roofs *r, const Target *t, double macs);
 double roof_bytes(const Roofs *r, const Target *t, double macs);
 double roof_bits(const Roofs *r, const Target *t, double macs);  // of one plane by one plane
 
-int bench_suite(Session *s, const char *name);     // --suite
-int bench_calibrate(Session *s);                   // --calibrate
-int bench_break_even(Session *s, const Roofs *r);  // planes of k x m bits against bytes and floats (S68)
+void bench_sparse(const Session *s, const char *only);        // --suite=sparse
+double bench_sparse_loads(const Session *s, const Roofs *r);  // Target.sparse_loads_cycle of this machine
+int bench_suite(Session *s, const char *name);                // --suite
+int bench_calibrate(Session *s);                              // --calibrate
+int bench_break_even(Session *s, const Roofs *r);             // planes of k x m bits against bytes and floats (S68)
 
 #endif

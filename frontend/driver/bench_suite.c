@@ -3,8 +3,9 @@
 //   lowbit      microseconds and share of the limit measured in this run, for the shapes of bench_cases.def
 //   regret      every strategy that applies, forced on each of them, against the one `plan` chooses
 //   break-even  planes of k x m bits against bytes and floats on three shapes
+//   sparse      weights with zeros, none to nearly all, against panels of all weights (bench_sparse.c)
 //
-// lowbit:TEXT and regret:TEXT take the layers whose name holds TEXT.
+// lowbit:TEXT, regret:TEXT and sparse:TEXT take the layers whose name holds TEXT.
 #include <math.h>
 #include <string.h>
 
@@ -164,13 +165,13 @@ int bench_break_even(Session *s, const Roofs *r) {
 }
 
 int bench_suite(Session *s, const char *name) {
-  static const char *const known[] = {"lowbit", "regret", "break-even"};
+  static const char *const known[] = {"lowbit", "regret", "break-even", "sparse"};
   const char *colon = strchr(name, ':'), *only = colon ? colon + 1 : "";
   size_t length = colon ? (size_t)(colon - name) : strlen(name);
   int which = 0;
-  while (which < 3 && (strlen(known[which]) != length || memcmp(known[which], name, length) != 0)) which++;
-  if (which == 3) {
-    diag_error(s->diag, DIAG_USAGE, NULL, "--suite wants lowbit, regret or break-even, not '%.60s'", name);
+  while (which < 4 && (strlen(known[which]) != length || memcmp(known[which], name, length) != 0)) which++;
+  if (which == 4) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "--suite wants lowbit, regret, break-even or sparse, not '%.60s'", name);
     return diag_exit_code(s->diag);
   }
   Roofs r;
@@ -182,5 +183,6 @@ int bench_suite(Session *s, const char *name) {
   if (which == 0) lowbit(s, &r, only);
   if (which == 1) regret(s, only);
   if (which == 2) bench_break_even(s, &r);
+  if (which == 3) bench_sparse(s, only);
   return diag_exit_code(s->diag);
 }

@@ -131,6 +131,8 @@ Module *layout_module(const Layout *l) { return l->m; }
 Op *layout_at(const Layout *l) { return l->at; }
 
 bool layout_stays_first(const Layout *l, const Op *op) {
+  const Plan *plan = op->kind == OP_CONV ? op_plan(op) : NULL;
+  if (plan != NULL) return strategy_drops_terms(plan->strategy);
   return op->kind == OP_CONV && !l->ctx->opt->strict_fp && price_stays_first(op, l->ctx->target);
 }
 
