@@ -50,6 +50,15 @@ static void find_levels(Module *m, LowBit *w) {
   for (w->bits = 1; most >> w->bits != 0;) w->bits++;
 }
 
+void lowbit_levels(Module *m, Const *q, LowBit *w) {
+  w->q = q;
+  find_levels(m, w);
+}
+
+bool lowbit_has_zero(const LowBit *w) {
+  return w->lo <= 0 && -w->lo % w->step == 0 && -w->lo / w->step >> w->bits == 0;
+}
+
 uint32_t lowbit_code(Module *m, const LowBit *w, int64_t k, int64_t n) {
   int64_t v = elem_get_i(const_data(m, w->q), w->q->type->dtype, k * w->k_step + n * w->n_step);
   return (uint32_t)((v - w->lo) / w->step);
@@ -95,7 +104,7 @@ double lowbit_param(Module *m, const LowBitParam *p, int64_t b, int64_t n) {
 
 // ---- fields
 
-static LowBitParts parts_of(uint32_t bits) {
+LowBitParts lowbit_parts_of(uint32_t bits) {
   LowBitParts p = {0};
   for (uint32_t width = 8; width > 0; width /= 2) {
     if ((bits & width) == 0) continue;
@@ -108,8 +117,8 @@ static LowBitParts parts_of(uint32_t bits) {
 LowBitParts lowbit_parts(const LowBit *w, bool single) {
   uint32_t bits = w->bits;
   while (single && (bits & (bits - 1)) != 0) bits++;
-  LowBitParts p = parts_of(bits);
-  while (lowbit_blocks(w) > 1 && w->block % p.chunk != 0 && bits < 8) p = parts_of(++bits);
+  LowBitParts p = lowbit_parts_of(bits);
+  while (lowbit_blocks(w) > 1 && w->block % p.chunk != 0 && bits < 8) p = lowbit_parts_of(++bits);
   return p;
 }
 

@@ -28,6 +28,10 @@ typedef struct LowBit {
 
 // False: operand 1 is neither constant bytes nor a dequantize of such, or its scales do not go along k and n.
 bool lowbit_of(const Op *matmul, LowBit *w);
+// Sets q, lo, step and bits alone, from constant bytes of any shape.
+void lowbit_levels(Module *m, Const *q, LowBit *w);
+// Zero is among the values.
+bool lowbit_has_zero(const LowBit *w);
 int64_t lowbit_blocks(const LowBit *w);
 // The code of an element.
 uint32_t lowbit_code(Module *m, const LowBit *w, int64_t k, int64_t n);
@@ -42,6 +46,8 @@ typedef struct LowBitParts {
   int64_t chunk;
 } LowBitParts;
 
+// The fields of a code.
+LowBitParts lowbit_parts_of(uint32_t bits);
 // Wider fields than the code needs where a block has no whole chunks; one field when `single`.
 LowBitParts lowbit_parts(const LowBit *w, bool single);
 

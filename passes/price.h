@@ -57,6 +57,9 @@ bool price_stays_first(const Op *op, const Target *t);
 bool price_break_even(const Op *op, const Target *t, double *zeros, double *even);
 // The cheapest plan of a contraction.
 Plan plan_choose(const Op *op, const Target *t);
+// Bytes of a reduction of k in one product of matrix tiles: k in equal parts of at most 64, whole groups of four. Where
+// `exact`, the parts have to be whole, or the answer is 0.
+int64_t tile8_chunk(int64_t k, bool exact);
 // Do the loops of the strategy multiply? Those of planes count, those of lut look up.
 bool strategy_multiplies(const char *name);
 // Does the strategy leave out terms with a zero weight, so that a NaN or an infinity in x may go unseen?

@@ -197,8 +197,8 @@ static void set_group_weights(Nest *n, int64_t elems) {
 }
 
 // Matrix tiles of bytes: the weights and the bias that takes the zero point back. False after diag_error.
-static bool conv_tiles(LowerCtx *ctx, const Op *op, Nest *n, const ConvGeom *g) {
-  tile8_reduction(n);
+static bool conv_tiles(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n, const ConvGeom *g) {
+  tile8_reduction(ctx, op, plan, n);
   n->x = tile8_room(ctx, op, n);
   n->w = tile8_weights(ctx, op, n, g->group, g->o / g->group, g->o, 1);
   n->bias = tile8_bias(ctx, op, n->x_zero, type_count(op_in(op, 1)->type) / g->o, g->o, g->o, 1);
@@ -313,7 +313,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     n.bias = dot8_bias(ctx, op, n.x_zero, type_count(op_in(op, 1)->type) / g.o, g.o, g.o, 1);
   }
   if (plan_is(&plan, "tile8")) {
-    if (!conv_tiles(ctx, op, &n, &g)) return false;
+    if (!conv_tiles(ctx, op, &plan, &n, &g)) return false;
   } else {
     set_group_weights(&n, pack_copy_elems(&s) / (s.by > 1 ? s.by : 1));
     n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);

@@ -130,7 +130,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   matmul_copies(&s, &g);
   if (!merged) matmul_weight_steps(&n, &g, &s);
   if (plan_is(&plan, "tile8")) {
-    tile8_reduction(&n);
+    tile8_reduction(ctx, op, &plan, &n);
     n.x = tile8_room(ctx, op, &n);
     n.w = tile8_weights(ctx, op, &n, 1, 0, g.b_k, g.b_n);
     n.bias = tile8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);

@@ -136,7 +136,8 @@ static Pos pos_panel(const Emit *e, const Pos *p, Affine panel) {
   int64_t width = e->n->tile.nv * e->n->tile.lanes;
   const NestPlanes *planes = &e->n->planes;
   int64_t stored = e->n->counts ? planes->w + (planes->form == PLANES_SIGN) : 1;
-  NestLoop l = {.w = width * e->k * stored, .axis = e->n->rank - 1, .scale = width};
+  int64_t matrix = e->n->tile.nv * e->k * e->n->matrix.stored;
+  NestLoop l = {.w = e->n->matrix.rows > 0 ? matrix : width * e->k * stored, .axis = e->n->rank - 1, .scale = width};
   return pos_move(p, &l, panel);
 }
 
@@ -307,11 +308,7 @@ static bool words_of_x(Nest *n) {
 bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   Nest copy = *nest, *n = &copy;
   bool words = n->dot && words_of_x(n);
-  Emit e = {.ctx = ctx,
-            .n = n,
-            .k = nest_k(n) * (n->matrix.rows > 0 ? n->matrix.chunk : 1),
-            .vectors = ceil_div(n->n, n->tile.lanes),
-            .words = words};
+  Emit e = {.ctx = ctx, .n = n, .k = nest_k(n), .vectors = ceil_div(n->n, n->tile.lanes), .words = words};
   kbuild_init(&e.b, ctx->m, n->name, n->op->loc);
   emit_params(&e);
   if (n->matrix.rows > 0) nest_begin_matrix(&e);

@@ -8,6 +8,7 @@
 #ifndef QCC_PASSES_LOWER_NEST_H
 #define QCC_PASSES_LOWER_NEST_H
 
+#include "passes/lowbit.h"
 #include "passes/lower/lower.h"
 
 #define NEST_ROWS 10
@@ -53,8 +54,11 @@ typedef struct NestSteps {
 
 // Matrix tiles (tile8.h): the results of a tile are products of tiles of `rows` by 4 lanes bytes of x and weights.
 typedef struct NestMatrix {
-  int64_t rows;   // 0: no matrix tiles
-  int64_t chunk;  // bytes of the innermost reduction in one product
+  int64_t rows;       // 0: no matrix tiles
+  int64_t chunk;      // bytes of the innermost reduction in one product
+  int64_t stored;     // bytes that a tile of weights takes in memory
+  LowBitParts parts;  // of a stored code; one of 8 bits: weights themselves
+  int64_t lo, step;   // the weight of code 0; between neighbouring codes
 } NestMatrix;
 
 typedef struct Nest {

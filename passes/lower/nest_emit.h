@@ -24,6 +24,7 @@ typedef struct Emit {
   bool words;       // dot: x is read in units of four bytes
   int64_t tiles_m;  // matrix tiles of rows in a block, and the tiles: sums, x, weights; a place for the sums of a row
   KBuf *tile_c[2][2], *tile_a[2], *tile_b[2], *sums;
+  KBuf *wide;  // bytes of weights stored in few bits, in the place of sums; or NULL
 } Emit;
 
 // A place in the iteration space: element offsets in x and w, and result indices.

@@ -10,12 +10,19 @@
 #include "passes/lower/nest.h"
 
 // Sets n->matrix and cuts the tile of the nest to what eight matrix tiles allow; the innermost reduction loop walks
-// contiguous bytes of x from here on.
-void tile8_reduction(Nest *n);
+// contiguous bytes of x from here on. Weights are stored as codes of few bits where the plan says so and they fit.
+void tile8_reduction(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n);
 // The weights in the order of the tiles, column c of reduction row r of copy g at g * copy + r * row + c * column; one
 // group of columns after the other for each copy. NULL after diag_error when they are past the size limits.
 PBuf *tile8_weights(LowerCtx *ctx, const Op *op, const Nest *n, int64_t copies, int64_t copy, int64_t row,
                     int64_t column);
+// A tile of codes of `width` bits, rows of `bytes` bytes: 8 / width rows share a row of the memory, bits of the first
+// lowest. Rows that are left over share bytes too: `pieces` pieces of each, `piece` bytes long.
+typedef struct TileRows {
+  int64_t per, groups;          // rows that share one; such groups
+  int64_t left, pieces, piece;  // rows left over
+} TileRows;
+TileRows tile8_rows(int64_t rows, int64_t bytes, uint32_t width);
 // Elements of one copy in the buffer of the weights.
 int64_t tile8_copy_elems(const Nest *n);
 // x itself, or a copy with room behind it where the last row would be read past its end. NULL after diag_error.

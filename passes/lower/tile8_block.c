@@ -2,6 +2,7 @@
 //
 //   tile_zero %c0 ...                                      up to 2 x 2 tiles of sums
 //   for steps of the reduction {
+//     weights of few bits: bytes of the tile from their codes, to a buffer in L1
 //     tile_load %b0, weights   tile_load %a0, x by pixels   tile_dot %c0, %a0, %b0 ...
 //   }
 //   for each tile of rows {
@@ -12,6 +13,7 @@
 // A smaller block at the end of a row of the result loads whole tiles too: they begin earlier, and the rows that are
 // there already are not stored.
 #include "passes/lower/nest_emit.h"
+#include "passes/lower/tile8.h"
 
 void nest_begin_matrix(Emit *e) {
   static const char *const c_names[2][2] = {{"c0", "c1"}, {"c2", "c3"}};
@@ -30,7 +32,10 @@ void nest_begin_matrix(Emit *e) {
   }
   for (int64_t v = 0; v < n->tile.nv; v++)
     e->tile_b[v] = kb_alloc(b, b_names[v], DT_I8X4, 2, (int64_t[]){k, lanes}, SPACE_TILE);
-  e->sums = kb_alloc(b, "sums", DT_I32, 1, (int64_t[]){rows * n->tile.nv * lanes}, SPACE_STACK);
+  bool codes = n->matrix.parts.width[0] < 8;
+  int64_t sums = (codes && k > rows ? k : rows) * n->tile.nv * lanes, bytes = 4 * sums;
+  e->sums = kb_alloc(b, "sums", DT_I32, 1, &sums, SPACE_STACK);
+  if (codes) e->wide = kb_view(b, e->sums, "wide", DT_U8, 1, &bytes);
 }
 
 // Tiles of rows that a block needs, and where tile i of them begins: pixels before the first of the block are negative.
@@ -55,14 +60,67 @@ static Block block_of(const Emit *e, const Tile *t) {
   return k;
 }
 
+// Where a run of codes lies, and where they go: `count` bytes of the memory, one field each.
+typedef struct Field {
+  Affine from;
+  int64_t to, count;
+  uint32_t bit, width, shift;  // in the byte; in the code
+  bool last;                   // of the code: what it stands for can be told
+} Field;
+
+static void widen_field(Emit *e, const Field *f) {
+  KBuild *b = &e->b;
+  const NestMatrix *x = &e->n->matrix;
+  Affine l = aff_var(kb_for(b, "l", 0, f->count, 1, FOR_VEC)), from = aff_add(f->from, l), to = aff_plus(l, f->to);
+  KExpr *code = kx_load1(b, e->w, from);
+  if (f->bit > 0) code = kx_op2(b, KOP_SHR, code, kx_i(b, DT_U8, f->bit));
+  if (f->bit + f->width < 8) code = kx_op2(b, KOP_AND, code, kx_i(b, DT_U8, (1 << f->width) - 1));
+  if (f->shift > 0) {
+    code = kx_op2(b, KOP_SHL, code, kx_i(b, DT_U8, f->shift));
+    code = kx_op2(b, KOP_OR, code, kx_load1(b, e->wide, to));
+  }
+  if (f->last && x->step > 1) code = kx_op2(b, KOP_MUL, code, kx_i(b, DT_U8, x->step));
+  if (f->last && x->lo != 0) code = kx_op2(b, KOP_ADD, code, kx_i(b, DT_U8, x->lo));
+  kb_store1(b, e->wide, to, code);
+  kb_end(b);
+}
+
+// Bytes of a tile from its codes at w_at, to `to`.
+static void widen(Emit *e, Affine w_at, int64_t to) {
+  const LowBitParts *parts = &e->n->matrix.parts;
+  int64_t bytes = 4 * e->n->tile.lanes;
+  uint32_t shift = 0;
+  for (uint32_t i = 0; i < parts->n; shift += parts->width[i++]) {
+    uint32_t width = parts->width[i];
+    TileRows r = tile8_rows(e->n->matrix.chunk / 4, bytes, width);
+    Field f = {.width = width, .shift = shift, .last = i + 1 == parts->n};
+    for (int64_t row = 0; row < r.groups * r.per; row++) {
+      f.from = aff_plus(w_at, row / r.per * bytes);
+      f.to = to + row * bytes;
+      f.count = bytes;
+      f.bit = (uint32_t)(row % r.per) * width;
+      widen_field(e, &f);
+    }
+    f.from = aff_plus(w_at, r.groups * bytes);
+    for (int64_t piece = 0; piece < r.pieces; piece++)
+      for (int64_t row = 0; row < r.left && piece * r.piece < bytes; row++) {
+        f.to = to + (r.groups * r.per + row) * bytes + piece * r.piece;
+        f.count = bytes - piece * r.piece < r.piece ? bytes - piece * r.piece : r.piece;
+        f.bit = (uint32_t)(piece * r.left + row) * width;
+        widen_field(e, &f);
+      }
+    w_at = aff_plus(w_at, r.groups * bytes + r.piece);
+  }
+}
+
 // The products of one step: weights at w_at (in tiles of the panel), x at x_at for the first pixel.
 static void emit_step(Emit *e, const Tile *t, const Block *k, Affine x_at, Affine w_at) {
   const Nest *n = e->n;
   KBuild *b = &e->b;
-  int64_t tile = n->matrix.chunk * n->tile.lanes;
   for (int64_t v = 0; v < t->nvec; v++) {
-    Affine at = aff_plus(w_at, v * tile);
-    kb_tile_load(b, e->tile_b[v], e->w, &at, 4 * n->tile.lanes);
+    Affine at = aff_plus(w_at, v * n->matrix.stored), wide = aff(v * n->matrix.chunk * n->tile.lanes);
+    if (e->wide != NULL) widen(e, at, wide.base);
+    kb_tile_load(b, e->tile_b[v], e->wide != NULL ? e->wide : e->w, e->wide != NULL ? &wide : &at, 4 * n->tile.lanes);
   }
   for (int64_t i = 0; i < k->tiles; i++) {
     int64_t moved = k->begin[i] * n->m.x + (k->row[i] > 0 ? k->row[i] * n->row[n->n_rows - 1].x : 0);
@@ -83,7 +141,7 @@ static void emit_reduction(Emit *e, const Tile *t, const Block *k, const Pos *p)
     KExpr *begin = kx_op2(b, KOP_MIN, kx_index(b, at), kx_i(b, DT_I64, rest));
     at = aff_var(kb_let(b, "begin", begin));
   }
-  Affine w = aff_mul(aff_add(q.w, step), t->nvec * chunk * n->tile.lanes);
+  Affine w = aff_mul(aff_add(q.w, step), t->nvec * n->matrix.stored);
   emit_step(e, t, k, aff_add(q.x, at), aff_add(p->w, w));
   nest_close(e, depth);
 }

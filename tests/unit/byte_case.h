@@ -7,6 +7,12 @@
 #include "passes/price.h"
 #include "tests/unit/contract_case.h"
 
+// Values that weights take: lo, lo + step, ..., `count` of them; any bytes where there is no grid.
+typedef struct ByteGrid {
+  int64_t lo, step;
+  uint32_t count;
+} ByteGrid;
+
 // How cases are planned and run. A strategy that `plan` would not choose gets a plan of its own.
 typedef struct ByteRun {
   const char *strategy, *name;
@@ -15,6 +21,7 @@ typedef struct ByteRun {
   RunProgram *run;
   void (*plan)(Case *c, Plan *p);  // adds parameters to a plan of the strategy
   bool always;                     // whatever `plan` would choose
+  const ByteGrid *grid;
 } ByteRun;
 
 // Any byte; every third one an end of the range.
@@ -25,11 +32,12 @@ static inline int64_t any_byte(Case *c, DType t) {
   return dtype_min(t) + (int64_t)rnd(c, 256);
 }
 
-static inline Value *byte_weights(Case *c, DType t, uint32_t rank, const int64_t *dims) {
+static inline Value *byte_weights(Case *c, DType t, uint32_t rank, const int64_t *dims, const ByteGrid *grid) {
   const Type *type = type_tensor(c->m->types, t, rank, dims);
   void *bytes = arena_alloc(c->arena, (size_t)type_bytes(type));
   for (int64_t i = 0; i < type_count(type); i++) {
     int64_t v = t == DT_I32 ? (int64_t)rnd(c, 200000) - 100000 : any_byte(c, t);
+    if (grid != NULL) v = grid->lo + grid->step * (int64_t)rnd(c, grid->count);
     elem_set_i(bytes, t, i, v);
   }
   return const_bytes(c->m, type, bytes, "w");
@@ -129,8 +137,9 @@ static inline void byte_plan_add(Case *c, Plan *p, const char *name, int64_t val
 static inline void check_matmul(int64_t m, int64_t k, int64_t n, DType t, const ByteRun *r, uint64_t seed) {
   Case c = case_new(seed, t, 2, (int64_t[]){m, k});
   bool trans = rnd(&c, 2) == 1;
-  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, 2, trans ? (int64_t[]){n, k} : (int64_t[]){k, n}), NULL};
-  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &n);
+  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, 2, trans ? (int64_t[]){n, k} : (int64_t[]){k, n}, r->grid),
+                  NULL};
+  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &n, NULL);
   c.op = op_new(c.f, NULL, OP_MATMUL, in[2] ? 3 : 2, in, NULL);
   op_set_int(c.op, A_MATMUL_trans_b, trans);
   op_set_int(c.op, A_MATMUL_x_zero, any_byte(&c, t));
@@ -163,8 +172,8 @@ static inline void check_conv(const Conv *s, uint32_t axes, DType t, Result kind
   w[axes + 1] = y[1 + axes] = s->o;
   Case c = case_new(seed, t, axes + 2, x);
   Value *residual = kind == RESIDUAL ? case_weight(&c, rnd(&c, 2) ? DT_U8 : DT_I8, axes + 2, y, false) : NULL;
-  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, axes + 2, w), NULL};
-  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &s->o);
+  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, axes + 2, w, r->grid), NULL};
+  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &s->o, NULL);
   c.op = op_new(c.f, NULL, OP_CONV, in[2] ? 3 : 2, in, NULL);
   op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
   op_set_int(c.op, A_CONV_group, s->group);

@@ -11,8 +11,8 @@ static void any_plan(Case *c, Plan *p) {
 }
 
 static const ByteRun *how(bool native) {
-  static ByteRun compiled = {"dot8", "native", NULL, PIPE_JIT, run_jit, any_plan, false};
-  static const ByteRun interpreted = {"dot8", "keval", &vnni, PIPE_KEVAL, run_keval, any_plan, false};
+  static ByteRun compiled = {"dot8", "native", NULL, PIPE_JIT, run_jit, any_plan, false, NULL};
+  static const ByteRun interpreted = {"dot8", "keval", &vnni, PIPE_KEVAL, run_keval, any_plan, false, NULL};
   compiled.target = target_native();
   return native ? &compiled : &interpreted;
 }
@@ -96,8 +96,8 @@ static void check_transposed(const Transposed *s, DType t, Result kind, bool nat
   int64_t w[4] = {s->kernel, s->kernel, s->c, s->o / s->group}, strides[2] = {s->stride, s->stride};
   int64_t dilations[2] = {s->dilation, s->dilation};
   Case c = case_new(seed, t, 4, x);
-  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, 4, w), NULL};
-  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &s->o);
+  Value *in[3] = {c.f->args[0], byte_weights(&c, DT_I8, 4, w, NULL), NULL};
+  if (rnd(&c, 2)) in[2] = byte_weights(&c, DT_I32, 1, &s->o, NULL);
   c.op = op_new(c.f, NULL, OP_CONV_TRANSPOSE, in[2] ? 3 : 2, in, NULL);
   op_set_int(c.op, A_CONV_TRANSPOSE_layout, LAYOUT_NHWC);
   op_set_int(c.op, A_CONV_TRANSPOSE_group, s->group);

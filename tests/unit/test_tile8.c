@@ -1,7 +1,7 @@
 // Contractions on matrix tiles against the graph interpreter, bit for bit: every remainder of rows, columns and
-// reduction, both signs of x, zero points, padding, strides, dilation, groups. The kernels run in the kernel
-// interpreter and as AMX code: on the processor where it has that, else through the emulator (tests/support).
-// QCC_TEST_GRID=full runs every size instead of a sample.
+// reduction, both signs of x, weights of 1 to 8 bits, zero points, padding, strides, dilation, groups. The kernels run
+// in the kernel interpreter and as AMX code: on the processor where it has that, else through the emulator
+// (tests/support). QCC_TEST_GRID=full runs every size instead of a sample.
 #include "tests/support/amx_emulator.h"
 #include "tests/unit/byte_case.h"
 
@@ -16,7 +16,13 @@ static void any_plan(Case *c, Plan *p) {
   if (rnd(c, 2)) byte_plan_add(c, p, "lanes", 1 + rnd(c, 16));
   if (rnd(c, 4) == 0) byte_plan_add(c, p, "mb", 1 + rnd(c, 60));
   if (rnd(c, 4) == 0) byte_plan_add(c, p, "panels_outer", 1);
+  if (rnd(c, 4) != 0) byte_plan_add(c, p, "bits", 1);
 }
+
+// Weights of 1 to 6 bits, with zero on the grid and without.
+static const ByteGrid grids[] = {{-1, 2, 2},  {-1, 1, 3},  {-2, 1, 4},   {-3, 2, 4},   {-4, 1, 8},   {-7, 2, 8},
+                                 {-8, 1, 16}, {-7, 1, 15}, {-15, 2, 16}, {-16, 1, 32}, {-63, 2, 64}, {-30, 5, 9}};
+#define N_GRIDS ((uint64_t)(sizeof grids / sizeof *grids))
 
 // The planner's choice or any plan at all, interpreted or compiled.
 static const ByteRun *how(bool native, bool any) {
@@ -27,7 +33,15 @@ static const ByteRun *how(bool native, bool any) {
                   native ? PIPE_JIT : PIPE_KEVAL,
                   native ? run_tiles : run_keval,
                   any_plan,
-                  any};
+                  any,
+                  NULL};
+  return &run;
+}
+
+static const ByteRun *on_grid(bool native, bool any, uint64_t grid) {
+  static ByteRun run;
+  run = *how(native, any);
+  run.grid = &grids[grid % N_GRIDS];
   return &run;
 }
 
@@ -57,6 +71,19 @@ Test(tile8, matmul_compiled, .timeout = 36000) {
   }
 }
 
+// Every grid with every remainder of the reduction by the rows that share a byte.
+Test(tile8, few_bits, .timeout = 36000) {
+  uint64_t seed = 1;
+  bool full = full_grid(), usable = amx_usable();
+  for (int64_t k = 1; k <= 200; k += full ? 1 : 1 + k / 3) {
+    for (uint64_t grid = 0; grid < N_GRIDS; grid++, seed++) {
+      int64_t m = ms[seed % N_MS], n = 1 + (int64_t)(seed * 7 % 70);
+      check_matmul(m, k, n, seed & 1 ? DT_I8 : DT_U8, on_grid(false, seed & 2, grid), seed);
+      if (usable && seed % 5 == 0) check_matmul(m, k, n, seed & 1 ? DT_I8 : DT_U8, on_grid(true, seed & 2, grid), seed);
+    }
+  }
+}
+
 static const Conv convs[] = {
     {3, 16, 1, 9, 3, 1, 1, 1},    {1, 5, 1, 8, 3, 1, 1, 1},   {1, 5, 1, 18, 3, 1, 2, 1},  {4, 33, 1, 17, 3, 2, 1, 1},
     {8, 16, 1, 36, 1, 1, 1, 0},   {7, 19, 1, 6, 1, 2, 1, 0},  {16, 8, 2, 16, 3, 1, 1, 1}, {6, 9, 3, 6, 3, 1, 1, 0},
@@ -69,6 +96,7 @@ static void check_convs(bool native) {
     for (uint32_t axes = 1; axes <= (convs[i].size <= 9 ? 3 : 2); axes++) {
       check_conv(&convs[i], axes, DT_U8, (Result)(i % 3), how(native, (i + axes) & 1), i + 1);
       check_conv(&convs[i], axes, DT_I8, (Result)((i + 1) % 3), how(native, (i + axes + 1) & 1), i + 100);
+      check_conv(&convs[i], axes, DT_U8, (Result)((i + 2) % 3), on_grid(native, (i + axes) & 1, i + axes), i + 200);
     }
   }
 }
