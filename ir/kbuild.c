@@ -71,6 +71,13 @@ KBuf *kb_alloc(KBuild *b, const char *name, DType t, uint32_t rank, const int64_
   return r;
 }
 
+KBuf *kb_table(KBuild *b, const char *name, DType t, int64_t n, const void *data) {
+  KBuf *r = buf_new(b, name, t, 1, &n, SPACE_TABLE);
+  r->data = arena_copy(b->m->arena, data, (size_t)n * dtype_info(t)->bits / 8);  // clones share it
+  push(b, KS_ALLOC)->alloc.buf = r;
+  return r;
+}
+
 KBuf *kb_view(KBuild *b, KBuf *of, const char *name, DType t, uint32_t rank, const int64_t *dims) {
   KBuf *r = buf_new(b, name, t, rank, dims, of->space);
   r->view_of = of;

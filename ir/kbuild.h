@@ -29,6 +29,8 @@ KBuf *kb_param(KBuild *b, const char *name, DType t, uint32_t rank, const int64_
 KBuf *kb_param_strided(KBuild *b, const char *name, DType t, uint32_t rank, const int64_t *dims, const int64_t *strides,
                        KSpace space);
 KBuf *kb_alloc(KBuild *b, const char *name, DType t, uint32_t rank, const int64_t *dims, KSpace space);
+// Numbers of the kernel itself (SPACE_TABLE), copied.
+KBuf *kb_table(KBuild *b, const char *name, DType t, int64_t n, const void *data);
 KBuf *kb_view(KBuild *b, KBuf *of, const char *name, DType t, uint32_t rank, const int64_t *dims);
 
 KVar *kb_for(KBuild *b, const char *name, int64_t lo, int64_t hi, int64_t step, KForKind kind);

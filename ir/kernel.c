@@ -80,6 +80,7 @@ static void canon_buf(Canon *c, const KBuf *b) {
   canon_int(c, b->space);
   canon_int(c, b->param);
   canon_int(c, b->view_of != NULL);
+  if (b->data) strbuf_put(&c->out, b->data, (size_t)b->dims[0] * dtype_info(b->type)->bits / 8);
   if (b->view_of) canon_buf(c, b->view_of);
 }
 

@@ -17,7 +17,8 @@ typedef enum KSpace {
   SPACE_WORK,   // parameter, scratch in the workspace (same as ARG to the code; contents are dead outside the kernel)
   SPACE_STACK,  // alloc: small array in the frame, at most 2 KiB together
   SPACE_REG,    // alloc: registers; after unroll every index is constant but the lane
-  SPACE_TILE    // alloc: a matrix tile: at most 16 rows of 16 lanes of 32 bits, 8 of them in a kernel
+  SPACE_TILE,   // alloc: a matrix tile: at most 16 rows of 16 lanes of 32 bits, 8 of them in a kernel
+  SPACE_TABLE   // numbers of the kernel itself: they are part of its text, and may be part of its code
 } KSpace;
 
 typedef struct KBuf {
@@ -30,6 +31,7 @@ typedef struct KBuf {
   KSpace space;
   int32_t param;         // parameter number or -1
   struct KBuf *view_of;  // same bytes seen with another lane type or shape, or NULL
+  const void *data;      // TABLE: the elements
 } KBuf;
 
 typedef enum KVarKind { KVAR_LOOP, KVAR_LET } KVarKind;
@@ -103,7 +105,7 @@ struct KStmt {
     } store;  // STORE; REDUCE: buf[idx] = op(buf[idx], over lanes of value)
     struct {
       KBuf *buf;
-    } alloc;
+    } alloc;  // of a buffer in a frame or in registers, or the place of a table
     struct {
       Kernel *callee;
       uint32_t n;

@@ -23,7 +23,7 @@ typedef enum InsCode {
   INS_STORE,   // access[aux] = a
   INS_REDUCE,  // access[aux] = op(access[aux], a)
   INS_BITS,    // bit (b - c) / step of access[aux] = a; the first lane clears the others
-  INS_FILL,    // region aux gets unusable contents
+  INS_FILL,    // region aux gets the numbers of its table, or unusable contents
   INS_CALL,    // call[aux]
   INS_TILE,    // tile[aux]
   INS_JUMP,    // to target

@@ -285,7 +285,12 @@ static bool run(Frame *f) {
       case INS_OP: slot[n->dst] = run_op(n, slot); break;
       case INS_MOVE: slot[n->dst] = slot[n->a]; break;
       case INS_INDEX: slot[n->dst].i = affine_value(f, &f->code->affine.at[n->aux]); break;
-      case INS_FILL: memset(f->mem[n->aux], 0xff, (size_t)f->code->region.at[n->aux].bytes); break;
+      case INS_FILL: {
+        const Region *r = &f->code->region.at[n->aux];
+        if (r->buf->data) memcpy(f->mem[n->aux], r->buf->data, (size_t)r->bytes);
+        if (!r->buf->data) memset(f->mem[n->aux], 0xff, (size_t)r->bytes);
+        break;
+      }
       case INS_CALL:
         if (!run_call(f, &f->code->call.at[n->aux])) return false;
         break;

@@ -205,7 +205,7 @@ static void set_float(void *bytes, DType t, int64_t i, double v) {
   }
 }
 
-static bool parse_list(Parser *p, const Type *t, void **bytes) {
+bool parse_list(Parser *p, const Type *t, void **bytes) {
   Token at = p->tok;
   if (!parse_want(p, '[', "'['")) return false;
   int64_t n = 0, count = type_count(t), text = p->lex.end - p->lex.at;

@@ -46,6 +46,7 @@ bool parse_locs(Parser *p, const Token *at, const Loc **loc);  // an optional lo
 
 bool parse_float(Parser *p, double *f);
 bool parse_bool(Parser *p, int64_t *v);
+bool parse_list(Parser *p, const Type *t, void **bytes);  // [1, 2, 3]
 // The rest of splat(v) or f32(v) after the word; `name` (or NULL) for a constant that is new.
 bool parse_splat(Parser *p, const Type *t, const char *name, Value **v);
 

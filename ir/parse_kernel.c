@@ -404,15 +404,27 @@ static bool parse_call(KParse *kp, KBlock *b) {
   return true;
 }
 
-// %acc = alloc f32[6,16] reg    %a4 = view %a u8x4[784,16]
+static KStmt *parse_table(Parser *p, KBuf *buf) {
+  void *data;
+  if (buf->rank != 1 || dtype_info(buf->type)->bits < 8) {
+    parse_error(p, &p->tok, "found a table that is no row of whole bytes");
+    return NULL;
+  }
+  if (!parse_list(p, type_tensor(p->m->types, buf->type, 1, buf->dims), &data)) return NULL;
+  buf->data = data;
+  buf->space = SPACE_TABLE;
+  return kstmt_new(p->m->arena, KS_ALLOC);
+}
+
+// %acc = alloc f32[6,16] reg    %a4 = view %a u8x4[784,16]    %t = table i32[2] [3, 5]
 static bool parse_buf_stmt(KParse *kp, KBlock *b) {
   Parser *p = kp->p;
   Token name = p->tok;
   KBuf *of = NULL;
   parse_step(p);
   if (!parse_want(p, '=', "'='")) return false;
-  bool view = parse_take_name(p, "view");
-  if (!view && !parse_take_name(p, "alloc")) return parse_expected(p, "alloc or view");
+  bool view = parse_take_name(p, "view"), table = !view && parse_take_name(p, "table");
+  if (!view && !table && !parse_take_name(p, "alloc")) return parse_expected(p, "alloc, table or view");
   if (view && !want_buf(kp, &of)) return false;
   KBuf *buf = parse_buf_type(kp, &name);
   if (!buf) return false;
@@ -420,8 +432,9 @@ static bool parse_buf_stmt(KParse *kp, KBlock *b) {
     buf->view_of = of;
     buf->space = of->space;
   } else {
-    if (!parse_space(p, SPACE_STACK, SPACE_TILE, &buf->space)) return false;
-    KStmt *s = kstmt_new(p->m->arena, KS_ALLOC);
+    if (!table && !parse_space(p, SPACE_STACK, SPACE_TILE, &buf->space)) return false;
+    KStmt *s = table ? parse_table(p, buf) : kstmt_new(p->m->arena, KS_ALLOC);
+    if (!s) return false;
     s->alloc.buf = buf;
     kblock_append(b, s);
   }

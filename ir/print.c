@@ -117,14 +117,12 @@ static void print_inline(StrBuf *out, const Const *c) {
   strbuf_putc(out, ')');
 }
 
-static void print_elements(StrBuf *out, const Const *c) {
-  int64_t n = type_count(c->type);
-  DType t = c->type->dtype;
+void print_elements(StrBuf *out, DType t, const void *data, int64_t n) {
   bool is_float = dtype_is_float(t);
   strbuf_putc(out, '[');
   for (int64_t i = 0; i < n; i++) {
     if (i) strbuf_puts(out, ", ");
-    print_literal(out, t, is_float ? elem_get_f(c->bytes, t, i) : 0, is_float ? 0 : elem_get_i(c->bytes, t, i));
+    print_literal(out, t, is_float ? elem_get_f(data, t, i) : 0, is_float ? 0 : elem_get_i(data, t, i));
   }
   strbuf_putc(out, ']');
 }
@@ -149,7 +147,7 @@ static void print_const(StrBuf *out, const Module *m, const Const *c, PrintOptio
     print_literal(out, c->type->dtype, c->splat, c->splat_i);
     strbuf_putc(out, ')');
   } else if (cls != DC_STR && as_list) {
-    print_elements(out, c);
+    print_elements(out, c->type->dtype, c->bytes, type_count(c->type));
   } else if (opt.random_bytes) {
     strbuf_printf(out, "rand(%u)", c->id);
   } else {

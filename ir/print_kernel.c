@@ -284,9 +284,14 @@ static void put_stmt(Printer *p, const KStmt *s) {
     case KS_ALLOC:
       p->buf[s->alloc.buf->id] = declare(p, s->alloc.buf->name);
       put_name(p, p->buf[s->alloc.buf->id]);
-      strbuf_puts(p->out, " = alloc ");
+      strbuf_puts(p->out, s->alloc.buf->space == SPACE_TABLE ? " = table " : " = alloc ");
       put_buf_type(p, s->alloc.buf);
-      strbuf_printf(p->out, " %s", space_names[s->alloc.buf->space]);
+      if (s->alloc.buf->space == SPACE_TABLE) {
+        strbuf_putc(p->out, ' ');
+        print_elements(p->out, s->alloc.buf->type, s->alloc.buf->data, s->alloc.buf->dims[0]);
+      } else {
+        strbuf_printf(p->out, " %s", space_names[s->alloc.buf->space]);
+      }
       break;
     case KS_CALL: put_call(p, s); break;
     case KS_TILE: put_tile(p, s); break;

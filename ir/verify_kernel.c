@@ -230,7 +230,7 @@ static bool check_reduce(VerifyKernel *v, const KStmt *s) {
 static bool check_store(VerifyKernel *v, const KStmt *s) {
   const KBuf *b = s->store.buf;
   if (!check_place(v, b, s->store.idx) || !check_expr(v, s->store.value)) return false;
-  if (b->space == SPACE_CONST) return fail(v, "store to constant %%%s", b->name);
+  if (b->space == SPACE_CONST || b->space == SPACE_TABLE) return fail(v, "store to constant %%%s", b->name);
   if (s->kind == KS_REDUCE) return check_reduce(v, s);
   return s->store.value->type == b->type ||
          fail(v, "%s value stored to %s buffer %%%s", dname(s->store.value->type), dname(b->type), b->name);
@@ -248,6 +248,8 @@ static bool check_tile_shape(VerifyKernel *v, const KBuf *b) {
 static bool check_alloc(VerifyKernel *v, const KStmt *s) {
   const KBuf *b = s->alloc.buf;
   if (b->space < SPACE_STACK) return fail(v, "alloc %%%s is neither stack nor reg nor tile", b->name);
+  if (b->space == SPACE_TABLE && (!b->data || b->rank != 1 || b->strides[0] != 1))
+    return fail(v, "table %%%s is no row of numbers", b->name);
   if (b->param >= 0 || b->view_of) return fail(v, "alloc %%%s is a parameter or a view", b->name);
   if (!declare_buf(v, b)) return false;
   int64_t count;
@@ -268,6 +270,7 @@ static bool check_call(VerifyKernel *v, const KStmt *s) {
     if (b->type != param->type)
       return fail(v, "%s buffer %%%s for %s parameter %%%s of @%s", dname(b->type), b->name, dname(param->type),
                   param->name, callee->name);
+    if (b->space == SPACE_TABLE) return fail(v, "table %%%s passed to @%s", b->name, callee->name);
     if (b->space == SPACE_CONST && param->space != SPACE_CONST)
       return fail(v, "constant %%%s for parameter %%%s of @%s, which may be written", b->name, param->name,
                   callee->name);

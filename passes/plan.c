@@ -72,12 +72,13 @@ static uint32_t value_bits(const Value *v) {
   return bits;
 }
 
-// Bits of a weight as the plan stores it.
+// Bits of a weight as the plan stores it; straight code holds every value once, and which one in the instruction.
 static uint32_t weight_bits(const Op *op, const Plan *p) {
   LowBit fields;
   Codebook book;
   if (strcmp(p->strategy, "stream") == 0 && lowbit_of(op, &fields)) return fields.bits;
-  if (plan_param(p, "once", 0) != 0 && codebook_of(op, &book)) return book.bits;
+  bool code = strcmp(p->strategy, "code") == 0;
+  if ((code || plan_param(p, "once", 0) != 0) && codebook_of(op, &book)) return book.bits;
   return strcmp(p->strategy, "codebook") == 0 ? 8 : value_bits(op_in(op, 1));
 }
 

@@ -303,6 +303,17 @@ static void emit_reduce(Emit *e, const KStmt *s) {
 
 // ---- the other statements
 
+static void emit_table(Emit *e, const KBuf *b) {
+  unsigned n = (unsigned)(b->dims[0] * type_size(b->type));
+  LV bytes = LLVMConstStringInContext(e->ctx, b->data, n, true);
+  LV g = LLVMAddGlobal(e->mod, LLVMTypeOf(bytes), arena_printf(e->arena, "%s_table", e->opt->name));
+  LLVMSetInitializer(g, bytes);
+  LLVMSetGlobalConstant(g, true);
+  LLVMSetLinkage(g, LLVMPrivateLinkage);
+  LLVMSetAlignment(g, 64);
+  e->buf[b->id] = g;
+}
+
 static void emit_alloc(Emit *e, const KBuf *b) {
   if (b->space == SPACE_TILE) return;
   int64_t count = 1;
@@ -345,7 +356,12 @@ static void emit_stmt(Emit *e, const KStmt *s) {
       break;
     }
     case KS_REDUCE: emit_reduce(e, s); break;
-    case KS_ALLOC: emit_alloc(e, s->alloc.buf); break;
+    case KS_ALLOC:
+      if (s->alloc.buf->space == SPACE_TABLE)
+        emit_table(e, s->alloc.buf);
+      else
+        emit_alloc(e, s->alloc.buf);
+      break;
     case KS_CALL: emit_call(e, s); break;
     case KS_TILE: emit_tile(e, s); break;
   }
