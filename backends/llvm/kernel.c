@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backends/asm_x86.h"
 #include "backends/llvm/llvm.h"
 #include "ir/base/bitset.h"
 #include "ir/base/map.h"
@@ -411,8 +412,20 @@ KernelFn *kernel_fn(Emit *e, const Kernel *k) {
   return &e->fns.at[e->fns.n - 1];
 }
 
+// A kernel that is straight code goes to the assembler as text; its function is then only declared.
+static bool emit_assembly(Emit *e, const KernelFn *f) {
+  StrBuf text;
+  strbuf_init(&text, e->arena);
+  if (f->par || !asm_x86_kernel(&text, f->k, e->row, LLVMGetValueName(f->fn))) return false;
+  LLVMSetLinkage(f->fn, LLVMExternalLinkage);
+  LLVMSetVisibility(f->fn, LLVMHiddenVisibility);
+  LLVMAppendModuleInlineAsm(e->mod, text.at, text.n);
+  return true;
+}
+
 static void emit_kernel(Emit *e, const KernelFn *f) {
   const Kernel *k = f->k;
+  if (emit_assembly(e, f)) return;
   e->fn = f->fn;
   e->k = k;
   e->buf = NEW_ARRAY(e->arena, LV, k->n_bufs + 1);

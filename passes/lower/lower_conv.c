@@ -9,6 +9,7 @@
 
 #include "passes/lower/bits.h"
 #include "passes/lower/bits_border.h"
+#include "passes/lower/code.h"
 #include "passes/lower/codebook.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lut.h"
@@ -270,6 +271,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     if (plan_is(&plan, "dot8") && dot8_depthwise_applies(ctx, op, &g)) return lower_dot8_depthwise(ctx, op, &g, &plan);
     if (conv_depthwise_fits(ctx, op, &g, &plan)) return lower_conv_depthwise(ctx, op, &g, &plan);
   }
+  if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
   uint32_t rank = op_out(op, 0)->type->rank;
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
   Value *weights = fold_columns(ctx, op, &plan, &g, &n.bias);

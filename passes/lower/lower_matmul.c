@@ -2,6 +2,7 @@
 //
 // Batches and rows of A become one axis where nothing distinguishes them. 1-D operands are vectors of unit extent.
 #include "passes/lower/bits.h"
+#include "passes/lower/code.h"
 #include "passes/lower/codebook.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
@@ -102,6 +103,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   Plan plan = lower_plan(ctx, op);
   if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (plan_is(&plan, "stream")) return lower_stream(ctx, op, &g, &plan);
+  if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
   bool merged = matmul_rows_merge(op, &g);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .n = g.n};
   n.name = arena_printf(ctx->m->arena, "matmul_%u", op->id);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "ir/base/map.h"
+#include "ir/base/bitset.h"
 #include "passes/memplan/inplace.h"
 #include "passes/pass.h"
 
@@ -286,36 +287,67 @@ static bool step_overlaps(const Step *s) {
   return false;
 }
 
-static bool call_overlaps(const Kernel *caller, const KStmt *call) {
+// Two parameters of a kernel that steps call, and no other kernel does.
+static bool params_overlap(const Program *p, const Kernel *k, const KBuf *a, const KBuf *b) {
+  if (a->param < 0 || b->param < 0) return true;
+  for (uint32_t i = 0; i < p->steps.n; i++) {
+    const Step *s = &p->steps.at[i];
+    if (s->kernel == k && args_overlap(s->args[a->param], s->args[b->param])) return true;
+  }
+  return false;
+}
+
+typedef struct Spread {
+  const Program *p;
+  Bitset called;  // kernels that other kernels call
+} Spread;
+
+static void see_calls(Spread *sp, const KBlock *b) {
+  for (const KStmt *s = b->first; s; s = s->next) {
+    if (s->kind == KS_FOR) see_calls(sp, &s->for_.body);
+    if (s->kind == KS_IF) {
+      see_calls(sp, &s->if_.then);
+      see_calls(sp, &s->if_.other);
+    }
+    if (s->kind == KS_CALL) bitset_add(&sp->called, s->call.callee->id);
+  }
+}
+
+static bool call_overlaps(const Spread *sp, const Kernel *caller, const KStmt *call) {
+  bool known = !bitset_has(&sp->called, caller->id);
   for (uint32_t i = 0; i < call->call.n; i++) {
     for (uint32_t k = 0; k < i; k++) {
       if (call->call.args[i] == call->call.args[k]) return true;
+      if (caller->noalias) continue;
+      if (!known || params_overlap(sp->p, caller, call->call.args[i], call->call.args[k])) return true;
     }
   }
-  return !caller->noalias;
+  return false;
 }
 
-// Kernels called by one that is not noalias, or with one buffer twice, are not either. True when something changed.
-static bool spread_block(const Kernel *k, const KBlock *b) {
+// Kernels called with buffers that may overlap, or with one buffer twice, are not noalias. True when something changed.
+static bool spread_block(const Spread *sp, const Kernel *k, const KBlock *b) {
   bool changed = false;
   for (const KStmt *s = b->first; s; s = s->next) {
-    if (s->kind == KS_FOR) changed |= spread_block(k, &s->for_.body);
-    if (s->kind == KS_IF) changed |= spread_block(k, &s->if_.then) | spread_block(k, &s->if_.other);
-    if (s->kind != KS_CALL || !s->call.callee->noalias || !call_overlaps(k, s)) continue;
+    if (s->kind == KS_FOR) changed |= spread_block(sp, k, &s->for_.body);
+    if (s->kind == KS_IF) changed |= spread_block(sp, k, &s->if_.then) | spread_block(sp, k, &s->if_.other);
+    if (s->kind != KS_CALL || !s->call.callee->noalias || !call_overlaps(sp, k, s)) continue;
     s->call.callee->noalias = false;
     changed = true;
   }
   return changed;
 }
 
-static void set_noalias(Program *p) {
+static void set_noalias(Program *p, Arena *arena) {
   for (uint32_t i = 0; i < p->kernels.n; i++) p->kernels.at[i]->noalias = true;
   for (uint32_t i = 0; i < p->steps.n; i++) {
     if (step_overlaps(&p->steps.at[i])) p->steps.at[i].kernel->noalias = false;
   }
+  Spread sp = {p, bitset_new(arena, p->kernels.n + 1)};
+  for (uint32_t i = 0; i < p->kernels.n; i++) see_calls(&sp, &p->kernels.at[i]->body);
   for (bool changed = true; changed;) {
     changed = false;
-    for (uint32_t i = 0; i < p->kernels.n; i++) changed |= spread_block(p->kernels.at[i], &p->kernels.at[i]->body);
+    for (uint32_t i = 0; i < p->kernels.n; i++) changed |= spread_block(&sp, p->kernels.at[i], &p->kernels.at[i]->body);
   }
 }
 
@@ -329,6 +361,6 @@ PassResult pass_memplan(PassCtx *pc) {
   liveness(mp.p);
   place(&mp);
   sum_live_bytes(&mp);
-  set_noalias(mp.p);
+  set_noalias(mp.p, mp.arena);
   return PASS_CHANGED;
 }

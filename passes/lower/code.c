@@ -1,0 +1,159 @@
+// Constant sparse weights as straight-line code. See code.h.
+#include "passes/lower/code.h"
+
+#include <string.h>
+
+#include "ir/elem.h"
+#include "passes/lower/lower_conv.h"
+#include "passes/lower/pixel_blocks.h"
+
+#define CODE_BYTES 7              // of a multiply-add
+#define ONE_ROW_CODE (160 << 10)  // bytes of code that runs as fast once per row of blocks: measured on zen5
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// ---- the op
+
+static bool conv_shape(const Op *op, int64_t lanes, CodeShape *s) {
+  ConvGeom *g = &s->g;
+  if (!conv_geom(op, g) || g->group != 1 || g->in[0] * g->out[0] * g->kernel[0] != 1) return false;
+  s->w_o = 1;
+  s->w_c = g->o;
+  s->w_tap = g->c * g->o;
+  s->pixels = g->n * g->out[1] * g->out[2];
+  s->window = !g->pointwise;
+  return !s->window || (g->stride[2] == 1 && (g->kernel[2] - 1) * g->dilation[2] <= lanes / 2);
+}
+
+static bool matmul_shape(const Op *op, CodeShape *s) {
+  MatmulGeom m;
+  if (!matmul_geom(op, &m) || !matmul_rows_merge(op, &m) || m.b_vector) return false;
+  s->pixels = m.m;
+  for (uint32_t i = 0; i < m.n_batch; i++) s->pixels *= m.batch[i];
+  s->g = (ConvGeom){.n = 1, .c = m.k, .o = m.n, .group = 1};
+  for (int i = 0; i < CONV_AXES; i++) s->g.kernel[i] = s->g.dilation[i] = s->g.stride[i] = 1;
+  s->w_c = m.b_k;
+  s->w_o = m.b_n;
+  return true;
+}
+
+bool code_shape(const Op *op, int64_t lanes, CodeShape *s) {
+  *s = (CodeShape){0};
+  const Value *w = op_in(op, 1);
+  if (!value_is_const(w) || !dtype_is_float(w->type->dtype) || w->type->dtype == DT_F64) return false;
+  if (lower_compute_type(op_in(op, 0)->type->dtype) != DT_F32) return false;
+  if (op->kind == OP_CONV && !conv_shape(op, lanes, s)) return false;
+  if (op->kind == OP_MATMUL && !matmul_shape(op, s)) return false;
+  return (op->kind == OP_CONV || op->kind == OP_MATMUL) && s->pixels > 0 && s->g.c > 0 && s->g.o > 0;
+}
+
+static double weight_at(const void *data, DType t, int64_t i) {
+  return t == DT_F32 ? (double)((const AnyF32 *)data)[i] : elem_get_f(data, t, i);
+}
+
+int64_t code_nonzeros(const Op *op) {
+  const Type *t = op_in(op, 1)->type;
+  const void *data = const_data(op->func->module, op_in(op, 1)->constant);
+  int64_t n = 0;
+  for (int64_t i = 0; i < type_count(t); i++) n += weight_at(data, t->dtype, i) != 0;
+  return n;
+}
+
+int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes, int64_t nonzeros) {
+  const ConvGeom *g = &s->g;
+  int64_t rows = s->window ? g->out[1] : ceil_div(s->pixels, lanes), block = lanes * 4;
+  int64_t halo = (g->kernel[1] - 1) * g->dilation[1];
+  if (!s->window && nonzeros * CODE_BYTES <= ONE_ROW_CODE) return 1;
+  int64_t most = (t->l2_bytes / 2 / block - halo * g->c) / (g->c * g->stride[1] + g->o);
+  if (most < 1) most = 1;
+  return ceil_div(rows, ceil_div(rows, most < rows ? most : rows));
+}
+
+// ---- the kernel
+
+typedef struct Matrix {
+  int64_t n;       // non-zeros
+  int32_t *first;  // [o + 1]
+  int32_t *at;     // element of x in the lane of pixel 0, ascending in a row
+  float *w;
+} Matrix;
+
+static void add_row(Matrix *m, const CodeShape *s, const void *data, DType t, int64_t o, int64_t lanes) {
+  const ConvGeom *g = &s->g;
+  for (int64_t ky = 0; ky < g->kernel[1]; ky++)
+    for (int64_t c = 0; c < g->c; c++)
+      for (int64_t kx = 0; kx < g->kernel[2]; kx++) {
+        double w = weight_at(data, t, (ky * g->kernel[2] + kx) * s->w_tap + c * s->w_c + o * s->w_o);
+        if (w == 0) continue;
+        m->at[m->n] = (int32_t)((ky * g->dilation[1] * g->c + c) * lanes + kx * g->dilation[2]);
+        m->w[m->n++] = (float)w;
+      }
+}
+
+static Matrix matrix_of(LowerCtx *ctx, const Op *op, const CodeShape *s, int64_t lanes) {
+  int64_t n = code_nonzeros(op);
+  const void *data = const_data(ctx->m, op_in(op, 1)->constant);
+  Arena *arena = ctx->m->build_arena != NULL ? ctx->m->build_arena : ctx->m->arena;
+  Matrix m = {.first = NEW_ARRAY(arena, int32_t, s->g.o + 1)};
+  m.at = NEW_ARRAY(arena, int32_t, n + 1);
+  m.w = NEW_ARRAY(arena, float, n + 1);
+  for (int64_t o = 0; o < s->g.o; o++) {
+    add_row(&m, s, data, op_in(op, 1)->type->dtype, o, lanes);
+    m.first[o + 1] = (int32_t)m.n;
+  }
+  return m;
+}
+
+static Affine lane_loop(KBuild *b, int64_t lanes) { return aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC)); }
+
+static Kernel *code_kernel(LowerCtx *ctx, const PixelBlocks *p, const Matrix *m) {
+  KBuild b;
+  kbuild_init(&b, ctx->m, arena_printf(ctx->m->arena, "code_%u", p->op->id), p->op->loc);
+  int64_t x_elems = pixel_blocks_x_elems(p), y_elems = pixel_blocks_y_elems(p), L = p->lanes;
+  KBuf *x = kb_param(&b, "x", DT_F32, 1, &x_elems, SPACE_ARG), *y = kb_param(&b, "y", DT_F32, 1, &y_elems, SPACE_ARG);
+  KBuf *first = kb_table(&b, "first", DT_I32, p->o + 1, m->first);
+  KBuf *at = kb_table(&b, "at", DT_I32, m->n, m->at), *w = kb_table(&b, "w", DT_F32, m->n, m->w);
+  Affine i = p->chunk > 1 ? aff_var(kb_for(&b, "i", 0, p->chunk, 1, FOR_SEQ)) : aff(0);
+  Affine o = aff_var(kb_for(&b, "o", 0, p->o, 1, FOR_SEQ));
+  Affine lo = aff_var(kb_let(&b, "lo", kx_load1(&b, first, o)));
+  Affine hi = aff_var(kb_let(&b, "hi", kx_load1(&b, first, aff_plus(o, 1))));
+  KBuf *acc = kb_alloc(&b, "acc", DT_F32, 1, &L, SPACE_REG);
+  Affine l = lane_loop(&b, L);
+  kb_store1(&b, acc, l, kx_f(&b, DT_F32, 0));
+  kb_end(&b);
+  Affine e = aff_var(kb_for_aff(&b, "e", lo, hi, 1, FOR_SEQ));
+  Affine place = aff_var(kb_let(&b, "place", kx_load1(&b, at, e)));
+  l = lane_loop(&b, L);
+  Affine from = aff_add(aff_add(place, l), aff_mul(i, p->x_stride * p->c * L));
+  kb_store1(&b, acc, l, lower_mul_add(ctx, &b, kx_load1(&b, x, from), kx_load1(&b, w, e), kx_load1(&b, acc, l)));
+  kb_end(&b);
+  kb_end(&b);
+  l = lane_loop(&b, L);
+  kb_store1(&b, y, aff_add(aff_add(aff_mul(i, p->o * L), aff_mul(o, L)), l), kx_load1(&b, acc, l));
+  kb_end(&b);
+  kb_end(&b);
+  if (p->chunk > 1) kb_end(&b);
+  Kernel *k = kbuild_done(&b);
+  k->noalias = true;
+  return program_kernel(ctx->p, k);
+}
+
+bool lower_code(LowerCtx *ctx, const Op *op, const Plan *plan) {
+  int64_t lanes = plan_param(plan, "lanes", target_lanes(ctx->target, 32));
+  CodeShape s;
+  if (lanes < 1 || lanes > 16 || lanes % target_lanes(ctx->target, 32) != 0 || !code_shape(op, lanes, &s) ||
+      !pixel_blocks_applies(op, ctx->target))
+    return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc,
+                      "plan code needs a convolution without groups or a matrix product with constant float weights");
+  PixelBlocks p = {.op = op, .x = lower_buf(ctx, op_in(op, 0)), .c = s.g.c, .o = s.g.o};
+  if (s.window) {
+    if (!pixel_blocks_window(ctx, &p, &s.g, lanes)) return false;
+  } else {
+    pixel_blocks_list(&p, s.pixels, lanes);
+  }
+  p.chunk = plan_param(plan, "chunk", 1);
+  if (p.chunk < 1) p.chunk = 1;
+  if (p.chunk > p.rows) p.chunk = p.rows;
+  Matrix m = matrix_of(ctx, op, &s, lanes);
+  return pixel_blocks_lower(ctx, &p, code_kernel(ctx, &p, &m), (double)m.n * (double)s.pixels);
+}

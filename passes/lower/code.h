@@ -1,0 +1,36 @@
+// The strategy code: constant sparse weights as straight-line code, one multiply-add per non-zero (S48).
+//
+//   for rows of the chunk { for channels o of the result { acc = 0
+//     for e in first[o]..first[o+1] { acc = fma(x[at[e] ..], w[e], acc) }      # lanes are pixels (pixel_blocks.h)
+//     y[o] = acc } }
+//
+// first, at and w are tables of the kernel, so its text holds the matrix. Backends that print assembly unroll the two
+// inner loops (backends/asm_x86.h): many rows side by side in registers, x loaded once for all of them, weights as
+// memory operands in order of use. Elsewhere, and in the interpreter, the loops run as they stand; sums are made in the
+// same order, so all give the same bits.
+//
+// Products with a zero weight are not made: where x is an infinity or NaN that only such weights meet, the result has
+// none. fma sums as everywhere else (--fp=strict: a product, then a sum).
+#ifndef QCC_PASSES_LOWER_CODE_H
+#define QCC_PASSES_LOWER_CODE_H
+
+#include "passes/contraction.h"
+#include "passes/lower/lower.h"
+
+// A contraction that code can be made for: 1x1 and k x k convolutions and matrix products with one set of weights.
+typedef struct CodeShape {
+  bool window;              // a convolution over a window of x, else a list of pixels
+  ConvGeom g;               // of the window; of a list: c and o
+  int64_t pixels;           // of a list
+  int64_t w_tap, w_c, w_o;  // elements of the weights between taps, channels of x and of the result
+} CodeShape;
+
+// False where the op is no such contraction or its weights are not constant floats. lanes: pixels of a block.
+bool code_shape(const Op *op, int64_t lanes, CodeShape *s);
+// Weights that are not zero.
+int64_t code_nonzeros(const Op *op);
+// Rows of the result that one chunk has, from the bytes of straight code and of blocks of x and y.
+int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes, int64_t nonzeros);
+bool lower_code(LowerCtx *ctx, const Op *op, const Plan *plan);
+
+#endif
