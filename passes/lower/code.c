@@ -7,9 +7,6 @@
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/pixel_blocks.h"
 
-#define CODE_BYTES 7              // of a multiply-add
-#define ONE_ROW_CODE (160 << 10)  // bytes of code that runs as fast once per row of blocks: measured on zen5
-
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- the op
@@ -59,11 +56,10 @@ int64_t code_nonzeros(const Op *op) {
   return n;
 }
 
-int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes, int64_t nonzeros) {
+int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes) {
   const ConvGeom *g = &s->g;
-  int64_t rows = s->window ? g->out[1] : ceil_div(s->pixels, lanes), block = lanes * 4;
-  int64_t halo = (g->kernel[1] - 1) * g->dilation[1];
-  if (!s->window && nonzeros * CODE_BYTES <= ONE_ROW_CODE) return 1;
+  if (!s->window) return 1;  // x and y of one row stay in the first-level cache
+  int64_t rows = g->out[1], block = lanes * 4, halo = (g->kernel[1] - 1) * g->dilation[1];
   int64_t most = (t->l2_bytes / 2 / block - halo * g->c) / (g->c * g->stride[1] + g->o);
   if (most < 1) most = 1;
   return ceil_div(rows, ceil_div(rows, most < rows ? most : rows));

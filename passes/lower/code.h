@@ -29,8 +29,9 @@ typedef struct CodeShape {
 bool code_shape(const Op *op, int64_t lanes, CodeShape *s);
 // Weights that are not zero.
 int64_t code_nonzeros(const Op *op);
-// Rows of the result that one chunk has, from the bytes of straight code and of blocks of x and y.
-int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes, int64_t nonzeros);
+// Rows of the result that one call of the code does: those of a window share rows of x, and fill half of the
+// second-level cache.
+int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes);
 bool lower_code(LowerCtx *ctx, const Op *op, const Plan *plan);
 
 #endif
