@@ -136,7 +136,7 @@ const Strategy *strategy_at(uint32_t i) { return &strategies[i]; }
 
 bool strategy_multiplies(const char *name) { return strcmp(name, "planes") != 0 && strcmp(name, "lut") != 0; }
 
-bool strategy_drops_terms(const char *name) { return strcmp(name, "sparse") == 0; }
+bool strategy_drops_terms(const char *name) { return strcmp(name, "sparse") == 0 || strcmp(name, "code") == 0; }
 
 static bool is_avoided(const char *name, unsigned avoid) {
   return ((avoid & AVOID_MULTIPLY) != 0 && strategy_multiplies(name)) ||
