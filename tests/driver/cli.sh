@@ -98,6 +98,30 @@ check "bench --suite" sh -c "$qcc bench --suite=regret:1x1-256x14\ W1 | grep -q 
 check "bench --calibrate" sh -c "$qcc bench --calibrate | grep -q '^.fma_per_cycle = [1-9.]'"
 check "inspect" sh -c "$qcc inspect $model | grep -qi conv"
 check "inspect --json" sh -c "$qcc inspect --json $model | grep -q '^{'"
+# the tables of S21, row by row
+cat >s21 <<'ROWS'
+conv0_W .*1800 .*7\.0 KiB .*0\.21%
+conv0_b .*24 .*96\.0 B .*0\.00%
+conv1_W .*6912 .*27\.0 KiB .*0\.80%
+conv2_W .*9216 .*36\.0 KiB .*1\.07%
+conv3_W .*18432 .*72\.0 KiB .*2\.14%
+fc0_W .*819200 .*3\.1 MiB .*95\.11% #####
+fc0_b .*512 .*2\.0 KiB .*0\.06%
+fct_W .*5120 .*20\.0 KiB .*0\.59%
+total size .*861354 .*3\.3 MiB
+conv .*f32\[1,24,36,36\] .*31104 .*2332800 .*2\.2 Mi .*32\.43% #####
+maxpool .*f32\[1,24,18,18\] .*7776 .* 0 .*0\.00%
+conv .*f32\[1,32,16,16\] .*8192 .*1769472 .*1\.7 Mi .*24\.60% #####
+conv .*f32\[1,32,14,14\] .*6272 .*1806336 .*1\.7 Mi .*25\.11% #####
+conv .*f32\[1,64,5,5\] .*1600 .*460800 .*450\.0 Ki .*6\.41% ##
+matmul .*f32\[1,512\] .*512 .*819712 .*800\.5 Ki .*11\.39% #####
+matmul .*f32\[1,10\] .*10 .*5130 .*5\.0 Ki .*0\.07%
+total .*7194250 .*6\.9 Mi
+ROWS
+check "inspect: the tables of S21" sh -c "$qcc inspect $root/tests/driver/alexnet_like.qir >tables &&
+  while read -r row; do grep -q \"\$row\" tables || exit 1; done <s21"
+check "inspect --json: totals of S21" sh -c "$qcc inspect --json $root/tests/driver/alexnet_like.qir |
+  grep -q '\"parameters\":861354,\"macs\":7193728,\"ops\":7194250,'"
 check "opt" sh -c "$qcc opt --passes=dce back.qir | grep -q '^func'"
 
 # ---- help and manual know every option and command of the table
