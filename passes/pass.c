@@ -20,8 +20,8 @@ static const PassInfo infos[] = {
 
 // The whole way of a network, as --print-pipeline shows it.
 const char *const pipeline_default =
-    "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,prune,channels,factorize,layout,terms,blocks,fold,"
-    "simplify,chain,"
+    "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,prune,channels,factorize,planted,layout,terms,"
+    "blocks,fold,simplify,chain,"
     "fuse,cse,dce,plan,"
     "lower,"
     "memplan,"

@@ -4,19 +4,23 @@
 
 static const char *const step_name[CHAIN_CORES] = {"s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"};
 
-static void drop_units(const ChainForm *f, ChainTerm *t) {
+static void term_drop_units(const ChainForm *f, ChainTerm *t) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < t->n; i++)
     if (f->size[t->at[i]] != 1) t->at[n++] = t->at[i];
   t->n = n;
 }
 
+void chain_drop_units(ChainForm *f) {
+  term_drop_units(f, &f->x);
+  term_drop_units(f, &f->y);
+  for (uint32_t i = 0; i < f->n_cores; i++) term_drop_units(f, &f->core[i]);
+}
+
 void chain_form(const Op *op, ChainForm *f) {
   const char *error = chain_read(op, f);
   QCC_CHECK(error == NULL, "a chain: %s", error);
-  drop_units(f, &f->x);
-  drop_units(f, &f->y);
-  for (uint32_t i = 0; i < f->n_cores; i++) drop_units(f, &f->core[i]);
+  chain_drop_units(f);
 }
 
 static ChainShape shape_of(const Op *op, const ChainForm *f) {

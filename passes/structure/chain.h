@@ -63,6 +63,8 @@ typedef struct ChainShape {
 } ChainShape;
 bool chain_plan(const ChainShape *s, const Target *t, const ChainAsk *ask, ChainPlan *p);
 
+// Forgets letters of one value; chain_plan wants that done.
+void chain_drop_units(ChainForm *f);
 // The letters of a set of cores that are not summed inside it, `have` being the letters of the tensor they meet.
 ChainTerm chain_merged(const ChainForm *f, uint32_t done, uint32_t cores);
 // Is the letter in the result or in a core that is not in `done`?

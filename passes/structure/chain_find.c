@@ -77,7 +77,7 @@ static uint32_t follow(PassCtx *ctx, const Line *line, ChainNet *net) {
     OpKind kind = line->op[i]->kind;
     bool core = kind == OP_MATMUL || kind == OP_EINSUM;
     const Type *y = op_out(line->op[i], 0)->type;
-    double cycles, moved = kind == OP_TRANSPOSE ? 0.3 * (double)type_count(y) : 0;
+    double cycles, moved = kind == OP_TRANSPOSE ? ctx->target->call_cycles + 0.5 * (double)type_count(y) : 0;
     if (!is_factorised(&now) || (!core && best != i) || !price_of(ctx, &now, y, &cycles)) continue;
     if (!core && cycles > price + moved) continue;
     best = i + 1;

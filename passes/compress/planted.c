@@ -1,0 +1,201 @@
+// Pass `planted`: dense weights that are products of smaller ones at rounding level become these again.
+//
+//   matmul %x, @w {784 x 256}   =>   the four products of a tensor train of ranks 6, which pass chain makes one op
+//   conv 3x3 32 -> 48 of rank 20  =>   conv 3x3 32 -> 20 ; conv 1x1 20 -> 48
+//
+// Networks trained in factored form are often exported multiplied out. Ranks are guessed from samples of the weights
+// (planted_rank.c); only then a scheme of --factorize decomposes the layer in full, and only a form within ROUNDING of
+// the weights that is cheaper by the prices of the target takes the layer's place. Nothing else is lost, so this needs
+// no asking; weights of few values are left to the strategies that store bits.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/note.h"
+#include "passes/compress/planted.h"
+#include "passes/graph_util.h"
+#include "passes/pass.h"
+#include "passes/structure/chain.h"
+
+// Relative to the norm of the weights. Products rounded to 24 bits are within 4e-8 of rank; factors rounded to 24 bits
+// add as much per factor.
+#define WITHIN 3e-7
+#define ROUNDING 6e-7
+
+enum { MOST_RANK = 320, MOST_ELEMS = 1 << 25, FEW_VALUES = 256 };
+
+typedef struct Planted {
+  PassCtx *ctx;
+  Arena *arena;  // of one layer
+  FactorLayer l;
+  Form *best;
+  double price;  // of the best, at first of the dense layer
+} Planted;
+
+// ---- what may be planted
+
+// Rows and columns by the axes of the kernel: `in`, `out` and each axis of it on one side or the other.
+static View conv_view(const FactorLayer *l, bool in_row, bool first_row, bool last_row) {
+  int64_t taps = layer_taps(l), last = l->nd > 0 ? l->kernel[l->nd - 1] : 1, first = taps / last;
+  View v = {.a = l->w, .col = {1, {l->out}, {l->in * taps}}};
+  struct {
+    bool row;
+    int64_t extent, stride;
+  } part[3] = {{in_row, l->in, taps}, {first_row, first, last}, {last_row, last, 1}};
+  for (uint32_t i = 0; i < 3; i++) {
+    ViewSide *s = part[i].row ? &v.row : &v.col;
+    if (s->n == 3) continue;
+    s->extent[s->n] = part[i].extent;
+    s->stride[s->n++] = part[i].stride;
+  }
+  return v;
+}
+
+static bool is_low(Planted *p, const View *v) {
+  int64_t rows = view_extent(&v->row), cols = view_extent(&v->col);
+  return view_rank(v, MOST_RANK, rows * cols / (rows + cols) * 9 / 10, p->arena) > 0;
+}
+
+// ---- forms
+
+// The price of a train as one chain, which is how it will be computed.
+static double train_price(const Planted *p, const FactorAsk *ask, const Form *f) {
+  ChainForm c = {0};
+  uint32_t d = ask->n_in;
+  int64_t link = -1;
+  if (d > CHAIN_CORES || 3 * d + 1 > CHAIN_LETTERS) return INFINITY;
+  c.n_cores = d;
+  for (uint32_t k = 0; k < d; k++) c.size[c.n_letters++] = ask->in[k];
+  for (uint32_t k = 0; k < d; k++) {
+    ChainTerm *core = &c.core[k];
+    if (link >= 0) core->at[core->n++] = (uint8_t)link;
+    core->at[core->n++] = c.x.at[c.x.n++] = (uint8_t)k;
+    c.size[c.n_letters] = ask->out[k];
+    core->at[core->n++] = c.y.at[c.y.n++] = (uint8_t)c.n_letters++;
+    if (k + 1 == d) break;
+    c.size[c.n_letters] = f->ranks[k];
+    link = c.n_letters++;
+    core->at[core->n++] = (uint8_t)link;
+  }
+  if (p->l.batch > 1) {
+    c.size[c.n_letters] = p->l.batch;
+    memmove(c.x.at + 1, c.x.at, c.x.n++);
+    memmove(c.y.at + 1, c.y.at, c.y.n++);
+    c.x.at[0] = c.y.at[0] = (uint8_t)c.n_letters++;
+  }
+  chain_drop_units(&c);
+  ChainPlan plan;
+  ChainAsk any = {.fused = -1};
+  ChainShape s = {.f = &c, .y = op_out(p->l.op, 0)->type, .type = p->l.dtype == DT_F64 ? DT_F64 : DT_F32};
+  if (!chain_plan(&s, p->ctx->target, &any, &plan)) return INFINITY;
+  return plan.compute + plan.memory + p->ctx->target->call_cycles;
+}
+
+static void try_scheme(Planted *p, const char *name, const FactorAsk *asked) {
+  Forms forms = {.arena = p->arena};
+  FactorAsk ask = *asked;
+  const Scheme *scheme = scheme_by_name(name);
+  if (scheme == NULL) return;
+  ask.by = ASK_ERROR;
+  ask.value = WITHIN;
+  scheme->run(&p->l, &ask, &forms);
+  for (uint32_t i = 0; i < forms.list.n; i++) {
+    Form *f = forms.list.at[i];
+    if (form_parameters(f) >= p->l.n_w) continue;
+    f->price = ask.n_in > 0 ? train_price(p, &ask, f) : form_price(&p->l, f, p->ctx->target);
+    if (f->price >= p->price || form_measure(&p->l, f, p->arena) > ROUNDING) continue;
+    p->best = f;
+    p->price = f->price;
+  }
+}
+
+static void try_dense(Planted *p) {
+  FactorAsk ask = {0};
+  View whole = {.a = p->l.w, .row = {1, {p->l.in}, {p->l.out}}, .col = {1, {p->l.out}, {1}}};
+  if (is_low(p, &whole)) try_scheme(p, "svd", &ask);
+  if (p->best == NULL && planted_modes(&p->l, &ask, p->arena)) try_scheme(p, "tt", &ask);
+}
+
+static void try_conv(Planted *p) {
+  FactorAsk ask = {0};
+  if (p->l.group != 1) return;
+  View point = conv_view(&p->l, true, true, true), in = conv_view(&p->l, true, false, false);
+  View rows = conv_view(&p->l, true, true, false), cols = conv_view(&p->l, true, false, true);
+  bool to_few = is_low(p, &point), from_few = layer_taps(&p->l) > 1 && is_low(p, &in);
+  if (to_few) try_scheme(p, "spatial_then_point", &ask);
+  if (from_few) try_scheme(p, "point_then_spatial", &ask);
+  if (to_few && from_few) {
+    try_scheme(p, "tucker2", &ask);
+    try_scheme(p, "cp", &ask);
+  }
+  if (p->l.nd == 2 && p->l.kernel[0] > 1 && p->l.kernel[1] > 1 && (is_low(p, &rows) || is_low(p, &cols)))
+    try_scheme(p, "separable", &ask);
+}
+
+// ---- the pass
+
+static int compare(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+// Different values of weights from, from + step, ...
+static int64_t values_of(Planted *p, int64_t from, int64_t step, int64_t n) {
+  ArenaMark mark = arena_mark(p->arena);
+  double *v = NEW_ARRAY(p->arena, double, n);
+  int64_t different = 1;
+  for (int64_t i = 0; i < n; i++) v[i] = p->l.w[from + i * step];
+  qsort(v, (size_t)n, sizeof *v, compare);
+  for (int64_t i = 1; i < n; i++) different += v[i] != v[i - 1];
+  arena_reset(p->arena, mark);
+  return different;
+}
+
+// In all weights, or in each output by itself, where that is much fewer than there are weights.
+static bool has_few_values(Planted *p) {
+  int64_t each = p->l.n_w / p->l.out, most = 0;
+  bool dense = p->l.nd == 0;
+  for (int64_t o = 0; o < p->l.out; o++) {
+    int64_t n = values_of(p, dense ? o : o * each, dense ? p->l.out : 1, each);
+    if (n > most) most = n;
+  }
+  return most * 4 <= each || values_of(p, 0, 1, p->l.n_w) <= FEW_VALUES;
+}
+
+static bool layer_planted(PassCtx *ctx, Op *op) {
+  const char *why;
+  Planted p = {.ctx = ctx, .arena = arena_new("planted")};
+  const Value *w = op_in(op, 1);
+  bool small = !value_is_const(w) || type_count(w->type) > MOST_ELEMS || type_count(w->type) < 1024;
+  if (!small && layer_read(op, &p.l, p.arena, &why) && p.l.norm2 > 0 && !has_few_values(&p)) {
+    double dense = p.price = layer_price(&p.l, ctx->target);
+    if (p.l.nd == 0) {
+      try_dense(&p);
+    } else {
+      try_conv(&p);
+    }
+    if (p.best != NULL) {
+      double per_us = 1e-3 / ctx->target->ghz;
+      note_layer(ctx->m, op, NOTE_FACTORED,
+                 "found %s in dense weights: %lld -> %lld parameters, error %.2g, price %.2f -> %.2f us",
+                 form_text(ctx->m->arena, p.best), (long long)p.l.n_w, (long long)form_parameters(p.best),
+                 form_measure(&p.l, p.best, p.arena), dense * per_us, p.price * per_us);
+      Value *y = form_emit(&p.l, p.best, op, op_in(op, 0), op_in(op, 2));
+      y->name = op->out[0]->name;
+      value_replace(op->out[0], y);
+      op_unlink(op);
+    }
+  }
+  arena_free(p.arena);
+  return p.best != NULL;
+}
+
+PassResult pass_planted(PassCtx *ctx) {
+  PassResult result = PASS_SAME;
+  if (ctx->opt->strict_fp) return PASS_SAME;
+  for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
+    next = op->next;
+    if ((op->kind == OP_CONV || op->kind == OP_MATMUL) && layer_planted(ctx, op)) result = PASS_CHANGED;
+  }
+  return result;
+}
