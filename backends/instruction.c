@@ -23,12 +23,12 @@ static bool any(const char *s, const char *const *list, size_t n, bool (*fits)(c
 
 static CodeFilter x86_class(const char *m) {
   static const char *const suffixes[] = {"ss", "sd", "ps", "pd", "sh", "ph"};
-  static const char *const computes[] = {"add",   "sub",   "mul",   "div",  "sqrt",   "min",     "max",     "fmadd",
-                                         "fmsub", "fnmad", "fnmsu", "cmp",  "comi",   "ucomi",   "rcp",     "rsqrt",
-                                         "round", "rndsc", "getex", "getm", "scalef", "range",   "reduce",  "fixup",
-                                         "hadd",  "hsub",  "dpp",   "dpbf", "fpclas", "fmaddsu", "fmsubad", "exp2"};
-  static const char *const products[] = {"mul",  "imul", "div",  "idiv", "pmul", "pmadd", "pdp",
-                                         "fmad", "fmsu", "fnma", "fnms", "dpp",  "dpbf",  "gf2p8mul"};
+  static const char *const computes[] = {
+      "add",  "sub",   "mul", "div",   "sqrt",   "min",     "max",     "fmadd", "fmsub",  "fnmad", "fnmsu",  "cmp",
+      "comi", "ucomi", "rcp", "rsqrt", "round",  "rndsc",   "getex",   "getm",  "scalef", "range", "reduce", "fixup",
+      "hadd", "hsub",  "dpp", "dpbf",  "fpclas", "fmaddsu", "fmsubad", "exp2",  "tdpbf",  "tdpf"};
+  static const char *const products[] = {"mul",  "imul", "div",  "idiv", "pmul", "pmadd",    "pdp", "fmad",
+                                         "fmsu", "fnma", "fnms", "dpp",  "dpbf", "gf2p8mul", "tdp"};
   static const char *const x87[] = {"fld",  "fst",  "fild", "fist",  "fadd", "fsub",
                                     "fmul", "fdiv", "fcom", "fucom", "fsqrt"};
   if (*m == 'v') m++;

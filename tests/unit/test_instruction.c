@@ -26,6 +26,7 @@ Test(instruction, x86) {
       {"vfpclassps", true, false}, {"vmovaps", false, false},      {"vxorps", false, false},
       {"vblendvps", false, false}, {"vbroadcastss", false, false}, {"vpermps", false, false},
       {"vshufps", false, false},   {"vgatherdps", false, false},   {"movss", false, false},
+      {"tdpbusd", false, true},    {"tdpbf16ps", true, true},      {"tileloadd", false, false},
       {"vpdpbusd", false, true},   {"vpmaddubsw", false, true},    {"vpmulld", false, true},
       {"vpmulhuw", false, true},   {"imulq", false, true},         {"mulxq", false, true},
       {"divl", false, true},       {"vgf2p8mulb", false, true},    {"vpaddd", false, false},

@@ -120,3 +120,95 @@ Test(tile8, as_many_products_as_planned) {
   cr_expect_eq(n.loads, 14 / 2 * 2 * 4 * 9, "%llu loads", (unsigned long long)n.loads);
   cr_expect_eq(n.stores, 14 * 4);
 }
+
+static const char layers[] =
+    "const @w: i8[3,3,64,64] = rand(2)\n"
+    "func @f(%x: u8[1,ROWS,14,64]) -> i32[1,ROWS,14,64] {\n"
+    "  %0 = conv %x, @w {layout = nhwc, pads = [1,1,1,1]} : i32[1,ROWS,14,64]\n"
+    "  return %0\n"
+    "}\n";
+
+// Assembly, or the object, of a convolution with `rows` rows of 14 pixels.
+static ObjectBytes compile(const char *rows, EmitKind kind) {
+  Arena *arena = arena_new("asm");
+  Diag *diag = diag_new(arena, NULL);
+  StrBuf text;
+  strbuf_init(&text, arena);
+  for (const char *p = layers; *p; p++) {
+    if (strncmp(p, "ROWS", 4) == 0) {
+      strbuf_puts(&text, rows);
+      p += 3;
+    } else {
+      strbuf_putc(&text, *p);
+    }
+  }
+  Module *m = parse_module(arena, diag, "layers", strbuf_str(&text), text.n);
+  cr_assert(m != NULL, "%s", diag_text(diag));
+  const Target *t = target_by_name("sapphire-rapids");
+  PassOptions opt = pass_options_default();
+  RunOptions runner = {.verify_each = true};
+  cr_assert(pipeline_run(m, t, "infer," PIPE_JIT, &opt, &runner, arena, NULL), "%s", diag_text(diag));
+  ObjectBytes out;
+  EmitOptions emit = {.name = "net", .info_json = "{}", .pic = true};
+  m->name = "net";
+  cr_assert(backend_emit(m, t, &emit, kind, true, &out), "%s", diag_text(diag));
+  arena_free(arena);
+  return out;
+}
+
+static char *assembly(const char *rows) {
+  ObjectBytes bytes = compile(rows, EMIT_ASM);
+  char *text = calloc(bytes.n + 1, 1);
+  memcpy(text, bytes.at, bytes.n);
+  free(bytes.at);
+  return text;
+}
+
+static int count_in(const char *from, const char *to, const char *what) {
+  int n = 0;
+  for (const char *p = from; (p = strstr(p, what)) != NULL && p < to; p += strlen(what)) n++;
+  return n;
+}
+
+// The innermost loop: four products, four loads, no vector multiplication, and a jump back to its start.
+Test(tile8, inner_loop_is_tiles) {
+  char *text = assembly("14");
+  const char *dot = strstr(text, "\ttdpbusd"), *start = dot, *end = dot ? strstr(dot, "\n\tj") : NULL;
+  cr_assert(dot != NULL && end != NULL, "no products of tiles");
+  while (start > text && strncmp(start, "\n.LBB", 5) != 0) start--;
+  char label[32] = "";
+  sscanf(start, "\n%31[^:]", label);
+  cr_expect_eq(count_in(start, end, "\ttdpbusd"), 4);
+  cr_expect_eq(count_in(start, end, "\ttileloadd"), 4);
+  cr_expect_eq(count_in(start, end, "\tvp"), 0);
+  cr_expect(strstr(end, label) != NULL && strstr(end, label) - end < 16, "%s is no loop", label);
+  cr_expect_eq(count_in(text, text + strlen(text), "\tldtilecfg"),
+               count_in(text, text + strlen(text), "\ttilerelease"));
+  free(text);
+}
+
+// init asks for the tile registers where the object uses them, and only there.
+Test(tile8, permission_is_asked_for) {
+  char *tiles = assembly("14"), *none = assembly("1");
+  cr_expect_eq(count_in(tiles, tiles + strlen(tiles), "\tsyscall"), 1);
+  cr_expect_eq(count_in(none, none + strlen(none), "\tsyscall"), 0);
+  cr_expect_eq(count_in(none, none + strlen(none), "tile"), 0);
+  free(tiles);
+  free(none);
+}
+
+// Without the emulator such an object does not start on a CPU that lacks the tiles.
+Test(tile8, init_refuses_other_machines) {
+  Arena *arena = arena_new("init");
+  ObjectBytes object = compile("14", EMIT_OBJECT);
+  Jit *jit = jit_load(&object, "net", diag_new(arena, NULL));
+  cr_assert(jit != NULL);
+  const qcc_model *model = jit_model(jit);
+  void *workspace = aligned_alloc(64, ((size_t)model->workspace_size(NULL) + 63) / 64 * 64);
+  bool here = target_runs_here(target_by_name("sapphire-rapids"));
+  cr_expect_eq(model->init(workspace), here ? QCC_OK : QCC_E_CPU);
+  free(workspace);
+  jit_free(jit);
+  free(object.at);
+  arena_free(arena);
+}
