@@ -29,6 +29,38 @@ bool session_target(Session *s) {
   return true;
 }
 
+static bool compression_options(Session *s) {
+  const char *error = option_text(&s->opt.max_error, "0"), *optimize = option_text(&s->opt.optimize, "time");
+  char *end;
+  s->pass_opt.factorize = s->opt.factorize.at;
+  s->pass_opt.n_factorize = s->opt.factorize.n;
+  s->pass_opt.prune = s->opt.prune.at;
+  s->pass_opt.n_prune = s->opt.prune.n;
+  s->pass_opt.by_size = strcmp(optimize, "size") == 0;
+  s->pass_opt.max_error = strtod(error, &end);
+  if (!s->pass_opt.by_size && strcmp(optimize, "time") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--optimize wants time or size, not '%.60s'", optimize);
+  if (end == error || *end || !(s->pass_opt.max_error >= 0 && s->pass_opt.max_error <= 1))
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--max-error wants a number from 0 to 1, not '%.60s'", error);
+  return true;
+}
+
+bool session_pass_options(Session *s) {
+  const char *fp = option_text(&s->opt.fp, "fast"), *tolerate = option_text(&s->opt.tolerate, "0");
+  char *end;
+  s->pass_opt = pass_options_default();
+  s->pass_opt.strict_fp = strcmp(fp, "strict") == 0;
+  s->pass_opt.explain = option_flag(&s->opt.explain);
+  s->pass_opt.explain_layer = option_text(&s->opt.explain, "");
+  s->pass_opt.tolerate = strtod(tolerate, &end);
+  if (!s->pass_opt.strict_fp && strcmp(fp, "fast") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--fp wants fast or strict, not '%.60s'", fp);
+  if (end == tolerate || *end || !(s->pass_opt.tolerate >= 0 && s->pass_opt.tolerate < 0.5))
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--tolerate wants a number from 0 to below 0.5, not '%.60s'",
+                      tolerate);
+  return compression_options(s);
+}
+
 static bool parse_dims(Session *s, const char *text, NamedShape *out) {
   const char *eq = strrchr(text, '=');
   if (!eq || eq == text)

@@ -32,6 +32,7 @@ typedef struct Session {
 
 double session_now(void);
 bool session_target(Session *s);                        // from --target
+bool session_pass_options(Session *s);                  // s->pass_opt from the command line
 bool session_load(Session *s);                          // model or IR text into s->m
 bool session_passes(Session *s, const char *pipeline);  // runs passes on s->m
 // Takes the shape of the graph input a tensor file was recorded for, so that symbolic dims need no flag. Files without

@@ -261,11 +261,18 @@ void cases_run(const CaseSpec *specs, CaseResult *results, uint32_t n, uint32_t 
 // ---- a model for tests that call it often
 
 bool test_model_open(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes) {
+  return test_model_open_with(t, path, shapes, n_shapes, NULL, 0);
+}
+
+bool test_model_open_with(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes, char **options,
+                          int n_options) {
   *t = (TestModel){0};
   Session *s = &t->session;
   *s = (Session){.arena = arena_new("module"), .start = session_now(), .name = "qcc_test", .in_process = true};
   s->diag = diag_new(s->arena, stderr);
-  s->pass_opt = pass_options_default();
+  char **args = NEW_ARRAY(s->arena, char *, n_options + 1);
+  for (int i = 0; i < n_options; i++) args[i + 1] = options[i];
+  if (!options_parse(&s->opt, n_options + 1, args, s->arena, s->diag) || !session_pass_options(s)) return false;
   s->target = target_native();
   s->opt.file = path;
   for (uint32_t i = 0; i < n_shapes; i++) vec_push(s->arena, &s->opt.dim, shapes[i]);

@@ -42,6 +42,9 @@ typedef struct TestModel {
   ObjectBytes object;
 } TestModel;
 bool test_model_open(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes);
+// ... with more command-line options, as `qcc` itself takes them.
+bool test_model_open_with(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes, char **options,
+                          int n_options);
 void test_model_close(TestModel *t);
 
 #endif
