@@ -262,8 +262,9 @@ static void measure(Factorize *fz) {
   func_set_results(fz->dense, 0, NULL);
 }
 
+// Of the command line; a pipeline may be meant for many networks.
 static bool check_used(Factorize *fz) {
-  for (uint32_t i = 0; i < fz->specs.n; i++)
+  for (uint32_t i = 0; i < fz->specs.n && i < fz->ctx->opt->n_factorize; i++)
     if (!fz->specs.at[i].used)
       return diag_error(fz->ctx->diag, DIAG_USAGE, NULL,
                         "--factorize=%.100s: no layer that it could hold for; qcc inspect lists their names",

@@ -2,8 +2,9 @@
 // interpreter.
 //
 //   random_graphs [--seeds A..B] [--policy NAME] [--pipelines N] [--target CPU] [--seconds S] [--jobs N] [--print]
-//   [--coverage]
+//   [--coverage] [--factorize SPECS]
 //
+// --factorize: as of qcc, e.g. kron:error=0.0000001:force for layers as exact factors.
 // --target: instead of native; sapphire-rapids runs everywhere, by the emulator where the machine has no AMX.
 // Every graph runs in a child with a time limit. Integers must be equal; a float may differ by a multiple of what
 // rounding errors of the size of the type do to it, measured by evaluating again with noise after every op that rounds.
@@ -74,6 +75,9 @@ static bool listed(const char *list, const char *name, size_t n) {
   return false;
 }
 
+// What pass factorize is asked for: every layer in factors, as exact as the element type allows.
+static const char *factorize = "";
+
 static const char *pipeline_without(Arena *arena, const char *drop) {
   StrBuf b;
   strbuf_init(&b, arena);
@@ -82,6 +86,7 @@ static const char *pipeline_without(Arena *arena, const char *drop) {
     if (!listed(drop, p, k)) {
       if (b.n) strbuf_putc(&b, ',');
       strbuf_put(&b, p, k);
+      if (listed("factorize", p, k) && *factorize) strbuf_printf(&b, "{%s}", factorize);
     }
     p += k;
   }
@@ -497,6 +502,8 @@ static RunArgs parse_args(int argc, char **argv) {
       a.policy = argv[++i];
     } else if (!strcmp(argv[i], "--target")) {
       a.target = argv[++i];
+    } else if (!strcmp(argv[i], "--factorize")) {
+      factorize = argv[++i];
     } else if (!strcmp(argv[i], "--pipelines")) {
       a.pipelines = (uint32_t)atoi(argv[++i]);
     } else if (!strcmp(argv[i], "--only")) {
