@@ -80,6 +80,9 @@ step examples sh examples/quickstart.sh
 step random-graphs "$bin/random_graphs" --seeds 1..400 --coverage --jobs "$jobs"
 step random-lowbit "$bin/random_graphs" --policy lowbit --seeds 1..200 --pipelines 2 --jobs "$jobs"
 step random-amx "$bin/random_graphs" --policy lowbit --seeds 201..240 --target sapphire-rapids --jobs "$jobs"
+for scheme in kron kconv tt; do
+  step "random-$scheme" "$bin/random_graphs" --seeds 1..80 --pipelines 1 --factorize "$scheme:error=0.0000001:force" --jobs "$jobs"
+done
 step small-models "$bin/models" tests/models/small.tsv tests/models/small --jobs "$jobs"
 
 if [ -d "$shared/suites" ]; then
@@ -105,6 +108,7 @@ if [ -d "$shared/suites" ]; then
   step layers-trained "$bin/layers" tests/models/layers_trained.tsv "$shared/models/trained"
   step layers-real "$bin/layers" tests/models/layers_real.tsv "$shared/suites/real-models"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"
+  step factors "$bin/factors" tests/models/factors.tsv "$shared/models/trained"
   step hostile "$bin/hostile" manifest "$root/build/release/qcc"
 elif [ "${CI:-}" = true ]; then
   echo "FAIL: the shared suites are not at $shared"

@@ -77,6 +77,24 @@ bool svd_values(int64_t rows, int64_t cols, const double *a, Arena *arena, doubl
   return all_finite(rows * cols, a) && decompose('N', rows, cols, a, &d, arena);
 }
 
+double svd_values_rough_cost(int64_t rows, int64_t cols) {
+  double n = (double)least(rows, cols), m = (double)(rows > cols ? rows : cols);
+  return m * n * n + 3 * n * n * n;
+}
+
+bool svd_values_rough(int64_t rows, int64_t cols, const double *a, Arena *arena, double *s) {
+  int64_t n = least(rows, cols), m = rows > cols ? rows : cols;
+  double *gram = NEW_ARRAY(arena, double, n *n), *up = NEW_ARRAY(arena, double, n);
+  one_thread();
+  if (!all_finite(rows * cols, a)) return false;
+  cblas_dsyrk(CblasRowMajor, CblasUpper, rows > cols ? CblasTrans : CblasNoTrans, (blasint)n, (blasint)m, 1, a,
+              (blasint)cols, 0, gram, (blasint)n);
+  // The upper triangle by rows is the lower one by columns.
+  if (LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', (lapack_int)n, gram, (lapack_int)n, up) != 0) return false;
+  for (int64_t i = 0; i < n; i++) s[i] = sqrt(fmax(up[n - 1 - i], 0));
+  return true;
+}
+
 bool eigen_of(int64_t n, const double *a, Arena *arena, double *values, double *v) {
   double *up = NEW_ARRAY(arena, double, n), *copy = arena_copy(arena, a, (size_t)(n * n) * sizeof(double));
   one_thread();

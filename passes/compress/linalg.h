@@ -23,6 +23,11 @@ bool svd_of(int64_t rows, int64_t cols, const double *a, Arena *arena, Svd *out)
 // Singular values only: s has min(rows, cols) entries. The same condition.
 bool svd_values(int64_t rows, int64_t cols, const double *a, Arena *arena, double *s);
 
+// The same values by way of the Gram matrix of the shorter side, several times faster: right to about 1e-7 of the
+// largest one only, for searches that decompose in full what they find.
+bool svd_values_rough(int64_t rows, int64_t cols, const double *a, Arena *arena, double *s);
+double svd_values_rough_cost(int64_t rows, int64_t cols);
+
 // Eigenvalues (descending) and vectors (rows of v, n x n) of the symmetric a (n x n). False as svd_of.
 bool eigen_of(int64_t n, const double *a, Arena *arena, double *values, double *v);
 // x (cols x k) that minimises ||a x - b||_F, of least norm where a (rows x cols) is rank-deficient (singular values

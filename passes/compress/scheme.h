@@ -53,7 +53,7 @@ typedef struct AskStep {
 uint32_t ranks_asked(const FactorAsk *ask, AskStep at, int64_t n, const double *tail, int64_t ranks[2]);
 // svd_of within the limit of what the compiler takes on. False: forms_none was told.
 // A search over shapes goes through its candidates in order until their decompositions have cost this much together.
-#define SEARCH_LIMIT 5e9
+#define SEARCH_LIMIT 2e10
 bool scheme_svd_of(int64_t rows, int64_t cols, const double *a, Forms *out, Svd *d);
 // Elements of `from`, of dims[rank], with axes permuted: result axis i is axis perm[i].
 void tensor_permute(uint32_t rank, const int64_t *dims, const uint32_t *perm, const double *from, double *to);

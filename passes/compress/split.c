@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#define ROUGH_ERROR 1e-5  // errors below are not told from rounding by svd_values_rough
+
 typedef struct Ranked {
   const Split *split;
   double score;
@@ -24,11 +26,6 @@ static void ranked_add(Ranked *best, uint32_t *n, Ranked one) {
   if (i < SPLIT_BEST) best[i] = one;
 }
 
-static double values_cost(const Split *s) {
-  double n = (double)(s->rows < s->cols ? s->rows : s->cols), m = (double)(s->rows < s->cols ? s->cols : s->rows);
-  return 4 * m * n * n;
-}
-
 static int64_t least(const Split *s) { return s->rows < s->cols ? s->rows : s->cols; }
 
 // Arithmetic at the rank asked for, or what is lost at a rank given. False: no gain, or no values.
@@ -36,7 +33,8 @@ static bool score_of(const FactorLayer *l, const Split *s, const double *a, cons
                      Arena *arena) {
   int64_t n = least(s), ranks[2];
   double *values = NEW_ARRAY(arena, double, n), *tail = NEW_ARRAY(arena, double, n + 1);
-  if (!svd_values(s->rows, s->cols, a, arena, values)) return false;
+  bool fine = ask->by == ASK_ERROR && ask->value < ROUGH_ERROR;
+  if (!(fine ? svd_values : svd_values_rough)(s->rows, s->cols, a, arena, values)) return false;
   tail_add(n, values, tail);
   ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, n, tail, ranks);
   double macs = s->macs * (double)ranks[0];
@@ -50,8 +48,9 @@ static uint32_t search(const FactorLayer *l, const Splits *splits, const SplitSc
   uint32_t n = 0;
   for (uint32_t i = 0; i < splits->n; i++) {
     const Split *s = &splits->at[i];
-    if (spent + values_cost(s) > SEARCH_LIMIT) continue;
-    spent += values_cost(s);
+    double cost = svd_values_rough_cost(s->rows, s->cols);
+    if (spent + cost > SEARCH_LIMIT) continue;
+    spent += cost;
     ArenaMark mark = arena_mark(arena);
     Ranked one = {s, 0};
     scheme->arrange(l, s, a);

@@ -496,10 +496,14 @@ Test(factorize, least_squares_meets_the_normal_equations) {
 
 Test(factorize, eigenvalues_of_a_gram_matrix_are_squares) {
   Arena *arena = arena_new("test");
-  double *a = random_matrix(arena, 9 * 5), gram[25] = {0}, values[5], v[25], s[5];
+  double *a = random_matrix(arena, 9 * 5), gram[25] = {0}, values[5], v[25], s[5], rough[5], wide[5];
   matrix_add_tmul(5, 5, 9, a, a, gram);
   cr_assert(eigen_of(5, gram, arena, values, v) && svd_values(9, 5, a, arena, s));
+  cr_assert(svd_values_rough(9, 5, a, arena, rough) && svd_values_rough(3, 15, a, arena, wide));
   for (int i = 0; i < 5; i++) cr_assert_float_eq(values[i], s[i] * s[i], 1e-12);
+  for (int i = 0; i < 5; i++) cr_assert_float_eq(rough[i], s[i], 1e-10);
+  cr_assert(svd_values(3, 15, a, arena, s));
+  for (int i = 0; i < 3; i++) cr_assert_float_eq(wide[i], s[i], 1e-10);
   for (int i = 0; i < 5; i++) {
     double image[5];
     matrix_mul(5, 1, 5, gram, v + 5 * i, image);
