@@ -1,9 +1,12 @@
 // See split.h.
 #include "passes/compress/split.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #define ROUGH_ERROR 1e-5  // errors below are not told from rounding by svd_values_rough
+
+#define ROUNDING 1e-11  // of the squares: what is lost below is the same
 
 typedef struct Ranked {
   const Split *split;
@@ -38,7 +41,7 @@ static bool score_of(const FactorLayer *l, const Split *s, const double *a, cons
   tail_add(n, values, tail);
   ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, n, tail, ranks);
   double macs = s->macs * (double)ranks[0];
-  *score = ask->by == ASK_RANK ? tail[ranks[0]] : macs;
+  *score = ask->by == ASK_RANK ? fmax(tail[ranks[0]], ROUNDING * l->norm2) : macs;
   return ask->by == ASK_RANK || macs < layer_macs(l);
 }
 
