@@ -15,6 +15,7 @@
 #include "passes/lowbit.h"
 #include "passes/pass.h"
 #include "passes/price.h"
+#include "passes/recover/slices.h"
 #include "passes/recover/weights.h"
 
 enum { MOST = 7, FEWEST = 1024 };  // largest integer; smallest number of weights
@@ -99,6 +100,9 @@ static bool recover(PassCtx *ctx, Op *op) {
 PassResult pass_blocks(PassCtx *ctx) {
   bool changed = false;
   if (ctx->opt->strict_fp) return PASS_SAME;
-  for (Op *op = ctx->m->funcs.at[0]->first; op != NULL; op = op->next) changed |= recover(ctx, op);
+  for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
+    next = op->next;
+    changed |= recover(ctx, op) || slices_conv(ctx, op);
+  }
   return changed ? PASS_CHANGED : PASS_SAME;
 }

@@ -80,7 +80,9 @@ static bool is_low(const LayerRow *row) {
 
 static void check_float(Run *run, const char *network, const LayerRow *row) {
   const char *why = row_note(row, NOTE_FLOAT);
-  const char *kind = row->w_bits <= LOW_BITS ? "bits" : "float";
+  double needed = ceil((double)row->weights * row->declared_w / 8);
+  bool few = row->w_bits <= LOW_BITS || (row->declared_w <= LOW_BITS && (double)row->weight_bytes <= 1.1 * needed);
+  const char *kind = few ? "bits" : "float";
   const char *key =
       arena_printf(run->arena, "%s\t%s\t%s\tW%uA%u", kind, network, row->name, row->declared_w, row->declared_x);
   if (map_get_str(run->seen, key)) return;
