@@ -5,8 +5,6 @@
 
 enum { LINE = 16, SETS = 64 };  // floats of a cache line; sets of a first-level cache
 
-static bool const_floats(const Value *w) { return value_is_const(w) && w->type->dtype == DT_F32; }
-
 // ---- convolutions with channels first
 
 static void conv_axes(const Op *op, uint32_t nd, Sparse *s) {
@@ -92,11 +90,20 @@ bool sparse_of(const Op *op, Sparse *s) {
   }
   if (op->kind != OP_CONV && op->kind != OP_MATMUL) return false;
   const Type *x = op_in(op, 0)->type, *y = op_out(op, 0)->type;
-  if (!const_floats(op_in(op, 1)) || x->dtype != DT_F32 || !type_is_static(x) || !type_is_static(y)) return false;
+  const Value *w = op_in(op, 1), *bias = op_in(op, 2);
+  bool floats = x->dtype == DT_F32 && w->type->dtype == DT_F32;
+  s->bytes = dtype_is_byte(x->dtype) && w->type->dtype == DT_I8;
+  if (!value_is_const(w) || (!floats && !s->bytes) || !type_is_static(x) || !type_is_static(y)) return false;
   if (type_count(x) == 0 || type_count(y) == 0 || type_count(op_in(op, 1)->type) == 0) return false;
   bool first = op->kind == OP_CONV && op_enum(op, A_CONV_layout) == LAYOUT_NCHW;
   if (!(first ? conv_first(op, s) : op->kind == OP_CONV ? conv_last(op, s) : matmul_rows(op, s))) return false;
-  s->w = op_in(op, 1)->constant;
+  if (s->bytes) {
+    bool simple = bias == NULL || (value_is_const(bias) && bias->type->dtype == DT_I32 &&
+                                   (type_count(bias->type) == 1 || type_count(bias->type) == s->o));
+    if (!s->last || s->group != 1 || s->c % 4 != 0 || !simple) return false;
+    s->c /= 4;
+  }
+  s->w = w->constant;
   planes_of(s);
   return true;
 }
@@ -142,9 +149,21 @@ int64_t sparse_tap_place(const Sparse *s, int64_t tap, int64_t lanes) {
   return part * phase_elems(s, lanes) + place;
 }
 
+uint32_t sparse_four(const Sparse *s, const void *w, int64_t o, int64_t c) {
+  const uint8_t *at = (const uint8_t *)w + o * s->w_o + 4 * c * s->w_c;
+  return at[0] | (uint32_t)at[s->w_c] << 8 | (uint32_t)at[2 * s->w_c] << 16 | (uint32_t)at[3 * s->w_c] << 24;
+}
+
+int64_t sparse_entries(const Sparse *s) { return type_count(s->w->type) / (s->bytes ? 4 : 1); }
+
 int64_t sparse_nonzeros(Module *m, const Sparse *s) {
-  const AnyF32 *w = const_data(m, s->w);
-  int64_t n = type_count(s->w->type), found = 0;
-  for (int64_t i = 0; i < n; i++) found += w[i] != 0;
+  const void *w = const_data(m, s->w);
+  int64_t found = 0;
+  if (s->bytes) {
+    for (int64_t c = 0; c < s->c; c++)
+      for (int64_t o = 0; o < s->o; o++) found += sparse_four(s, w, o, c) != 0;
+    return found;
+  }
+  for (int64_t i = 0; i < sparse_entries(s); i++) found += ((const AnyF32 *)w)[i] != 0;
   return found;
 }

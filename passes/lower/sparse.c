@@ -2,6 +2,7 @@
 #include "passes/lower/sparse.h"
 
 #include "ir/note.h"
+#include "passes/lower/dot8.h"
 #include "passes/sparse_rows.h"
 
 // A register tile: vectors, lanes of the last one that are results; its image and first position.
@@ -61,8 +62,8 @@ static void add_extra(SparseEmit *e, Value *v, bool per_channel) {
 void sparse_results(SparseEmit *e) {
   const Op *op = e->l->op;
   e->y = sparse_param(e, lower_buf(e->l->ctx, op_out(op, 0)));
-  e->has_bias = op_in(op, 2) != NULL;
-  if (e->has_bias) add_extra(e, op_in(op, 2), op->kind == OP_CONV);
+  e->has_bias = e->l->bias != NULL;
+  if (e->has_bias) add_extra(e, e->l->bias, op->kind == OP_CONV || e->l->s.bytes);
   for (uint32_t i = op_info(op->kind)->max_in; i < op->n_in; i++) add_extra(e, op_in(op, i), false);
 }
 
@@ -105,7 +106,7 @@ static void start_row(Kernels *k, const Tile *t, Affine o, bool first) {
   for (int64_t v = 0; v < t->v; v++) {
     Affine l = lanes_begin(b, s->lanes);
     Affine from = aff_add(aff_plus(sums_at(s, t, o), v * s->lanes), l);
-    store_sum(b, t, v, l, first ? kx_f(b, DT_F32, 0) : kx_load1(b, k->e.sums, from));
+    store_sum(b, t, v, l, first ? lower_number(b, s->type, 0) : kx_load1(b, k->e.sums, from));
     kb_end(b);
   }
 }
@@ -128,6 +129,11 @@ static void end_row(Kernels *k, const Tile *t, Affine o, bool final) {
   }
 }
 
+static KExpr *product(Kernels *k, KExpr *x, KExpr *w, KExpr *sum) {
+  KBuild *b = &k->e.b;
+  return k->e.l->s.bytes ? kx_op3(b, KOP_DOT4, sum, x, w) : lower_mul_add(k->e.l->ctx, b, x, w, sum);
+}
+
 // The entries [from, to) of the packed weights.
 static void add_entries(Kernels *k, const Tile *t, Affine x, KVar *from, KVar *to) {
   KBuild *b = &k->e.b;
@@ -136,7 +142,7 @@ static void add_entries(Kernels *k, const Tile *t, Affine x, KVar *from, KVar *t
   KVar *w = kb_let(b, "w", kx_load1(b, k->values, i)), *place = kb_let(b, "place", kx_load1(b, k->places, i));
   for (int64_t v = 0; v < t->v; v++) {
     Affine l = lanes_begin(b, s->lanes), at = aff_plus(aff_add(aff_add(x, aff_var(place)), l), v * s->lanes);
-    store_sum(b, t, v, l, lower_mul_add(s->ctx, b, kx_load1(b, k->x, at), kx_var(b, w), load_sum(b, t, v, l)));
+    store_sum(b, t, v, l, product(k, kx_load1(b, k->x, at), kx_var(b, w), load_sum(b, t, v, l)));
     kb_end(b);
   }
   kb_end(b);
@@ -162,7 +168,7 @@ static void emit_part(Kernels *k, const Tile *t, Affine part, bool first, bool f
 static void emit_tile(Kernels *k, Tile t) {
   KBuild *b = &k->e.b;
   const SparseLower *s = k->e.l;
-  t.acc = kb_alloc(b, "acc", DT_F32, 2, (int64_t[]){t.v, s->lanes}, SPACE_REG);
+  t.acc = kb_alloc(b, "acc", s->type, 2, (int64_t[]){t.v, s->lanes}, SPACE_REG);
   emit_part(k, &t, aff(0), true, s->parts == 1);
   if (s->parts == 1) return;
   if (s->parts > 2) {
@@ -179,6 +185,11 @@ static void emit_params(Kernels *k) {
   SparseLower *l = e->l;
   k->x = sparse_param(e, l->x);
   k->values = sparse_param(e, lower_const(l->ctx, l->values));
+  if (l->s.bytes) {
+    int64_t x = k->x->dims[0], w = k->values->dims[0];
+    k->x = kb_view(&e->b, k->x, "x4", DT_U8X4, 1, &x);
+    k->values = kb_view(&e->b, k->values, "w4", DT_I8X4, 1, &w);
+  }
   k->places = sparse_param(e, lower_const(l->ctx, l->places));
   k->first = sparse_param(e, lower_const(l->ctx, l->first));
   k->order = sparse_param(e, lower_const(l->ctx, l->order));
@@ -220,7 +231,7 @@ static bool spatial_merges(const Sparse *s, const Op *op) {
 }
 
 static PBuf *work(SparseLower *l, const char *name, int64_t n) {
-  return lower_work(l->ctx, name, type_tensor(l->ctx->m->types, DT_F32, 1, &n));
+  return lower_work(l->ctx, name, type_tensor(l->ctx->m->types, l->type, 1, &n));
 }
 
 static bool past_limits(const SparseLower *l) {
@@ -251,13 +262,20 @@ static bool multiply(SparseLower *l, const Plan *plan) {
 bool lower_sparse(LowerCtx *ctx, const Op *op, const Plan *plan) {
   SparseLower l = {.ctx = ctx, .op = op, .lanes = target_lanes(ctx->target, 32)};
   if (!sparse_of(op, &l.s))
-    return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
-                      "plan 'sparse' reads constant f32 weights of a convolution with channels first, a 1x1 one or a "
-                      "matrix product of rows; use another plan");
+    return diag_error(
+        ctx->m->diag, DIAG_USAGE, op->loc,
+        "plan 'sparse' reads constant f32 weights of a convolution with channels first, or f32 or i8 ones "
+        "of a 1x1 convolution or a matrix product of rows; use another plan");
   l.nonzeros = (double)sparse_nonzeros(ctx->m, &l.s);
-  double all = (double)type_count(l.s.w->type);
-  note_layer(ctx->m, op, NOTE_RECOVERED, "%.0f of %.0f weights are not zero (%.1f %% zeros); only they are multiplied",
-             l.nonzeros, all, 100 * (1 - l.nonzeros / all));
+  l.type = l.s.bytes ? DT_I32 : DT_F32;
+  l.bias = op_in(op, 2);
+  if (l.s.bytes) {
+    int64_t zero = op_int(op, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero);
+    l.bias = dot8_bias(ctx, op, zero, 4 * l.s.c, l.s.o, l.s.w_c, l.s.w_o);
+  }
+  double all = (double)sparse_entries(&l.s);
+  note_layer(ctx->m, op, NOTE_RECOVERED, "%.0f of %.0f %s are not zero (%.1f %% zeros); only they are multiplied",
+             l.nonzeros, all, l.s.bytes ? "fours of weights" : "weights", 100 * (1 - l.nonzeros / all));
   bool rows = plan_param(plan, "g", 0) > 0 || plan_param(plan, "blocks", 0) > 0;
   if (rows && l.s.last && l.s.group == 1 && l.s.c >= SPARSE_WINDOW) return sparse_rows(&l, plan) || past_limits(&l);
   return multiply(&l, plan);

@@ -1,7 +1,7 @@
 // The strategy sparse: a multiply-add of a vector of positions per non-zero weight, weights as data.
 //
-//   values   f32[non-zeros]   places   i32[non-zeros]: where x begins, from the first plane of the part
-//   first    i32[parts * O + 1]: entries of row r of a part       order   i32[parts * O]: the filter of row r
+//   values   f32[non-zeros], or four bytes each   places   i32[non-zeros]: where x begins, from the first plane of the
+//   part first    i32[parts * O + 1]: entries of row r of a part       order   i32[parts * O]: the filter of row r
 //
 // A part is as many channels as leave a tile of x in the first-level cache; between parts sums lie in memory. The rows
 // of a part are ordered by their number of non-zeros, so that the length of the inner loop changes seldom.
@@ -27,6 +27,8 @@ typedef struct SparseLower {
   int64_t channels, parts;  // of a part; parts
   int64_t plane, row;       // elements of a plane of x, of a row of sums
   double nonzeros;
+  DType type;     // of sums: f32, or i32 of bytes
+  Value *bias;    // of the result, or NULL
   bool in_order;  // sums become results where they are computed, else in a step of their own
   PBuf *x;        // planes
   PBuf *sums;     // [images][o][row]; NULL: not needed

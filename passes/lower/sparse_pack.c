@@ -2,6 +2,7 @@
 //
 //   O = 2, one part:  [0 5 0; 7 0 8]  =>  values 7 8 5   places 0 2P P   first 0 2 3   order 1 0
 #include <stdlib.h>
+#include <string.h>
 
 #include "ir/elem.h"
 #include "passes/lower/sparse.h"
@@ -19,8 +20,8 @@ static int compare_rows(const void *a, const void *b) {
 
 typedef struct SparsePacker {
   const SparseLower *l;
-  const AnyF32 *w;
-  float *values;
+  const void *w;
+  uint32_t *values;  // the bits of floats, or four bytes
   int32_t *places;
   int64_t n;
 } SparsePacker;
@@ -32,6 +33,18 @@ static void part_channels(const Sparse *s, int64_t o, int64_t from, int64_t to, 
   *hi = to - base < width ? to - base : width;
 }
 
+// The entry of filter o at channel c (four of them when bytes); false: zero.
+static bool entry_of(const SparsePacker *p, int64_t o, int64_t c, int64_t tap, uint32_t *bits) {
+  const Sparse *s = &p->l->s;
+  if (s->bytes) {
+    *bits = sparse_four(s, p->w, o, c);
+    return *bits != 0;
+  }
+  float w = ((const AnyF32 *)p->w)[sparse_weight_at(s, o, c, tap)];
+  memcpy(bits, &w, sizeof w);
+  return w != 0;
+}
+
 // Counts the entries of a row, and writes them when `write`.
 static int64_t pack_row(SparsePacker *p, int64_t o, int64_t part, bool write) {
   const Sparse *s = &p->l->s;
@@ -40,8 +53,8 @@ static int64_t pack_row(SparsePacker *p, int64_t o, int64_t part, bool write) {
   part_channels(s, o, from, to < s->c ? to : s->c, &lo, &hi);
   for (int64_t c = lo; c < hi; c++)
     for (int64_t tap = 0; tap < taps; tap++) {
-      float w = p->w[sparse_weight_at(s, o, c, tap)];
-      if (w == 0) continue;
+      uint32_t w;
+      if (!entry_of(p, o, c, tap, &w)) continue;
       found++;
       if (!write) continue;
       p->values[p->n] = w;
@@ -61,7 +74,7 @@ bool sparse_pack(SparseLower *l) {
   if (nonzeros > INT32_MAX - 16 || !dims_count(2, (int64_t[]){l->parts, s->o}, &rows)) return false;
   int64_t room = nonzeros > 0 ? nonzeros : 1, at = 0;
   SparsePacker p = {.l = l, .w = const_data(m, s->w)};
-  p.values = NEW_ARRAY(m->arena, float, room);
+  p.values = NEW_ARRAY(m->arena, uint32_t, room);
   p.places = NEW_ARRAY(m->arena, int32_t, room);
   int32_t *first = NEW_ARRAY(m->arena, int32_t, rows + 1), *order = NEW_ARRAY(m->arena, int32_t, rows);
   int32_t *busy = NEW_ARRAY(m->arena, int32_t, l->parts);
@@ -78,7 +91,7 @@ bool sparse_pack(SparseLower *l) {
   }
   first[rows] = (int32_t)p.n;
   l->nonzeros = (double)nonzeros;
-  l->values = borrowed(l, DT_F32, room, p.values, s->w->name);
+  l->values = borrowed(l, s->bytes ? DT_U32 : DT_F32, room, p.values, s->w->name);
   l->places = borrowed(l, DT_I32, room, p.places, "places");
   l->first = borrowed(l, DT_I32, rows + 1, first, "first");
   l->order = borrowed(l, DT_I32, rows, order, "order");

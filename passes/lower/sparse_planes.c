@@ -97,7 +97,7 @@ static void planes_first(Planes *p) {
 
 // Writes to the tile: row r holds `side` elements of `from` beginning at `at` + r * step.
 static KBuf *load_square(KBuild *b, KBuf *from, Affine at, int64_t step, int64_t side) {
-  KBuf *tile = kb_alloc(b, "tile", DT_F32, 2, (int64_t[]){side, side}, SPACE_REG);
+  KBuf *tile = kb_alloc(b, "tile", from->type, 2, (int64_t[]){side, side}, SPACE_REG);
   Affine r = aff_var(kb_for(b, "r", 0, side, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
   kb_store(b, tile, (Affine[]){r, l}, kx_load1(b, from, aff_add(aff_add(at, aff_mul(r, step)), l)));
   kb_end(b);
@@ -123,13 +123,20 @@ static void squares_end(KBuild *b, int64_t n, int64_t side) {
   if (n != side) kb_end(b);
 }
 
+// Signed bytes shifted into the range of unsigned ones.
+static KExpr *unsigned_bytes(Planes *p, KExpr *x) {
+  bool is_signed = p->l->s.bytes && op_in(p->l->op, 0)->type->dtype == DT_I8;
+  return is_signed ? kx_op2(&p->b, KOP_XOR, x, kx_i(&p->b, DT_U32, 0x80808080)) : x;
+}
+
 static void planes_last(Planes *p) {
   KBuild *b = &p->b;
   const Sparse *s = &p->l->s;
   int64_t side = square_side(p->l), c = s->c, m = s->positions;
   if (side == 0 || c < side) {
     Affine i = aff_var(kb_for(b, "c", 0, c, 1, FOR_PAR)), j = aff_var(kb_for(b, "m", 0, m, 1, FOR_SEQ));
-    kb_store1(b, p->to, aff_add(aff_mul(i, p->l->plane), j), kx_load1(b, p->from, aff_add(aff_mul(j, c), i)));
+    KExpr *x = kx_load1(b, p->from, aff_add(aff_mul(j, c), i));
+    kb_store1(b, p->to, aff_add(aff_mul(i, p->l->plane), j), unsigned_bytes(p, x));
     kb_end(b);
     kb_end(b);
     return;
@@ -138,7 +145,7 @@ static void planes_last(Planes *p) {
   KBuf *tile = load_square(b, p->from, aff_add(aff_mul(i, c), j), c, side);
   Affine r = aff_var(kb_for(b, "r", 0, side, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
   Affine to = aff_add(aff_add(aff_mul(aff_add(j, r), p->l->plane), i), l);
-  kb_store1(b, p->to, to, kx_load(b, tile, (Affine[]){l, r}));
+  kb_store1(b, p->to, to, unsigned_bytes(p, kx_load(b, tile, (Affine[]){l, r})));
   kb_end(b);
   kb_end(b);
   squares_end(b, c, side);
@@ -148,11 +155,14 @@ static void planes_last(Planes *p) {
 PBuf *sparse_planes(SparseLower *l, PBuf *x) {
   if (l->s.direct) return x;
   int64_t count = l->s.images * l->s.c * l->plane + l->lanes;
-  PBuf *to = lower_work(l->ctx, "planes", type_tensor(l->ctx->m->types, DT_F32, 1, &count));
+  DType type = l->s.bytes ? DT_U32 : DT_F32;
+  PBuf *to = lower_work(l->ctx, "planes", type_tensor(l->ctx->m->types, type, 1, &count));
   Planes p = {.l = l};
   kbuild_init(&p.b, l->ctx->m, arena_printf(l->ctx->m->arena, "planes_%u", l->op->id), l->op->loc);
   p.from = lower_flat(&p.b, x);
-  p.to = kb_param(&p.b, "planes", DT_F32, 1, &count, SPACE_WORK);
+  p.to = kb_param(&p.b, "planes", type, 1, &count, SPACE_WORK);
+  int64_t fours = l->s.positions * l->s.c;
+  if (l->s.bytes) p.from = kb_view(&p.b, p.from, "fours", DT_U32, 1, &fours);
   if (l->s.last) {
     planes_last(&p);
   } else {
@@ -212,7 +222,7 @@ static void store_last(SparseEmit *e) {
   int64_t whole = o - o % side;
   Affine i = aff_var(kb_for(b, "ib", 0, m, side, FOR_PAR));
   KBuf *rows = NULL;
-  if (price_post(w->op) > MOST_POST) rows = kb_alloc(b, "rows", DT_F32, 2, (int64_t[]){side, side}, SPACE_STACK);
+  if (price_post(w->op) > MOST_POST) rows = kb_alloc(b, "rows", w->type, 2, (int64_t[]){side, side}, SPACE_STACK);
   if (whole > 0) {
     bool loop = whole > side;
     Affine j = loop ? aff_var(kb_for(b, "jb", 0, whole, side, FOR_SEQ)) : aff(0);

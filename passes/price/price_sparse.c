@@ -14,7 +14,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Few rows: lanes are results, x comes out of a window.
 static bool has_rows_form(const Sparse *s) {
-  return s->last && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
+  return s->last && !s->bytes && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
 }
 
 static bool has_planes_form(const Sparse *s, const Target *t) { return s->positions >= target_lanes(t, 32); }
@@ -23,7 +23,7 @@ bool strategy_sparse_applies(const Op *op, const Target *t) {
   Sparse s;
   if (t->vector_bits < 128 || !sparse_of(op, &s)) return false;
   if (!has_planes_form(&s, t) && !has_rows_form(&s)) return false;
-  int64_t all = type_count(s.w->type), plane = sparse_plane(&s, target_lanes(t, 32));
+  int64_t all = sparse_entries(&s), plane = sparse_plane(&s, target_lanes(t, 32));
   if (plane > INT32_MAX / s.c || s.images * s.positions > INT32_MAX / s.o) return false;
   return 100 * (all - sparse_nonzeros(op->func->module, &s)) >= FEWEST_ZEROS * all;
 }
@@ -64,6 +64,7 @@ static double tiles_cycles(const Sparse *s, const Target *t, int64_t nonzeros, c
     if (far > entry) entry = far;
   }
   if (entry < FMA_LATENCY) entry = FMA_LATENCY;
+  if (s->bytes && v / t->dot4_per_cycle > entry) entry = v / t->dot4_per_cycle;
   double sums = 4 * (double)(vectors * lanes) * (double)(2 * parts - 1) / ((t->l1_bytes_cycle + t->l2_bytes_cycle) / 2);
   // A tile that is not full wastes what it lacks.
   double full = (double)(s->images * vectors) / (count * v);
@@ -208,7 +209,8 @@ bool price_stays_first(const Op *op, const Target *t) {
 
 bool price_break_even(const Op *op, const Target *t, double *zeros, double *even) {
   Sparse s;
-  if (t->vector_bits < 128 || !sparse_of(op, &s) || (!has_planes_form(&s, t) && !has_rows_form(&s))) return false;
+  if (t->vector_bits < 128 || !sparse_of(op, &s) || s.bytes) return false;
+  if (!has_planes_form(&s, t) && !has_rows_form(&s)) return false;
   int64_t all = type_count(s.w->type), lo = 0, hi = all;
   *zeros = 1 - (double)sparse_nonzeros(op->func->module, &s) / (double)all;
   double dense = dense_cycles(op, t, &s);

@@ -18,7 +18,8 @@ static void set_plan(Case *c, const Target *t) {
   for (uint32_t i = 0; i < 2; i++) plan.param[i].name = intern(c->m->names, names[i]);
   plan.param[0].value = 1 + rnd(c, 9);
   plan.param[1].value = 1 + rnd(c, 40);
-  if (c->op->kind == OP_MATMUL && op_in(c->op, 0)->type->dims[0] <= 9) {  // by rows
+  if (c->op->kind == OP_MATMUL && dtype_is_float(op_in(c->op, 0)->type->dtype) &&
+      op_in(c->op, 0)->type->dims[0] <= 9) {  // by rows
     bool blocks = rnd(c, 2) == 1;
     plan.param[0].name = intern(c->m->names, blocks ? "blocks" : "g");
     plan.param[0].value = blocks ? 1 : 1 + rnd(c, 4);
@@ -75,6 +76,40 @@ static void check_matmuls(const Target *t, int64_t step) {
 Test(sparse, matmul) { check_matmuls(&wide, 17); }
 Test(sparse, matmul_narrow) { check_matmuls(&narrow, 23); }
 Test(sparse, matmul_native) { check_matmuls(target_native(), 13); }
+
+// ---- bytes
+
+static void check_bytes(const Target *t, int64_t m, int64_t k, int64_t n, uint32_t zeros, uint64_t seed) {
+  DType type = seed % 2 ? DT_I8 : DT_U8;
+  bool conv = seed % 3 == 0;
+  Case c = conv ? case_new(seed, type, 4, (int64_t[]){1, 1, m, k}) : case_new(seed, type, 2, (int64_t[]){m, k});
+  bool trans = !conv && rnd(&c, 2) == 1, bias = rnd(&c, 2) == 1;
+  char *what = arena_printf(c.arena, "bytes m=%lld k=%lld n=%lld zeros=%u %s", (long long)m, (long long)k, (long long)n,
+                            zeros, t->name);
+  const Type *w = conv ? type_tensor(c.m->types, DT_I8, 4, (int64_t[]){1, 1, k, n})
+                       : type_tensor(c.m->types, DT_I8, 2, (int64_t[]){trans ? n : k, trans ? k : n});
+  Value *in[3] = {c.f->args[0], const_with_zeros(c.m, w, seed, zeros, "w"), NULL};
+  if (bias) in[2] = const_generated(c.m, type_tensor(c.m->types, DT_I32, 1, &n), CONST_RAND, 0, 3, "bias");
+  c.op = op_new(c.f, NULL, conv ? OP_CONV : OP_MATMUL, bias ? 3 : 2, in, NULL);
+  if (conv) op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
+  if (!conv) op_set_int(c.op, A_MATMUL_trans_b, trans);
+  op_set_int(c.op, conv ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, (int64_t)rnd(&c, 5));
+  cr_assert(infer_op(c.op), "%s: %s", what, diag_text(c.m->diag));
+  add_post(&c, rnd(&c, 2) ? POST_RELU : POST_NONE);
+  run_case(&c, t, what);
+}
+
+static void check_all_bytes(const Target *t, int64_t step) {
+  static const uint32_t zeros[] = {90, 0, 50, 100, 75, 99, 97};
+  uint64_t seed = 1;
+  for (int64_t m = 1; m <= 90; m += m < 5 ? 1 : step)
+    for (int64_t n = 1; n <= 70; n += n < 3 ? 1 : 23, seed++)
+      check_bytes(t, m, 4 + 4 * (int64_t)(seed * 7 % 20), n, zeros[seed % 7], seed);
+}
+
+Test(sparse, bytes) { check_all_bytes(&wide, 17); }
+Test(sparse, bytes_narrow) { check_all_bytes(&narrow, 29); }
+Test(sparse, bytes_native) { check_all_bytes(target_native(), 19); }
 
 // ---- convolutions
 
