@@ -50,10 +50,11 @@ double roof_float(const Roofs *r, const Target *t, double macs);
 double roof_bytes(const Roofs *r, const Target *t, double macs);
 double roof_bits(const Roofs *r, const Target *t, double macs);  // of one plane by one plane
 
-void bench_sparse(const Session *s, const char *only);        // --suite=sparse
-double bench_sparse_loads(const Session *s, const Roofs *r);  // Target.sparse_loads_cycle of this machine
-int bench_suite(Session *s, const char *name);                // --suite
-int bench_calibrate(Session *s);                              // --calibrate
-int bench_break_even(Session *s, const Roofs *r);             // planes of k x m bits against bytes and floats (S68)
+void bench_sparse(const Session *s, const char *only);                 // --suite=sparse
+double bench_sparse_loads(const Session *s, const Roofs *r);           // Target.sparse_loads_cycle of this machine
+void bench_chain(const Session *s, const Roofs *r, const char *only);  // --suite=chain
+int bench_suite(Session *s, const char *name);                         // --suite
+int bench_calibrate(Session *s);                                       // --calibrate
+int bench_break_even(Session *s, const Roofs *r);  // planes of k x m bits against bytes and floats (S68)
 
 #endif

@@ -26,7 +26,7 @@ StepFn *bench_step_fn(const Session *s, const Loaded *l) {
   return fn;
 }
 
-static bool is_planned(OpKind k) { return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL; }
+static bool is_planned(OpKind k) { return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL || k == OP_CHAIN; }
 
 // Writes the plan of one strategy on every contraction; `plan` leaves it there.
 static bool force(Session *s, const char *strategy) {

@@ -165,13 +165,15 @@ int bench_break_even(Session *s, const Roofs *r) {
 }
 
 int bench_suite(Session *s, const char *name) {
-  static const char *const known[] = {"lowbit", "regret", "break-even", "sparse"};
+  static const char *const known[] = {"lowbit", "regret", "break-even", "sparse", "chain"};
+  enum { N_KNOWN = sizeof known / sizeof *known };
   const char *colon = strchr(name, ':'), *only = colon ? colon + 1 : "";
   size_t length = colon ? (size_t)(colon - name) : strlen(name);
   int which = 0;
-  while (which < 4 && (strlen(known[which]) != length || memcmp(known[which], name, length) != 0)) which++;
-  if (which == 4) {
-    diag_error(s->diag, DIAG_USAGE, NULL, "--suite wants lowbit, regret, break-even or sparse, not '%.60s'", name);
+  while (which < N_KNOWN && (strlen(known[which]) != length || memcmp(known[which], name, length) != 0)) which++;
+  if (which == N_KNOWN) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "--suite wants lowbit, regret, break-even, sparse or chain, not '%.60s'",
+               name);
     return diag_exit_code(s->diag);
   }
   Roofs r;
@@ -184,5 +186,6 @@ int bench_suite(Session *s, const char *name) {
   if (which == 1) regret(s, only);
   if (which == 2) bench_break_even(s, &r);
   if (which == 3) bench_sparse(s, only);
+  if (which == 4) bench_chain(s, &r, only);
   return diag_exit_code(s->diag);
 }
