@@ -145,3 +145,25 @@ double squared_distance(int64_t n, const double *a, const double *b) {
   for (int64_t i = 0; i < n; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
   return sum;
 }
+
+bool solve_positive(int64_t n, int64_t rows, const double *a, double *b, Arena *arena) {
+  ArenaMark mark = arena_mark(arena);
+  double *copy = arena_copy(arena, a, (size_t)(n * n) * sizeof(double));
+  one_thread();
+  bool ok =
+      LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', (lapack_int)n, (lapack_int)rows, copy, (lapack_int)n, b, (lapack_int)n) == 0;
+  arena_reset(arena, mark);
+  return ok;
+}
+
+bool eigen_general(int64_t n, const double *a, Arena *arena, double *re, double *im, double *v) {
+  double *copy = NEW_ARRAY(arena, double, n *n), none[1], *columns = NEW_ARRAY(arena, double, n *n);
+  one_thread();
+  if (!all_finite(n * n, a)) return false;
+  for (int64_t i = 0; i < n * n; i++) copy[i] = a[i % n * n + i / n];
+  if (LAPACKE_dgeev(LAPACK_COL_MAJOR, 'N', 'V', (lapack_int)n, copy, (lapack_int)n, re, im, none, 1, columns,
+                    (lapack_int)n) != 0)
+    return false;
+  for (int64_t i = 0; i < n * n; i++) v[i] = columns[i % n * n + i / n];
+  return true;
+}

@@ -35,6 +35,11 @@ bool eigen_of(int64_t n, const double *a, Arena *arena, double *values, double *
 bool least_squares(int64_t rows, int64_t cols, int64_t k, const double *a, const double *b, double cut, double *x,
                    Arena *arena);
 
+// Eigenvalues re + i im and, where im is 0, right eigenvectors (columns of v, n x n) of a (n x n). False as svd_of.
+bool eigen_general(int64_t n, const double *a, Arena *arena, double *re, double *im, double *v);
+// b (rows x n) becomes b a^-1 for the symmetric positive definite a (n x n). False when it is not positive definite.
+bool solve_positive(int64_t n, int64_t rows, const double *a, double *b, Arena *arena);
+
 // c (m x n) = a (m x k) b (k x n)
 void matrix_mul(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c);
 // c (m x n) += a' b with a (k x m), b (k x n)

@@ -1,0 +1,142 @@
+// Convolution as a sum of products of vectors (CP, S34; Lebedev's form), the components found by the tensor power
+// method or (cp_joint, S36) by joint diagonalisation of the kernel's slices, then refined by alternating least squares.
+//
+//   conv 3x3 64 -> 64   =>   conv 1x1 64 -> r ; conv 3x1 and 1x3 of r groups ; conv 1x1 r -> 64 + bias
+//
+// Two forms: an axis at a time (" by axes"), and the kernel's axes as one mode (cp_joint has only this one). Stride,
+// pads and dilation are those of the filters in the middle. There is no theorem on the error: it is what is measured.
+#include "passes/compress/cp.h"
+#include "passes/compress/scheme.h"
+
+#define CP_BUDGET 2e10  // multiply-adds of all fits of a layer
+#define CANCELLING 1e3  // a component this many times the tensor cancels against others
+
+// The modes of a form: output channels, input channels, then all taps or one mode per axis.
+static Cp cp_modes(const FactorLayer *l, bool by_axes, int64_t room, Arena *arena) {
+  int64_t n[CP_MODES] = {l->out, l->in, layer_taps(l)};
+  for (uint32_t i = 0; by_axes && i < l->nd; i++) n[2 + i] = l->kernel[i];
+  return cp_new(by_axes ? 2 + l->nd : 3, n, room, arena);
+}
+
+static void rebuild(const FactorLayer *l, const Form *f, double *w, Arena *arena) {
+  int64_t r = f->ranks[0];
+  Cp c = cp_modes(l, f->n > 3, r, arena);
+  c.r = r;
+  for (int64_t q = 0; q < r; q++) {
+    for (int64_t i = 0; i < l->out; i++) c.factor[0][i * r + q] = f->step[f->n - 1].w[i * r + q];
+    for (int64_t i = 0; i < l->in; i++) c.factor[1][i * r + q] = f->step[0].w[q * l->in + i];
+    for (uint32_t m = 2; m < c.d; m++)
+      for (int64_t i = 0; i < c.n[m]; i++) c.factor[m][i * r + q] = f->step[m - 1].w[q * c.n[m] + i];
+  }
+  cp_tensor(&c, w, arena);
+}
+
+static void add_form(const FactorLayer *l, const char *scheme, const Cp *c, double error2, Forms *out) {
+  Form *f = forms_add(out, scheme);
+  int64_t r = c->r;
+  f->shape = c->d > 3 ? " by axes" : NULL;
+  for (uint32_t k = 1; k <= c->d; k++) {
+    uint32_t m = k < c->d ? k : 0;  // input channels, taps, output channels
+    double *w = NEW_ARRAY(out->arena, double, c->n[m] * r);
+    for (int64_t i = 0; i < c->n[m]; i++)
+      for (int64_t q = 0; q < r; q++) w[m == 0 ? i * r + q : q * c->n[m] + i] = c->factor[m][i * c->room + q];
+    FormStep *s = form_conv(f, m == 1 ? l->in : r, m == 0 ? l->out : r, m < 2 ? 1 : r, w);
+    for (uint32_t axis = 0; m >= 2 && axis < l->nd; axis++)
+      if (c->d == 3 || axis == m - 2) step_take_axis(s, l, axis);
+  }
+  f->n_ranks = 1;
+  f->ranks[0] = r;
+  f->error2 = error2;
+  f->rebuild = rebuild;
+}
+
+static double allowed2(const FactorLayer *l, const FactorAsk *ask) {
+  if (ask->by == ASK_RANK) return -1;
+  return l->norm2 * (ask->by == ASK_ENERGY ? 1 - ask->value : ask->value * ask->value);
+}
+
+// The most components that take fewer operations than the layer (per result of stride 1).
+static int64_t most_components(const FactorLayer *l, const FactorAsk *ask, const Cp *c) {
+  int64_t full = cp_full_rank(c->d, c->n), taps = 0;
+  if (ask->by == ASK_RANK) return ask->rank[0] < full ? ask->rank[0] : full;
+  for (uint32_t m = 2; m < c->d; m++) taps += c->n[m];
+  int64_t gain = l->n_w / (l->in + taps + l->out);
+  return gain < 1 ? 1 : gain < full ? gain : full;
+}
+
+// Fits with growing numbers of components until the error fits; by rank, the one that is asked for.
+static bool fit(const FactorLayer *l, const FactorAsk *ask, Cp *c, int64_t most, double *error2, Forms *out) {
+  double allowed = allowed2(l, ask), spent = 0;
+  int64_t r = ask->by == ASK_RANK ? most : 1;
+  if (most == cp_full_rank(c->d, c->n) && ask->by == ASK_RANK) {
+    cp_fill(c, l->w);
+    *error2 = 0;
+    return true;
+  }
+  for (;;) {
+    cp_grow(c, l->w, r, out->arena);
+    double share = ask->by == ASK_RANK ? CP_BUDGET : CP_BUDGET / 8;
+    *error2 = cp_refine(c, l->w, share, out->arena);
+    spent += 10 * cp_sweep_cost(c);
+    if (ask->by == ASK_RANK || *error2 <= allowed) return true;
+    if (r == most || spent > CP_BUDGET) return false;
+    r = r + (r + 3) / 4 < most ? r + (r + 3) / 4 : most;
+  }
+}
+
+static bool layer_fits(const FactorLayer *l, Forms *out) {
+  if (l->nd > 0 && layer_taps(l) > 1 && l->group == 1) return true;
+  forms_none(out, "not a convolution of one group and more than one tap");
+  return false;
+}
+
+static bool cancels(const FactorLayer *l, const Cp *c, Forms *out) {
+  double largest = cp_largest(c);
+  if (largest * largest <= CANCELLING * CANCELLING * l->norm2) return false;
+  forms_none(out, "components grow without bound and cancel");
+  return true;
+}
+
+void scheme_cp(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
+  if (!layer_fits(l, out)) return;
+  uint32_t axes = 0;
+  for (uint32_t i = 0; i < l->nd; i++) axes += l->kernel[i] > 1;
+  for (int by_axes = 0; by_axes <= (axes > 1); by_axes++) {
+    double error2;
+    Cp none = cp_modes(l, by_axes, 1, out->arena);
+    int64_t most = most_components(l, ask, &none);
+    Cp c = cp_modes(l, by_axes, most, out->arena);
+    if (!fit(l, ask, &c, most, &error2, out)) {
+      forms_none(out, "no number of components that takes fewer operations comes within the error");
+    } else if (!cancels(l, &c, out)) {
+      add_form(l, "cp", &c, error2, out);
+    }
+  }
+}
+
+void scheme_cp_joint(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
+  if (!layer_fits(l, out)) return;
+  int64_t least = l->in < l->out ? l->in : l->out, taps = layer_taps(l), r = least, ranks[2];
+  const char *why;
+  Svd d;
+  if (ask->by == ASK_RANK) {
+    r = ask->rank[0];
+  } else {  // no fewer components than the output channels have directions
+    if (!scheme_svd_of(l->out, l->in * taps, l->w, out, &d)) return;
+    double *tail = NEW_ARRAY(out->arena, double, d.n + 1);
+    tail_add(d.n, d.s, tail);
+    ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, d.n, tail, ranks);
+    r = ranks[0] < least ? ranks[0] : least;
+  }
+  Cp c = cp_modes(l, false, r, out->arena);
+  if (!cp_joint(&c, l->w, r, &why, out->arena)) {
+    forms_none(out, why);
+    return;
+  }
+  double error2 = cp_refine(&c, l->w, CP_BUDGET / 8, out->arena);
+  if (ask->by != ASK_RANK && error2 > allowed2(l, ask)) {
+    forms_none(out, "as many components as the weights have directions do not come within the error");
+  } else if (!cancels(l, &c, out)) {
+    add_form(l, "cp_joint", &c, error2, out);
+  }
+}
