@@ -8,7 +8,8 @@
 #include "passes/compress/cp.h"
 #include "passes/compress/scheme.h"
 
-#define CP_BUDGET 2e10  // multiply-adds of all fits of a layer
+#define CP_BUDGET 2e9   // multiply-adds of the sweeps of all fits of a form
+#define CP_FITS 10      // numbers of components that are tried
 #define CANCELLING 1e3  // a component this many times the tensor cancels against others
 
 // The modes of a form: output channels, input channels, then all taps or one mode per axis.
@@ -64,24 +65,33 @@ static int64_t most_components(const FactorLayer *l, const FactorAsk *ask, const
   return gain < 1 ? 1 : gain < full ? gain : full;
 }
 
-// Fits with growing numbers of components until the error fits; by rank, the one that is asked for.
-static bool fit(const FactorLayer *l, const FactorAsk *ask, Cp *c, int64_t most, double *error2, Forms *out) {
-  double allowed = allowed2(l, ask), spent = 0;
-  int64_t r = ask->by == ASK_RANK ? most : 1;
-  if (most == cp_full_rank(c->d, c->n) && ask->by == ASK_RANK) {
+// No fewer components than the unfolded weights need terms. 0 after forms_none.
+static int64_t least_components(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
+  int64_t cols = l->n_w / l->out, ranks[2];
+  Svd d;
+  if (!scheme_svd_of(l->out, cols, l->w, out, &d)) return 0;
+  double *tail = NEW_ARRAY(out->arena, double, d.n + 1);
+  tail_add(d.n, d.s, tail);
+  ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, d.n, tail, ranks);
+  return ranks[0];
+}
+
+// Fits with growing numbers of components from `r` on until the error fits; by rank, the one that is asked for.
+static bool fit(const FactorLayer *l, const FactorAsk *ask, Cp *c, int64_t r, int64_t most, double *error2,
+                Arena *arena) {
+  double allowed = allowed2(l, ask);
+  if (ask->by == ASK_RANK && most == cp_full_rank(c->d, c->n)) {
     cp_fill(c, l->w);
     *error2 = 0;
     return true;
   }
-  for (;;) {
-    cp_grow(c, l->w, r, out->arena);
-    double share = ask->by == ASK_RANK ? CP_BUDGET : CP_BUDGET / 8;
-    *error2 = cp_refine(c, l->w, share, out->arena);
-    spent += 10 * cp_sweep_cost(c);
+  for (int i = 0; i < CP_FITS && r <= most; i++) {
+    cp_grow(c, l->w, r, arena);
+    *error2 = cp_refine(c, l->w, CP_BUDGET / (ask->by == ASK_RANK ? 1 : CP_FITS), arena);
     if (ask->by == ASK_RANK || *error2 <= allowed) return true;
-    if (r == most || spent > CP_BUDGET) return false;
-    r = r + (r + 3) / 4 < most ? r + (r + 3) / 4 : most;
+    r += (r + 3) / 4;
   }
+  return false;
 }
 
 static bool layer_fits(const FactorLayer *l, Forms *out) {
@@ -100,13 +110,15 @@ static bool cancels(const FactorLayer *l, const Cp *c, Forms *out) {
 void scheme_cp(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
   if (!layer_fits(l, out)) return;
   uint32_t axes = 0;
+  int64_t least = ask->by == ASK_RANK ? ask->rank[0] : least_components(l, ask, out);
+  if (least == 0) return;
   for (uint32_t i = 0; i < l->nd; i++) axes += l->kernel[i] > 1;
   for (int by_axes = 0; by_axes <= (axes > 1); by_axes++) {
     double error2;
     Cp none = cp_modes(l, by_axes, 1, out->arena);
     int64_t most = most_components(l, ask, &none);
     Cp c = cp_modes(l, by_axes, most, out->arena);
-    if (!fit(l, ask, &c, most, &error2, out)) {
+    if (!fit(l, ask, &c, least < most || ask->by != ASK_RANK ? least : most, most, &error2, out->arena)) {
       forms_none(out, "no number of components that takes fewer operations comes within the error");
     } else if (!cancels(l, &c, out)) {
       add_form(l, "cp", &c, error2, out);
@@ -116,24 +128,15 @@ void scheme_cp(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
 
 void scheme_cp_joint(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
   if (!layer_fits(l, out)) return;
-  int64_t least = l->in < l->out ? l->in : l->out, taps = layer_taps(l), r = least, ranks[2];
+  int64_t r = ask->by == ASK_RANK ? ask->rank[0] : least_components(l, ask, out);
   const char *why;
-  Svd d;
-  if (ask->by == ASK_RANK) {
-    r = ask->rank[0];
-  } else {  // no fewer components than the output channels have directions
-    if (!scheme_svd_of(l->out, l->in * taps, l->w, out, &d)) return;
-    double *tail = NEW_ARRAY(out->arena, double, d.n + 1);
-    tail_add(d.n, d.s, tail);
-    ranks_asked(ask, (AskStep){0, 1, l->norm2, 0}, d.n, tail, ranks);
-    r = ranks[0] < least ? ranks[0] : least;
-  }
+  if (r == 0) return;
   Cp c = cp_modes(l, false, r, out->arena);
   if (!cp_joint(&c, l->w, r, &why, out->arena)) {
     forms_none(out, why);
     return;
   }
-  double error2 = cp_refine(&c, l->w, CP_BUDGET / 8, out->arena);
+  double error2 = cp_refine(&c, l->w, CP_BUDGET / CP_FITS, out->arena);
   if (ask->by != ASK_RANK && error2 > allowed2(l, ask)) {
     forms_none(out, "as many components as the weights have directions do not come within the error");
   } else if (!cancels(l, &c, out)) {
