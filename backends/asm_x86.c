@@ -206,7 +206,7 @@ static bool in_reach(const AsmList *list) {
 static bool print_kernel(StrBuf *out, Arena *arena, const Kernel *k, const TargetRow *row, const char *symbol) {
   AsmList list;
   if (row->t.arch[0] != 'x' || k->n_params != 2 || !asm_list_of(arena, k, &list)) return false;
-  if (list.x != k->params[0] || list.y != k->params[1] || !in_reach(&list)) return false;
+  if ((list.x != NULL && list.x != k->params[0]) || list.y != k->params[1] || !in_reach(&list)) return false;
   Printer p = {.arena = arena, .out = out, .list = &list, .f = form_of(row, list.lanes), .symbol = symbol};
   if (p.f == NULL) return false;
   strbuf_printf(out, "\t.text\n\t.p2align\t6\n\t.type\t%s,@function\n%s:\n\tendbr64\n", symbol, symbol);

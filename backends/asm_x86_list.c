@@ -215,5 +215,5 @@ bool asm_list_of(Arena *arena, const Kernel *k, AsmList *list) {
     r.trip = loop->for_.var;
   }
   if (!run_block(&r, loop != NULL ? &loop->for_.body : &k->body)) return false;
-  return !r.open && list->rows.n > 0 && list->x != NULL && list->y != NULL;
+  return !r.open && list->rows.n > 0;
 }

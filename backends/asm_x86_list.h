@@ -19,7 +19,7 @@ typedef struct AsmRow {
 
 typedef struct AsmList {
   uint32_t lanes;
-  const KBuf *x, *y;              // parameters
+  const KBuf *x, *y;              // parameters; x NULL: no weight is other than zero
   int64_t trips, x_step, y_step;  // of the loop around everything; elements
   VEC(AsmTerm) terms;             // of a row: in order
   VEC(AsmRow) rows;

@@ -23,6 +23,7 @@ typedef struct Emit {
   const PixelBlocks *p;
   KBuild b;
   KBuf *x, *y, *xb, *yb, *inner[PIXEL_INNER];
+  KBuf *rows;       // a square in the frame where the post function is long, else NULL
   Extra extra[17];  // the bias when there is one, then the operands of the post function
   uint32_t n_extra;
   bool has_bias;
@@ -190,10 +191,8 @@ static void store_row(Emit *e, KBuf *from, Affine at, Affine row, Affine channel
 static void square_out(Emit *e, Affine from, Affine row, Affine channel, int64_t valid, int64_t n) {
   KBuild *b = &e->b;
   int64_t side = e->side;
-  bool loop = price_post(e->p->op) > LONG_POST;
+  bool loop = e->rows != NULL;
   KBuf *tile = kb_alloc(b, "tile", DT_F32, 2, (int64_t[]){side, side}, SPACE_REG);
-  int64_t held[2] = {loop ? valid : 1, side};
-  KBuf *rows = loop ? kb_alloc(b, "rows", DT_F32, 2, held, SPACE_STACK) : NULL;
   for (int64_t c = 0; c < side; c++) {
     Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
     KExpr *v = c < n ? kx_load1(b, e->yb, aff_plus(aff_add(from, l), c * e->p->lanes)) : kx_f(b, DT_F32, 0);
@@ -201,7 +200,7 @@ static void square_out(Emit *e, Affine from, Affine row, Affine channel, int64_t
     kb_end(b);
   }
   for (int64_t r = 0; r < valid; r++) {
-    KBuf *to = loop ? rows : kb_alloc(b, "row", DT_F32, 2, held, SPACE_REG);
+    KBuf *to = loop ? e->rows : kb_alloc(b, "row", DT_F32, 2, (int64_t[]){1, side}, SPACE_REG);
     Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
     kb_store(b, to, (Affine[]){aff(loop ? r : 0), l}, kx_load(b, tile, (Affine[]){l, aff(r)}));
     kb_end(b);
@@ -209,7 +208,7 @@ static void square_out(Emit *e, Affine from, Affine row, Affine channel, int64_t
   }
   if (!loop) return;
   Affine r = aff_var(kb_for(b, "r", 0, valid, 1, FOR_SEQ));
-  store_row(e, rows, r, aff_add(row, r), channel, n);
+  store_row(e, e->rows, r, aff_add(row, r), channel, n);
   kb_end(b);
 }
 
@@ -330,6 +329,7 @@ bool pixel_blocks_lower(LowerCtx *ctx, const PixelBlocks *p, Kernel *inner, doub
   kbuild_init(b, ctx->m, arena_printf(ctx->m->arena, "blocks_%u", p->op->id), p->op->loc);
   add_params(&e, groups);
   Affine group = aff_var(kb_for(b, "g", 0, groups, 1, FOR_PAR)), number = group;
+  if (price_post(p->op) > LONG_POST) e.rows = kb_alloc(b, "rows", DT_F32, 2, (int64_t[]){e.side, e.side}, SPACE_STACK);
   if (each > 1) {
     Affine lo = aff_mul(group, each), hi = aff_plus(lo, each);
     if (chunks % each != 0)
