@@ -6,17 +6,42 @@
 #include "ir/elem.h"
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/pixel_blocks.h"
+#include "passes/sparse.h"
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- the op
 
+// Geometry of a convolution with channels first.
+static bool first_geom(const Op *op, ConvGeom *g) {
+  Sparse s;
+  if (!sparse_of(op, &s) || s.last) return false;
+  *g = (ConvGeom){.n = s.images, .c = s.c, .o = s.o, .group = s.group, .pointwise = s.dense};
+  for (int i = 0; i < CONV_AXES; i++) {
+    g->in[i] = s.in[i];
+    g->out[i] = s.out[i];
+    g->kernel[i] = s.kernel[i];
+    g->stride[i] = s.stride[i];
+    g->dilation[i] = s.dilation[i];
+    g->pad[i] = s.pad[i];
+    g->pointwise = g->pointwise && s.kernel[i] == 1 && s.stride[i] == 1 && s.pad[i] == 0 && s.in[i] == s.out[i];
+  }
+  return true;
+}
+
 static bool conv_shape(const Op *op, int64_t lanes, CodeShape *s) {
   ConvGeom *g = &s->g;
-  if (!conv_geom(op, g) || g->group != 1 || g->in[0] * g->out[0] * g->kernel[0] != 1) return false;
+  s->first = op_enum(op, A_CONV_layout) == LAYOUT_NCHW;
+  if (!(s->first ? first_geom(op, g) : conv_geom(op, g)) || g->group != 1 || g->in[0] * g->out[0] * g->kernel[0] != 1)
+    return false;
   s->w_o = 1;
   s->w_c = g->o;
   s->w_tap = g->c * g->o;
+  if (s->first) {
+    s->w_tap = 1;
+    s->w_c = g->kernel[1] * g->kernel[2];
+    s->w_o = g->c * s->w_c;
+  }
   s->pixels = g->n * g->out[1] * g->out[2];
   s->window = !g->pointwise;
   return !s->window || (g->stride[2] == 1 && (g->kernel[2] - 1) * g->dilation[2] <= lanes / 2);
@@ -141,11 +166,12 @@ bool lower_code(LowerCtx *ctx, const Op *op, const Plan *plan) {
       !pixel_blocks_applies(op, ctx->target))
     return diag_error(ctx->m->diag, DIAG_UNSUPPORTED, op->loc,
                       "plan code needs a convolution without groups or a matrix product with constant float weights");
-  PixelBlocks p = {.op = op, .x = lower_buf(ctx, op_in(op, 0)), .c = s.g.c, .o = s.g.o};
+  PixelBlocks p = {
+      .first = s.first, .images = s.g.n, .op = op, .x = lower_buf(ctx, op_in(op, 0)), .c = s.g.c, .o = s.g.o};
   if (s.window) {
     if (!pixel_blocks_window(ctx, &p, &s.g, lanes)) return false;
   } else {
-    pixel_blocks_list(&p, s.pixels, lanes);
+    pixel_blocks_list(&p, s.first ? s.pixels / s.g.n : s.pixels, lanes);
   }
   p.chunk = plan_param(plan, "chunk", 1);
   if (p.chunk < 1) p.chunk = 1;

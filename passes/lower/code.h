@@ -19,6 +19,7 @@
 
 // A contraction that code can be made for: 1x1 and k x k convolutions and matrix products with one set of weights.
 typedef struct CodeShape {
+  bool first;               // x and y have their channels first
   bool window;              // a convolution over a window of x, else a list of pixels
   ConvGeom g;               // of the window; of a list: c and o
   int64_t pixels;           // of a list

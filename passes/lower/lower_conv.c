@@ -265,13 +265,13 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   ConvGeom g;
   Plan plan = lower_plan(ctx, op);
   if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
+  if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
   if (type_count(op_out(op, 0)->type) == 0) return true;
   if (!plan_is(&plan, "loop") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
     if (plan_is(&plan, "dot8") && dot8_depthwise_applies(ctx, op, &g)) return lower_dot8_depthwise(ctx, op, &g, &plan);
     if (conv_depthwise_fits(ctx, op, &g, &plan)) return lower_conv_depthwise(ctx, op, &g, &plan);
   }
-  if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
   uint32_t rank = op_out(op, 0)->type->rank;
   Nest n = {.op = op, .name = kernel_name(ctx, "conv", op), .bias = op_in(op, 2), .type = lower_arithmetic_type(op)};
   Value *weights = fold_columns(ctx, op, &plan, &g, &n.bias);

@@ -16,6 +16,7 @@
 typedef struct Extra {
   KBuf *buf;
   int64_t row_step, step;
+  int64_t image_step;  // of channels first; row_step is that of a pixel, step that of a channel
 } Extra;
 
 typedef struct Emit {
@@ -37,13 +38,17 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // ---- geometry
 
 void pixel_blocks_list(PixelBlocks *p, int64_t pixels, int64_t lanes) {
-  p->images = 1;
+  if (!p->first) p->images = 1;
   p->rows = ceil_div(pixels, lanes);
   p->cols = p->lanes = p->step = lanes;
   p->pixels = pixels;
   p->x_first = p->x_image = p->halo = 0;
   p->x_row = lanes * p->c;
   p->x_stride = 1;
+  if (!p->first) return;
+  p->x_row = lanes;
+  p->x_plane = pixels;
+  p->x_image = pixels * p->c;
 }
 
 bool pixel_blocks_window(LowerCtx *ctx, PixelBlocks *p, const ConvGeom *g, int64_t lanes) {
@@ -57,6 +62,16 @@ bool pixel_blocks_window(LowerCtx *ctx, PixelBlocks *p, const ConvGeom *g, int64
   p->step = lanes - reach;
   p->x_stride = g->stride[1];
   p->halo = (g->kernel[1] - 1) * g->dilation[1];
+  if (p->first) {
+    for (int i = 0; i < 2; i++) {
+      p->in[i] = g->in[1 + i];
+      p->pad[i] = g->pad[1 + i];
+    }
+    p->x_row = p->in[1];
+    p->x_plane = p->in[0] * p->in[1];
+    p->x_image = p->x_plane * p->c;
+    return true;
+  }
   Window w = conv_window(g);
   w.extent[2] = (ceil_div(p->cols, p->step) - 1) * p->step + lanes;
   p->x = conv_stage(ctx, p->op, &w, DT_F32, extent, &p->x_first);
@@ -70,8 +85,30 @@ int64_t pixel_blocks_x_rows(const PixelBlocks *p) { return (p->chunk - 1) * p->x
 int64_t pixel_blocks_x_elems(const PixelBlocks *p) { return (pixel_blocks_x_rows(p) * p->c + 1) * p->lanes; }
 int64_t pixel_blocks_y_elems(const PixelBlocks *p) { return p->chunk * p->o * p->lanes; }
 
+// An operand of a result with channels first: steps between images, channels and pixels. False: it runs along some
+// axes of the picture only.
+static bool first_steps(const Op *op, const Type *t, int64_t *image, int64_t *channel, int64_t *pixel) {
+  const Type *y = op_out(op, 0)->type;
+  int64_t run = 1, pixels = 1;
+  *image = *channel = *pixel = 0;
+  for (uint32_t i = y->rank; i-- > 0;) {
+    int64_t dim = i + t->rank < y->rank ? 1 : t->dims[i + t->rank - y->rank];
+    if (dim != 1) *(i == 0 ? image : i == 1 ? channel : pixel) = i > 1 ? 1 : run;
+    if (i > 1) pixels *= y->dims[i];
+    run *= dim;
+    if (i == 2 && run != 1 && run != pixels) return false;
+  }
+  return true;
+}
+
+static bool is_first(const Op *op) { return op->kind == OP_CONV && op_enum(op, A_CONV_layout) == LAYOUT_NCHW; }
+
 bool pixel_blocks_applies(const Op *op, const Target *t) {
   uint32_t rank = op_out(op, 0)->type->rank;
+  int64_t image, channel, pixel;
+  for (uint32_t i = op_info(op->kind)->max_in; is_first(op) && i < op->n_in; i++)
+    if (!first_steps(op, op_in(op, i)->type, &image, &channel, &pixel)) return false;
+  if (is_first(op)) return t->vector_bits >= 128;
   return t->vector_bits >= 128 && rank > 0 && result_axes_merge(op, 0, rank - 1);
 }
 
@@ -93,8 +130,11 @@ static void add_extra(Emit *e, Value *v) {
   if (type_count(t) != last) x->row_step = last;
 }
 
-static KExpr *load_extra(Emit *e, const Extra *x, Affine row, Affine channel) {
-  return lower_load1(&e->b, x->buf, aff_add(aff_mul(row, x->row_step), aff_mul(channel, x->step)));
+static void add_first_extra(Emit *e, Value *v, bool bias) {
+  Extra *x = &e->extra[e->n_extra++];
+  x->buf = add_param(e, lower_buf(e->ctx, v));
+  x->step = 1;
+  if (!bias) first_steps(e->p->op, v->type, &x->image_step, &x->step, &x->row_step);
 }
 
 static PBuf *work_buf(Emit *e, const char *name, int64_t groups, int64_t elems) {
@@ -109,8 +149,15 @@ static void add_params(Emit *e, int64_t groups) {
   e->yb = add_param(e, work_buf(e, "y_blocks", groups, pixel_blocks_y_elems(e->p)));
   for (uint32_t i = 0; i < e->p->n_inner; i++) e->inner[i] = add_param(e, e->p->inner[i]);
   e->has_bias = op_in(op, 2) != NULL;
-  if (e->has_bias) add_extra(e, op_in(op, 2));
-  for (uint32_t i = 0; i < op_n_post(op); i++) add_extra(e, op_in(op, op_info(op->kind)->max_in + i));
+  for (uint32_t i = 0; i < op_n_post(op) + e->has_bias; i++) {
+    bool bias = e->has_bias && i == 0;
+    Value *v = op_in(op, bias ? 2 : op_info(op->kind)->max_in + i - e->has_bias);
+    if (e->p->first) {
+      add_first_extra(e, v, bias);
+    } else {
+      add_extra(e, v);
+    }
+  }
 }
 
 // ---- into blocks
@@ -167,22 +214,31 @@ static void row_in(Emit *e, Affine from, Affine to, int64_t have) {
 
 // ---- out of blocks
 
-static KExpr *result(Emit *e, KExpr *value, Affine row, Affine channel) {
+// `image` only matters to operands of a result with channels first.
+static KExpr *result(Emit *e, KExpr *value, Affine image, Affine row, Affine channel) {
   KBuild *b = &e->b;
   const Func *post = op_post(e->p->op);
-  if (e->has_bias) value = kx_op2(b, KOP_ADD, value, load_extra(e, &e->extra[0], row, channel));
-  if (post == NULL) return value;
-  KExpr *args[18] = {value};
-  for (uint32_t i = e->has_bias; i < e->n_extra; i++)
-    args[1 + i - e->has_bias] = load_extra(e, &e->extra[i], row, channel);
-  return lower_body(b, post, args);
+  KExpr *args[18] = {NULL};
+  for (uint32_t i = 0; i < e->n_extra; i++) {
+    const Extra *x = &e->extra[i];
+    KExpr *v = lower_load1(
+        b, x->buf,
+        aff_add(aff_add(aff_mul(row, x->row_step), aff_mul(channel, x->step)), aff_mul(image, x->image_step)));
+    if (e->has_bias && i == 0) {
+      value = kx_op2(b, KOP_ADD, value, v);
+    } else {
+      args[1 + i - e->has_bias] = v;
+    }
+  }
+  args[0] = value;
+  return post == NULL ? value : lower_body(b, post, args);
 }
 
 // `n` results of pixel `row` from a row of registers or of the frame.
 static void store_row(Emit *e, KBuf *from, Affine at, Affine row, Affine channel, int64_t n) {
   KBuild *b = &e->b;
   Affine l = aff_var(kb_for(b, "l", 0, n, 1, FOR_VEC)), c = aff_add(channel, l);
-  KExpr *value = result(e, kx_load(b, from, (Affine[]){at, l}), row, c);
+  KExpr *value = result(e, kx_load(b, from, (Affine[]){at, l}), aff(0), row, c);
   lower_store1(b, e->y, aff_add(aff_mul(row, e->p->o), c), value);
   kb_end(b);
 }
@@ -230,6 +286,72 @@ static void row_out(Emit *e, Affine from, Affine row, int64_t have) {
   }
 }
 
+// ---- blocks of pictures with channels first
+
+static void copy_lanes(Emit *e, Affine from, Affine to, int64_t lo, int64_t hi) {
+  KBuild *b = &e->b;
+  if (lo >= hi) return;
+  Affine l = aff_plus(aff_var(kb_for(b, "l", 0, hi - lo, 1, FOR_VEC)), lo);
+  kb_store1(b, e->xb, aff_add(to, l), kx_cast(b, DT_F32, lower_load1(b, e->x, aff_add(from, l))));
+  kb_end(b);
+}
+
+static void zero_lanes(Emit *e, Affine to, int64_t lo, int64_t hi) {
+  KBuild *b = &e->b;
+  if (lo >= hi) return;
+  Affine l = aff_plus(aff_var(kb_for(b, "l", 0, hi - lo, 1, FOR_VEC)), lo);
+  kb_store1(b, e->xb, aff_add(to, l), kx_f(b, DT_F32, 0));
+  kb_end(b);
+}
+
+// All channels of a row of a block: lanes [lo, hi) from x, the others zero.
+static void planes_in(Emit *e, Affine from, Affine to, int64_t lo, int64_t hi) {
+  KBuild *b = &e->b;
+  Affine c = aff_var(kb_for(b, "c", 0, e->p->c, 1, FOR_SEQ));
+  Affine x = aff_add(from, aff_mul(c, e->p->x_plane)), xb = aff_add(to, aff_mul(c, e->p->lanes));
+  zero_lanes(e, xb, 0, lo);
+  copy_lanes(e, x, xb, lo, hi);
+  zero_lanes(e, xb, hi, e->p->lanes);
+  kb_end(b);
+}
+
+static int64_t between(int64_t v, int64_t lo, int64_t hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+// A row of the picture, from the block's first column (which may lie before the picture) on.
+static void picture_row_in(Emit *e, Affine block, Affine from, Affine to) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  int64_t blocks = ceil_div(p->cols, p->step), open = 0;
+  bool inner = false;
+  for (int64_t i = 0; i < blocks; i++) {
+    int64_t before = p->pad[1] - i * p->step, lo = between(before, 0, p->lanes);
+    int64_t hi = between(before + p->in[1], 0, p->lanes);
+    if (lo == 0 && hi == p->lanes) {
+      inner = true;
+      continue;
+    }
+    bool last = !inner && i + 1 == blocks;
+    if (!last) kb_if(b, kx_op2(b, KOP_EQ, kx_index(b, block), kx_i(b, DT_I64, i)));
+    planes_in(e, from, to, lo, hi);
+    if (last) break;
+    kb_else(b);
+    open++;
+  }
+  if (inner) planes_in(e, from, to, 0, p->lanes);
+  while (open-- > 0) kb_end(b);
+}
+
+static void planes_out(Emit *e, Affine from, Affine image, Affine pixel, int64_t have) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  Affine o = aff_var(kb_for(b, "o", 0, p->o, 1, FOR_SEQ)), l = aff_var(kb_for(b, "l", 0, have, 1, FOR_VEC));
+  Affine at = aff_add(pixel, l), y = aff_add(aff_mul(image, p->o * p->pixels), aff_add(aff_mul(o, p->pixels), at));
+  KExpr *sum = kx_load1(b, e->yb, aff_add(aff_add(from, aff_mul(o, p->lanes)), l));
+  lower_store1(b, e->y, y, result(e, sum, image, at, o));
+  kb_end(b);
+  kb_end(b);
+}
+
 // ---- chunks
 
 typedef struct Chunk {
@@ -237,19 +359,50 @@ typedef struct Chunk {
   Affine xb, yb;             // where the buffers of this group begin
 } Chunk;
 
-// Calls fn for a row of blocks, with as many columns as the row has there.
-typedef void RowFn(Emit *e, Affine from, Affine to, int64_t have);
+// A row of a block, with as many columns as it has there.
+typedef void RowFn(Emit *e, const Chunk *c, Affine from, Affine to, int64_t have);
 
 // Rows that are shorter than the others: the last of a list, the last block of the rows of a picture.
-static void each_length(Emit *e, Affine at, int64_t last, int64_t full, int64_t rest, RowFn *fn, Affine from,
-                        Affine to) {
+static void each_length(Emit *e, Affine at, int64_t last, int64_t full, int64_t rest, RowFn *fn, const Chunk *c,
+                        Affine from, Affine to) {
   KBuild *b = &e->b;
   bool both = rest != full && last > 0;
   if (both) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, at), kx_i(b, DT_I64, last)));
-  if (rest == full || last > 0) fn(e, from, to, full);
+  if (rest == full || last > 0) fn(e, c, from, to, full);
   if (both) kb_else(b);
-  if (rest != full) fn(e, from, to, rest);
+  if (rest != full) fn(e, c, from, to, rest);
   if (both) kb_end(b);
+}
+
+static void any_row_in(Emit *e, const Chunk *c, Affine from, Affine to, int64_t have) {
+  (void)c;
+  if (e->p->first) {
+    planes_in(e, from, to, 0, have);
+  } else {
+    row_in(e, from, to, have);
+  }
+}
+
+static void any_row_out(Emit *e, const Chunk *c, Affine from, Affine pixel, int64_t have) {
+  if (e->p->first) {
+    planes_out(e, from, c->image, pixel, have);
+  } else {
+    row_out(e, from, aff_add(pixel, aff_mul(c->image, e->p->pixels)), have);
+  }
+}
+
+// Rows of a picture with channels first, zeros before and behind them.
+static void picture_in(Emit *e, const Chunk *c, Affine row, Affine to) {
+  KBuild *b = &e->b;
+  const PixelBlocks *p = e->p;
+  Affine at = aff_plus(row, -p->pad[0]);
+  kb_if(b, kx_op2(b, KOP_AND, kx_op2(b, KOP_GE, kx_index(b, at), kx_i(b, DT_I64, 0)),
+                  kx_op2(b, KOP_LT, kx_index(b, at), kx_i(b, DT_I64, p->in[0]))));
+  Affine from = aff_add(aff_mul(c->image, p->x_image), aff_mul(at, p->x_row));
+  picture_row_in(e, c->block, aff_plus(aff_add(from, aff_mul(c->block, p->step)), -p->pad[1]), to);
+  kb_else(b);
+  planes_in(e, aff(0), to, 0, 0);
+  kb_end(b);
 }
 
 static void chunk_in(Emit *e, const Chunk *c) {
@@ -262,8 +415,14 @@ static void chunk_in(Emit *e, const Chunk *c) {
   Affine from = aff_add(aff_mul(c->image, p->x_image), aff_mul(row, p->x_row));
   from = aff_plus(aff_add(from, aff_mul(c->block, p->step * p->c)), p->x_first);
   Affine to = aff_add(c->xb, aff_mul(i, p->c * p->lanes));
+  if (p->first && !is_list(p)) {
+    picture_in(e, c, row, to);
+    if (guard) kb_end(b);
+    kb_end(b);
+    return;
+  }
   int64_t rest = is_list(p) ? p->pixels - (p->rows - 1) * p->lanes : p->lanes;
-  each_length(e, row, p->rows - 1, p->lanes, rest, row_in, from, to);
+  each_length(e, row, p->rows - 1, p->lanes, rest, any_row_in, c, from, to);
   if (guard) kb_end(b);
   kb_end(b);
 }
@@ -275,12 +434,12 @@ static void chunk_out(Emit *e, const Chunk *c) {
   Affine i = loop ? aff_var(kb_for(b, "i", 0, p->chunk, 1, FOR_SEQ)) : aff(0), row = aff_add(c->row, i);
   if (guard) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, row), kx_i(b, DT_I64, p->rows)));
   Affine from = aff_add(c->yb, aff_mul(i, p->o * p->lanes));
-  Affine pixel = aff_add(aff_mul(c->image, p->pixels), aff_add(aff_mul(row, p->cols), aff_mul(c->block, p->step)));
+  Affine pixel = aff_add(aff_mul(row, p->cols), aff_mul(c->block, p->step));
   if (is_list(p)) {
-    each_length(e, row, p->rows - 1, p->step, p->pixels - (p->rows - 1) * p->step, row_out, from, pixel);
+    each_length(e, row, p->rows - 1, p->step, p->pixels - (p->rows - 1) * p->step, any_row_out, c, from, pixel);
   } else {
     int64_t last = blocks_per_row(p) - 1;
-    each_length(e, c->block, last, p->step, p->cols - last * p->step, row_out, from, pixel);
+    each_length(e, c->block, last, p->step, p->cols - last * p->step, any_row_out, c, from, pixel);
   }
   if (guard) kb_end(b);
   if (loop) kb_end(b);
@@ -329,7 +488,8 @@ bool pixel_blocks_lower(LowerCtx *ctx, const PixelBlocks *p, Kernel *inner, doub
   kbuild_init(b, ctx->m, arena_printf(ctx->m->arena, "blocks_%u", p->op->id), p->op->loc);
   add_params(&e, groups);
   Affine group = aff_var(kb_for(b, "g", 0, groups, 1, FOR_PAR)), number = group;
-  if (price_post(p->op) > LONG_POST) e.rows = kb_alloc(b, "rows", DT_F32, 2, (int64_t[]){e.side, e.side}, SPACE_STACK);
+  if (!p->first && price_post(p->op) > LONG_POST)
+    e.rows = kb_alloc(b, "rows", DT_F32, 2, (int64_t[]){e.side, e.side}, SPACE_STACK);
   if (each > 1) {
     Affine lo = aff_mul(group, each), hi = aff_plus(lo, each);
     if (chunks % each != 0)

@@ -8,8 +8,10 @@
 //
 // A chunk is small enough for a near cache, so x and y move once. A picture has rows of blocks; a block holds `lanes`
 // columns of it, of which the first `step` are columns of the result (the others are the halo of a convolution, whose
-// results are thrown away). A plain list of pixels is a picture whose rows are one block long; the last may be shorter,
-// its missing lanes are zero. The layout is that of kernel-level SpMM studies ([pixels/16][C][16]; S48, Elsen et al.).
+// results are thrown away). Where x and y have their channels first, blocks are copied to and fro, with zeros around
+// the picture, instead of transposed. A plain list of pixels is a picture whose rows are one block long; the last may
+// be shorter, its missing lanes are zero. The layout is that of kernel-level SpMM studies ([pixels/16][C][16]; S48,
+// Elsen et al.).
 #ifndef QCC_PASSES_LOWER_PIXEL_BLOCKS_H
 #define QCC_PASSES_LOWER_PIXEL_BLOCKS_H
 
@@ -21,11 +23,14 @@
 
 typedef struct PixelBlocks {
   const Op *op;
-  PBuf *x;                          // channels-last floats
+  PBuf *x;                          // floats
+  bool first;                       // x and y have their channels first, else last
   int64_t c, o;                     // channels of x, of the result
   int64_t images, rows, cols;       // of the result
   int64_t pixels;                   // of the result of an image; less than rows * cols: the last row is shorter
   int64_t x_first, x_image, x_row;  // elements of x: of the first block; between images, rows
+  int64_t x_plane;                  // of channels first: elements of x between channels
+  int64_t in[2], pad[2];            // of channels first: rows and columns of x, and of zeros before them
   int64_t x_stride;                 // rows of x between rows of the result
   int64_t halo;                     // further rows of x that the last row of a chunk reads
   int64_t lanes, step;              // pixels of a block; columns of the result in it
@@ -34,10 +39,11 @@ typedef struct PixelBlocks {
   PBuf *inner[PIXEL_INNER];
 } PixelBlocks;
 
-// A 1x1 convolution or matrix product over a list of `pixels`, in blocks of `lanes`.
+// A 1x1 convolution or matrix product over a list of `pixels` (channels first: of each image), in blocks of `lanes`.
+// Set before: op, x, first, c, o, images.
 void pixel_blocks_list(PixelBlocks *p, int64_t pixels, int64_t lanes);
-// A convolution with a stride of 1 along columns, groups and depth of 1; copies x where it has borders. False after
-// diag_error.
+// A convolution with a stride of 1 along columns, groups and depth of 1; channels last: copies x where it has borders.
+// False after diag_error.
 bool pixel_blocks_window(LowerCtx *ctx, PixelBlocks *p, const ConvGeom *g, int64_t lanes);
 // Rows of x in a chunk, and the elements of the buffers the inner kernel is given: x ends with a vector that may be
 // read but belongs to no row.

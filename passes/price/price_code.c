@@ -10,6 +10,7 @@
 #define FMA_BYTES 7.0       // code of a multiply-add
 #define WEIGHT_BYTES 4.0    // and its weight
 #define SQUARE_CYCLES 44.0  // a square of 16 by 16 through registers
+#define COPY_CYCLES 1.2     // a vector of a block copied
 #define OVERHEAD 1.12       // measured over the bound below on zen5 (70 to 90 % zeros)
 
 // Rows of the result whose sums are held in registers.
@@ -20,9 +21,8 @@ static bool has_assembly(const Target *t) {
 }
 
 bool strategy_code_applies(const Op *op, const Target *t) {
-  Work w;
   CodeShape s;
-  if (!has_assembly(t) || !work_of(op, &w) || is_empty(op) || !code_shape(op, target_lanes(t, 32), &s)) return false;
+  if (!has_assembly(t) || is_empty(op) || !code_shape(op, target_lanes(t, 32), &s)) return false;
   if (!pixel_blocks_applies(op, t)) return false;
   return FMA_BYTES * (double)code_nonzeros(op) <= 2.0 * t->code_bytes;
 }
@@ -43,6 +43,7 @@ void strategy_code_price(const Op *op, const Target *t, Price *p) {
   const ConvGeom *g = &s.g;
   int64_t n = code_nonzeros(op), chunk = code_chunk(&s, t, lanes), reach = (g->kernel[2] - 1) * g->dilation[2];
   int64_t rows = s.window ? g->out[1] : (s.pixels + lanes - 1) / lanes, chunks = (rows + chunk - 1) / chunk;
+  if (s.first && !s.window) chunks = g->n * ((s.pixels / g->n + lanes - 1) / lanes);
   int64_t blocks = s.window ? g->n * ((g->out[2] + lanes - reach - 1) / (lanes - reach)) : 1;
   int64_t groups = (g->o + group_rows(t) - 1) / group_rows(t), taps = g->kernel[1] * g->kernel[2];
   double density = (double)n / (double)(g->c * g->o * taps), group = (double)g->o / (double)groups;
@@ -60,7 +61,8 @@ void strategy_code_price(const Op *op, const Target *t, Price *p) {
                       (double)((g->c + lanes - 1) / lanes);
   double squares_out = (double)chunk * (double)((g->o + lanes - 1) / lanes);
   double post = (double)(price_post(op) + 1) * (double)lanes;
-  call += (squares_in + squares_out) * SQUARE_CYCLES * scale + squares_out * post;
+  double square = s.first ? COPY_CYCLES * (double)lanes : SQUARE_CYCLES * scale;
+  call += (squares_in + squares_out) * square + squares_out * post;
   p->compute = (double)(chunks * blocks) * call;
   double bytes = (FMA_BYTES + WEIGHT_BYTES) * (double)n;
   p->memory = bytes / price_bandwidth(t, bytes);

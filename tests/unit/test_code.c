@@ -9,6 +9,7 @@ typedef struct Shape {
   int64_t zeros;                                          // percent
   int values;                                             // 0: any; 1: -1 and 1; 2: three magnitudes
   PostKind post;
+  bool first;  // channels first
 } Shape;
 
 static Value *weights(Case *c, const Shape *s, uint32_t rank, const int64_t *dims) {
@@ -24,12 +25,13 @@ static Value *weights(Case *c, const Shape *s, uint32_t rank, const int64_t *dim
 }
 
 static Op *conv_op(Case *c, const Shape *s) {
-  int64_t dims[4] = {s->kernel[0], s->kernel[1], s->c, s->o}, pads[4], pad[2];
-  for (int i = 0; i < 2; i++) pads[i] = pads[i + 2] = pad[i] = (s->kernel[i] - 1) * s->dilation / 2;
-  Value *in[3] = {c->f->args[0], weights(c, s, 4, dims), NULL};
+  int64_t last[4] = {s->kernel[0], s->kernel[1], s->c, s->o}, pads[4];
+  int64_t dims[4] = {s->o, s->c, s->kernel[0], s->kernel[1]};
+  for (int i = 0; i < 2; i++) pads[i] = pads[i + 2] = (s->kernel[i] - 1) * s->dilation / 2;
+  Value *in[3] = {c->f->args[0], weights(c, s, 4, s->first ? dims : last), NULL};
   in[2] = case_weight(c, DT_F32, 1, &s->o, true);
   Op *op = op_new(c->f, NULL, OP_CONV, 3, in, NULL);
-  op_set_int(op, A_CONV_layout, LAYOUT_NHWC);
+  op_set_int(op, A_CONV_layout, s->first ? LAYOUT_NCHW : LAYOUT_NHWC);
   op_set_ints(op, A_CONV_pads, 4, pads);
   op_set_ints(op, A_CONV_dilations, 2, (int64_t[]){s->dilation, s->dilation});
   op_set_ints(op, A_CONV_strides, 2, (int64_t[]){s->stride, 1});
@@ -38,6 +40,11 @@ static Op *conv_op(Case *c, const Shape *s) {
 
 static Case build(const Shape *s, const Target *t, int64_t lanes, int64_t chunk, uint64_t seed) {
   int64_t x[4] = {s->n, s->size[0], s->size[1], s->c}, rows[2] = {s->n, s->c};
+  if (s->first) {
+    x[1] = s->c;
+    x[2] = s->size[0];
+    x[3] = s->size[1];
+  }
   Case c = case_new(seed, DT_F32, s->conv ? 4 : 2, s->conv ? x : rows);
   if (s->conv) {
     c.op = conv_op(&c, s);
@@ -48,7 +55,8 @@ static Case build(const Shape *s, const Target *t, int64_t lanes, int64_t chunk,
     op_set_int(c.op, A_MATMUL_trans_b, trans);
   }
   cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
-  case_post(&c, s->post, NULL);
+  int64_t channels[3] = {s->o, 1, 1};
+  case_post(&c, s->post, s->post == POST_CHANNEL ? case_weight(&c, DT_F32, s->first ? 3 : 1, channels, true) : NULL);
   Plan plan = {.strategy = intern(c.m->names, "code"), .n = 2};
   plan.param[0].name = intern(c.m->names, "chunk");
   plan.param[0].value = chunk;
@@ -67,12 +75,19 @@ static const Shape shapes[] = {
     {.n = 50, .c = 300, .o = 5, .zeros = 20, .values = 2, .post = POST_SIGMOID},
     {.n = 20, .c = 24, .o = 30, .zeros = 100},
     {.n = 7, .c = 1, .o = 1, .zeros = 0},
-    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU},
-    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_RELU},
-    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE},
-    {true, 1, 18, 20, {7, 20}, {5, 1}, 1, 1, 60, 2, POST_SIGMOID},
-    {true, 1, 8, 3, {11, 13}, {3, 3}, 2, 2, 85, 0, POST_NONE},
-    {true, 3, 7, 30, {4, 9}, {1, 4}, 1, 1, 50, 0, POST_NONE},
+    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU, false},
+    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_RELU, false},
+    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE, false},
+    {true, 1, 18, 20, {7, 20}, {5, 1}, 1, 1, 60, 2, POST_SIGMOID, false},
+    {true, 1, 8, 3, {11, 13}, {3, 3}, 2, 2, 85, 0, POST_NONE, false},
+    {true, 3, 7, 30, {4, 9}, {1, 4}, 1, 1, 50, 0, POST_CHANNEL, false},
+    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU, true},
+    {true, 2, 9, 16, {8, 4}, {1, 1}, 1, 1, 80, 2, POST_CHANNEL, true},
+    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_SIGMOID, true},
+    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE, true},
+    {true, 1, 6, 3, {5, 29}, {5, 5}, 1, 1, 70, 0, POST_NONE, true},
+    {true, 2, 8, 3, {11, 45}, {3, 3}, 2, 2, 85, 0, POST_CHANNEL, true},
+    {true, 1, 4, 30, {1, 3}, {1, 3}, 1, 1, 30, 0, POST_NONE, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
