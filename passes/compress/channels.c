@@ -11,7 +11,11 @@
 // it is on can drop it together: batch norms, activations, poolings, concat, reshape, residual additions, groups and
 // depthwise layers (channels_axes.c). Exact but for the rounding of sums in another order; integers exactly.
 //
-// Source: techniques.md S37, S38 (Zhou et al., less is more; Alvarez and Salzmann, learning the number of neurons).
+// Channels that are equal everywhere are one: who reads both reads the first with the sum of the weights
+// (channels_same.c).
+//
+// Source: techniques.md S37, S38, S54 (Zhou et al., less is more; Alvarez and Salzmann, learning the number of
+// neurons).
 #include "passes/compress/channels.h"
 
 PassResult pass_channels(PassCtx *ctx) {

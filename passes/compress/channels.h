@@ -29,6 +29,7 @@ typedef struct ChannelAxis {
   uint32_t n;
   Segment *segment;
   double *fixed;  // per index the one number all elements have, NaN where they differ; NULL: nowhere
+  int64_t *same;  // per index the first one that is equal to it everywhere; NULL: all differ
 } ChannelAxis;
 
 // A contraction with constant weights. Weight of output o, input r of its group, tap t:
@@ -41,9 +42,10 @@ typedef struct Reader {
   bool padded, transposed;
   double x_zero;
   const void *weights;
-  DType dtype;     // of the weights
-  uint8_t *need;   // [channel of x's axis, output]: a weight that is not 0 meets an element that is not constant
-  uint8_t *fixed;  // [channel]: a weight that is not 0 meets a constant that is not 0
+  bool few_values;  // low-bit or shared weights, whose sums would not be
+  DType dtype;      // of the weights
+  uint8_t *need;    // [channel of x's axis, output]: a weight that is not 0 meets an element that is not constant
+  uint8_t *fixed;   // [channel]: a weight that is not 0 meets a constant that is not 0
 } Reader;
 
 typedef struct Channels {
@@ -75,6 +77,13 @@ double reader_weight(const Reader *r, int64_t o, int64_t in, int64_t tap);  // `
 // ---- channels_fixed.c: constants per channel
 void fixed_follow(Channels *c, Op *op);
 void fixed_contraction(Channels *c, const Reader *r);
+
+// ---- channels_same.c: channels that are equal
+void same_follow(Channels *c, Op *op);
+void same_contraction(Channels *c, Reader *r);
+bool reader_merges(const Reader *r);  // weights of equal inputs may be added up
+// The first input of the same group that is equal to the one at `position`, whose weights may join its own.
+int64_t same_in_group(const Reader *r, const ChannelAxis *x, int64_t position);
 
 // ---- channels_keep.c: what must stay
 bool channels_keep(Channels *c);    // false: everything

@@ -67,7 +67,7 @@ static void pin(Channels *c, const ChannelAxis *a) {
 
 static ChannelAxis *axis_set(Channels *c, const Value *v, int64_t axis, uint32_t n, Segment *segment) {
   ChannelAxis *a = &c->of[v->id];
-  *a = (ChannelAxis){(int32_t)axis, n, segment, NULL};
+  *a = (ChannelAxis){(int32_t)axis, n, segment, NULL, NULL};
   return a;
 }
 
@@ -183,6 +183,7 @@ static bool follow_contraction(Channels *c, Op *op) {
   *s = segment_new(c, r.out);
   axis_set(c, op->out[0], last ? rank - 1 : 1, 1, s);
   fixed_contraction(c, &r);
+  same_contraction(c, &r);
   vec_push(c->arena, &c->readers, r);
   return true;
 }
@@ -424,6 +425,7 @@ bool channels_follow(Channels *c) {
   for (Op *op = c->f->first; op; op = op->next) {
     if (op_follow(c, op)) {
       fixed_follow(c, op);
+      same_follow(c, op);
       continue;
     }
     for (uint32_t i = 0; i < op->n_in; i++) pin(c, channel_axis(c, op_in(op, i)));

@@ -123,31 +123,59 @@ static Value *bias_cut(Channels *c, const Reader *r, const Kept *out, const doub
   return const_of_doubles(c->m, t, now, bias ? bias->constant->name : NULL);
 }
 
-// The weights of what stays; with `sum`, a carrier's include those of the constants that went.
-static Value *weights_cut(Channels *c, const Reader *r, const Kept *in, const Kept *out, const double *sum) {
-  const Value *w = op_in(r->op, 1);
+// Inputs that go because they are equal to one that stays: next[p] is the next one behind p of the same list; lists
+// begin at what stays. -1: the end.
+static int64_t *merged_inputs(Channels *c, const Reader *r, const ChannelAxis *x, int64_t *count) {
+  int64_t *next = NEW_ARRAY(c->arena, int64_t, r->in);
+  *count = 0;
+  for (int64_t p = 0; p < r->in; p++) next[p] = -1;
+  for (int64_t p = r->in; x->same && p-- > 0;) {
+    int64_t first = same_in_group(r, x, p);
+    bool constant = x->fixed && isfinite(x->fixed[p]);
+    if (first == p || constant || axis_keeps(c, x, p) || !axis_keeps(c, x, first)) continue;
+    next[p] = next[first];
+    next[first] = p;
+    ++*count;
+  }
+  return next;
+}
+
+typedef struct Cut {
+  const Kept *in, *out;
+  const double *sum;    // what constants contributed that a carrier takes, or NULL
+  const int64_t *next;  // merged_inputs
+} Cut;
+
+// One weight of what stays; equal to the old one bit for bit unless others join it.
+static void weight_set(Channels *c, const Reader *r, const Cut *cut, void *bytes, int64_t at, const int64_t *which) {
+  int64_t k = which[0], in = which[1], tap = which[2], o = cut->out->at[k], in_group = r->in / r->group;
   const ChannelAxis *x = channel_axis(c, op_in(r->op, 0));
+  elem_copy(bytes, at, r->weights, o * r->s_out + in % in_group * r->s_in + tap * r->s_tap, r->dtype);
+  bool carries = cut->sum && in == reader_carrier(c, r, in / in_group);
+  if (!carries && cut->next[in] < 0) return;
+  double v = reader_weight(r, o, in % in_group, tap);
+  if (carries) v += cut->sum[k * r->taps + tap] / (x->fixed[in] - r->x_zero);
+  for (int64_t p = cut->next[in]; p >= 0; p = cut->next[p]) v += reader_weight(r, o, p % in_group, tap);
+  elem_set_f(bytes, r->dtype, at, v);
+}
+
+static Value *weights_cut(Channels *c, const Reader *r, const Cut *cut) {
+  const Value *w = op_in(r->op, 1);
   int64_t in_group = r->in / r->group, out_group = r->out / r->group, dims[MAX_RANK], stride[MAX_RANK], step = 1;
   memcpy(dims, w->type->dims, sizeof dims);
-  dims[r->o_dim] = out->n;
+  dims[r->o_dim] = cut->out->n;
   dims[r->i_dim] = 0;
-  for (int64_t p = 0; p < in->n; p++) dims[r->i_dim] += in->at[p] / in_group == out->at[0] / out_group;
+  for (int64_t p = 0; p < cut->in->n; p++) dims[r->i_dim] += cut->in->at[p] / in_group == cut->out->at[0] / out_group;
   const Type *t = type_with_dims(c->m->types, w->type, w->type->rank, dims);
   for (uint32_t i = w->type->rank; i-- > 0; step *= dims[i]) stride[i] = step;
   int64_t tap_step = r->s_tap == 1 ? 1 : dims[r->i_dim] * dims[r->o_dim];
   void *bytes = arena_alloc(c->m->arena, (size_t)type_bytes(t) + 8);
-  for (int64_t k = 0; k < out->n; k++) {
-    int64_t o = out->at[k], g = o / out_group, to = k * stride[r->o_dim], carrier = sum ? reader_carrier(c, r, g) : -1;
-    for (int64_t p = 0; p < in->n; p++) {
-      if (in->at[p] / in_group != g) continue;
-      int64_t i = in->at[p] % in_group, from = o * r->s_out + i * r->s_in;
-      for (int64_t tap = 0; tap < r->taps; tap++) {
-        int64_t at = to + tap * tap_step;
-        elem_copy(bytes, at, r->weights, from + tap * r->s_tap, r->dtype);
-        if (in->at[p] != carrier) continue;
-        double more = sum[k * r->taps + tap] / (x->fixed[carrier] - r->x_zero);
-        elem_set_f(bytes, r->dtype, at, reader_weight(r, o, i, tap) + more);
-      }
+  for (int64_t k = 0; k < cut->out->n; k++) {
+    int64_t to = k * stride[r->o_dim];
+    for (int64_t p = 0; p < cut->in->n; p++) {
+      if (cut->in->at[p] / in_group != cut->out->at[k] / out_group) continue;
+      for (int64_t tap = 0; tap < r->taps; tap++)
+        weight_set(c, r, cut, bytes, to + tap * tap_step, (int64_t[]){k, cut->in->at[p], tap});
       to += stride[r->i_dim];
     }
   }
@@ -222,11 +250,12 @@ static Kept all_of(const Channels *c, int64_t n) {
   return k;
 }
 
-static void reader_note(Channels *c, const Reader *r, const Kept *in, const Kept *out, int64_t before, bool map) {
+static void reader_note(Channels *c, const Reader *r, const Cut *cut, int64_t before, int64_t merged, bool map) {
+  const char *equal = merged ? arena_printf(c->arena, ", %lld of them equal to others", (long long)merged) : "";
   int64_t after = type_count(op_in(r->op, 1)->type);
-  note_layer(c->m, r->op, NOTE_REMOVED, "%lld of %lld filters, %lld of %lld inputs; %lld -> %lld weights%s",
-             (long long)(r->out - out->n), (long long)r->out, (long long)(r->in - in->n), (long long)r->in,
-             (long long)before, (long long)after, map ? "; constant inputs became a map of the result" : "");
+  note_layer(c->m, r->op, NOTE_REMOVED, "%lld of %lld filters, %lld of %lld inputs%s; %lld -> %lld weights%s",
+             (long long)(r->out - cut->out->n), (long long)r->out, (long long)(r->in - cut->in->n), (long long)r->in,
+             equal, (long long)before, (long long)after, map ? "; constant inputs became a map of the result" : "");
 }
 
 static void reader_cut(Channels *c, const Reader *r) {
@@ -244,14 +273,16 @@ static void reader_cut(Channels *c, const Reader *r) {
   }
   if (map) map_add(c, r, &out, sum);
   Value *bias = bias_cut(c, r, &out, r->padded ? NULL : sum);
-  Value *weights = weights_cut(c, r, &in, &out, carried ? sum : NULL);
+  int64_t merged;
+  Cut cut = {&in, &out, carried ? sum : NULL, merged_inputs(c, r, x, &merged)};
+  Value *weights = weights_cut(c, r, &cut);
   if (bias) {
     op_set_operands(op, 3, (Value *[]){op_in(op, 0), weights, bias});
   } else {
     op_set_operand(op, 1, weights);
   }
   if (r->group > 1) op_set_int(op, A_CONV_group, groups);
-  reader_note(c, r, &in, &out, before, map);
+  reader_note(c, r, &cut, before, merged, map);
 }
 
 static const Type *type_cut(Channels *c, const Value *v) {

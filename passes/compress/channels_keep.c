@@ -70,7 +70,7 @@ static bool needs_inputs(Channels *c, const Reader *r, const ChannelAxis *x) {
     last = unit;
     bool need = cls->keep[index] || !r->need;
     for (int64_t o = 0; o < r->out && !need; o++) need = r->need[unit * r->out + o] && out[o];
-    if (need) changed |= keep_set(cls, index);
+    if (need && !cls->keep[index]) changed |= keep_position(c, x, same_in_group(r, x, p));
   }
   return changed;
 }
