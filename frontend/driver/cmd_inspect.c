@@ -52,7 +52,7 @@ static void inspect_tensor(Session *s, Inspect *in, Const *c) {
                      .bits = dtype_info(c->type->dtype)->bits,
                      .bytes = type_bytes(c->type)};
   Arena *scratch = arena_new("inspect");
-  t.stats = tensor_stats(s->m, c, scratch);
+  t.stats = tensor_stats(s->m, c, true, scratch);
   arena_free(scratch);
   in->params += t.stats.n;
   in->bytes += t.bytes;

@@ -6,6 +6,8 @@
 #include "frontend/driver/options.h"
 #include "passes/pass.h"
 
+typedef struct WeightChart WeightChart;  // report_weights.c
+
 typedef struct Session {
   Arena *arena;
   Diag *diag;
@@ -26,6 +28,7 @@ typedef struct Session {
     int64_t weights;                 // of them weights of contractions
     double weight_bits;              // as few as the file's values need
   } params;                          // of the imported graph (declare_layers)
+  VEC(WeightChart) charts;           // of the imported graph (report_weights_read)
   bool in_process;                   // emit without a child process (tests that fork themselves)
   const struct TargetRow *emulated;  // EmitOptions (tests)
 } Session;

@@ -87,7 +87,7 @@ static bool all_finite(int64_t n, const double *v) {
   return true;
 }
 
-TensorStats tensor_stats(Module *m, Const *c, Arena *arena) {
+TensorStats tensor_stats(Module *m, Const *c, bool rank, Arena *arena) {
   static const uint32_t bits[STATS_COSINES] = {1, 2, 4, 8};
   const Type *t = c->type;
   TensorStats s = {.n = type_count(t), .distinct = -1, .entropy = -1, .rank = -1, .cosine = {-1, -1, -1, -1}};
@@ -107,7 +107,7 @@ TensorStats tensor_stats(Module *m, Const *c, Arena *arena) {
   if (s.n <= MAX_SORT) s.entropy = values_entropy(s.n, v, &s.distinct, arena);
   for (int k = 0; k < STATS_COSINES && dtype_is_float(t->dtype); k++)
     s.cosine[k] = quantised_cosine(s.n, v, bits[k], fmax(-s.least, s.largest));
-  if (t->rank > 1 && dtype_is_float(t->dtype) && svd_cost(rows, cols) <= MAX_SVD)
+  if (rank && t->rank > 1 && dtype_is_float(t->dtype) && svd_cost(rows, cols) <= MAX_SVD)
     s.rank = numerical_rank(rows, cols, v, arena);
   stored_size(&s, t, v, rows, cols, arena);
   return s;

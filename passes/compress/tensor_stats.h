@@ -18,8 +18,9 @@ typedef struct TensorStats {
   int64_t stored_bytes;
 } TensorStats;
 
-// Of a constant of numbers (any rank). Work is bounded: what would take longer is not computed.
-TensorStats tensor_stats(Module *m, Const *c, Arena *arena);
+// Of a constant of numbers (any rank), the rank only if asked for. Work is bounded: what would take longer is not
+// computed.
+TensorStats tensor_stats(Module *m, Const *c, bool rank, Arena *arena);
 
 // cos(x, Q(x)) with Q the nearest of 2^bits levels, evenly spaced from -range to range. -1 when x is 0.
 double quantised_cosine(int64_t n, const double *x, uint32_t bits, double range);

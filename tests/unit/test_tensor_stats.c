@@ -59,7 +59,7 @@ static TensorStats of(const char *literal) {
   Diag *diag = diag_new(arena, NULL);
   Module *m = parse_module(arena, diag, "test", text, strlen(text));
   cr_assert(m, "%s", diag_text(diag));
-  return tensor_stats(m, m->consts.at[0], arena);
+  return tensor_stats(m, m->consts.at[0], true, arena);
 }
 
 Test(stats, of_constants) {
