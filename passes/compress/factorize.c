@@ -21,6 +21,7 @@
 
 #define FEW_VALUES 256
 #define SAME_PRICE 1.03
+#define EQUAL_ERROR 1e-6
 
 typedef struct Factorize {
   PassCtx *ctx;
@@ -143,13 +144,20 @@ static void consider(Factorize *fz, const FactorSpec *spec, const Scheme *scheme
   }
 }
 
-// The cheapest, and of those that cost as much within what prices can tell the one of least error.
+// Less is lost; or as much (below EQUAL_ERROR it is rounding), with fewer parameters.
+static bool is_better(const FactorLayer *l, const Form *f, const Form *than) {
+  double least = EQUAL_ERROR * EQUAL_ERROR * l->norm2, a = fmax(f->error2, least), b = fmax(than->error2, least);
+  if (fabs(a - b) > 1e-9 * b) return a < b;
+  return form_parameters(f) < form_parameters(than);
+}
+
+// The cheapest, and of those that cost as much within what prices can tell the best.
 static void take_best(Choice *c) {
   double least = INFINITY;
   for (uint32_t i = 0; i < c->forms.n; i++) least = fmin(least, c->forms.at[i]->price);
   for (uint32_t i = 0; i < c->forms.n; i++) {
     Form *f = c->forms.at[i];
-    if (f->price <= least * SAME_PRICE && (c->form == NULL || f->error2 < c->form->error2 * (1 - 1e-9))) c->form = f;
+    if (f->price <= least * SAME_PRICE && (c->form == NULL || is_better(&c->layer, f, c->form))) c->form = f;
   }
 }
 

@@ -65,8 +65,10 @@ FormStep *form_move(Form *f, uint32_t n_view, const int64_t *view, const int64_t
   if (moves_nothing(n_view, view, perm)) n_view = 0;
   s->n_view = n_view;
   s->n_to = n_to;
-  memcpy(s->view, view, n_view * sizeof *view);
-  memcpy(s->perm, perm, n_view * sizeof *perm);
+  for (uint32_t i = 0; i < n_view; i++) {
+    s->view[i] = view[i];
+    s->perm[i] = perm[i];
+  }
   memcpy(s->to, to, n_to * sizeof *to);
   return s;
 }

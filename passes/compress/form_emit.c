@@ -2,9 +2,13 @@
 //
 // Convolutions are emitted channels first, as the layout pass expects them. For prices they are made channels last,
 // with generated weights: kernels read channels-last tensors, and a price looks at shapes only.
+#include <math.h>
+
 #include "passes/compress/form.h"
 #include "passes/graph_util.h"
 #include "passes/price.h"
+#include "passes/structure/chain.h"
+#include "passes/structure/chain_net.h"
 
 typedef struct Emit {
   const FactorLayer *l;
@@ -153,10 +157,31 @@ static double function_price(Func *f, const Target *t) {
   return sum;
 }
 
+// The function as the one op that pass `chain` will make of it. False: it will not.
+static bool chain_price(const Emit *e, const Value *y, const Target *t, double *cycles) {
+  ChainNet net;
+  ChainPlan plan;
+  ChainAsk any = {.fused = -1};
+  if (!net_start(&net, e->f->args[0])) return false;
+  for (const Op *op = e->f->first; op != NULL; op = op->next) {
+    uint32_t slot;
+    if (!net_is_linear(op, &slot) || !net_follow(&net, op, slot)) return false;
+  }
+  DType type = e->l->dtype == DT_F64 ? DT_F64 : DT_F32;
+  ChainShape s = {.f = &net.f, .y = y->type, .type = type, .last_axis = true};
+  if (net.f.n_cores < 2 || !chain_plan(&s, t, &any, &plan)) return false;
+  *cycles = plan.compute + plan.memory + t->call_cycles;
+  return true;
+}
+
 double form_price(const FactorLayer *l, const Form *f, const Target *t) {
   Emit e = priced_function(l);
-  emit_steps(&e, f, e.f->args[0], NULL);
-  return function_price(e.f, t);
+  Value *y = emit_steps(&e, f, e.f->args[0], NULL);
+  bool moves = false;
+  double chain = INFINITY;
+  for (uint32_t i = 0; i < f->n; i++) moves = moves || f->step[i].kind == FORM_MOVE;
+  if (l->nd == 0 && moves && !chain_price(&e, y, t, &chain)) chain = INFINITY;
+  return fmin(chain, function_price(e.f, t));
 }
 
 double layer_price(const FactorLayer *l, const Target *t) {

@@ -6,10 +6,12 @@
 //   from the last mode to the first: [batch, m done, n left, nk rk] * [nk rk, r(k-1) mk], mk turned to the front
 //
 // 25088 x 4096 with modes 2x7x8x8x7x4/4x4x4x4x4x4 and rank 4 has 2016 parameters. Modes are given as
-// modes=n1x..xnd/m1x..xmd, or made of the prime factors, two to four of them, the large ones inside.
+// modes=n1x..xnd/m1x..xmd, or made of the prime factors, two to four of them, the large ones inside; modes that the
+// weights were made of, as far as samples tell, are tried too.
 #include <string.h>
 
 #include "passes/compress/conv_chain.h"
+#include "passes/compress/planted.h"
 
 // ---- dense
 
@@ -158,6 +160,8 @@ static void dense(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
     for (uint32_t k = 0; k < d; k++) whole = whole && n[k] * m[k] > 1;
     if (whole) dense_forms(l, d, n, m, ask, out);
   }
+  FactorAsk found = *ask;
+  if (planted_modes(l, &found, out->arena)) dense_forms(l, found.n_in, found.in, found.out, ask, out);
   if (out->list.n == 0) forms_none(out, "its sizes have too few factors");
 }
 
