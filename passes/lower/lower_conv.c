@@ -300,6 +300,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     ConvGeom bytes = g;
     if (planes) weights = conv_planes(ctx, op, &n, &g, &bits, &signs);
     window_nest(&n, &g, rank, extent);
+    if (plan_is(&plan, "tile8") && plan_param(&plan, "flat", 0) != 0) tile8_flatten(&n);
     if (planes) border_bias(ctx, &n, &bytes, bits.zero - bits.fill);  // padding is to add nothing
   }
   n.n = g.o / g.group;

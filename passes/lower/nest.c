@@ -44,7 +44,9 @@ static int64_t nest_k(const Nest *n) {
 }
 
 double nest_macs(const Nest *n) {
-  double macs = (double)n->m.extent * (double)n->n;
+  int64_t columns = n->m.extent;
+  if (n->matrix.pitch > 0) columns = ((columns - n->matrix.width) / n->matrix.pitch + 1) * n->matrix.width;
+  double macs = (double)columns * (double)n->n;
   for (uint32_t i = 0; i < n->n_red; i++) macs *= (double)n->red[i];
   for (uint32_t i = 0; i < n->n_rows; i++) macs *= (double)n->row[i].extent;
   return macs;

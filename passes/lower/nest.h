@@ -59,6 +59,9 @@ typedef struct NestMatrix {
   int64_t stored;     // bytes that a tile of weights takes in memory
   LowBitParts parts;  // of a stored code; one of 8 bits: weights themselves
   int64_t lo, step;   // the weight of code 0; between neighbouring codes
+  // Rows of the result in one: m walks `pitch` columns of x per row of the result, of which the first `width` are
+  // results.
+  int64_t pitch, width;  // pitch 0: m walks one row
 } NestMatrix;
 
 typedef struct Nest {

@@ -34,6 +34,16 @@ static void set_codes(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n) {
   x->step = w.step;
 }
 
+void tile8_flatten(Nest *n) {
+  const NestLoop *row = &n->row[n->n_rows - 1], *m = &n->m;
+  if (n->n_rows == 0 || row->w != 0 || row->axis + 1 != m->axis || row->scale != 1 || m->scale != 1) return;
+  if (m->x == 0 || row->x % m->x != 0 || row->x / m->x < m->extent) return;
+  n->matrix.pitch = row->x / m->x;
+  n->matrix.width = m->extent;
+  n->m.extent += (row->extent - 1) * n->matrix.pitch;
+  n->n_rows--;
+}
+
 TileRows tile8_rows(int64_t rows, int64_t bytes, uint32_t width) {
   TileRows r = {.per = 8 / (int64_t)width};
   r.groups = rows / r.per;

@@ -9,6 +9,9 @@
 
 #include "passes/lower/nest.h"
 
+// Where few columns would fill tiles badly: walks all rows of the result as one, the columns of x between two rows as
+// if they had results too, which are not stored. Nothing happens where rows are not whole columns apart.
+void tile8_flatten(Nest *n);
 // Sets n->matrix and cuts the tile of the nest to what eight matrix tiles allow; the innermost reduction loop walks
 // contiguous bytes of x from here on. Weights are stored as codes of few bits where the plan says so and they fit.
 void tile8_reduction(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n);

@@ -162,6 +162,18 @@ static void emit_pixel(Emit *e, const Tile *t, const Pos *p, Affine row) {
   nest_results(e, &one, p);
 }
 
+// The row and the column of the result at a place among all rows in one; the column.
+static KExpr *split_rows(Emit *e, Pos *p) {
+  KBuild *b = &e->b;
+  uint32_t axis = e->n->m.axis;
+  KVar *at = kb_let(b, "at", kx_index(b, p->axis[axis]));
+  KVar *row = kb_let(b, "row", kx_op2(b, KOP_DIV, kx_var(b, at), kx_i(b, DT_I64, e->n->matrix.pitch)));
+  KVar *column = kb_let(b, "column", kx_op2(b, KOP_MOD, kx_var(b, at), kx_i(b, DT_I64, e->n->matrix.pitch)));
+  p->axis[axis] = aff_var(column);
+  p->axis[axis - 1] = aff_var(row);
+  return kx_var(b, column);
+}
+
 static void emit_results(Emit *e, const Tile *t, const Block *k, const Pos *p, int64_t i) {
   const Nest *n = e->n;
   uint32_t depth = e->depth;
@@ -173,7 +185,12 @@ static void emit_results(Emit *e, const Tile *t, const Block *k, const Pos *p, i
   Pos q = k->row[i] > 0 ? pos_move(p, &n->row[n->n_rows - 1], aff(k->row[i])) : *p;
   Affine pixel = nest_open(e, "i", k->count[i], FOR_SEQ);
   q = pos_move(&q, &n->m, aff_plus(pixel, k->from[i]));
+  if (n->matrix.pitch > 0) {
+    KExpr *column = split_rows(e, &q);
+    kb_if(&e->b, kx_op2(&e->b, KOP_LT, column, kx_i(&e->b, DT_I64, n->matrix.width)));
+  }
   emit_pixel(e, t, &q, aff_plus(pixel, k->from[i] - k->begin[i]));
+  if (n->matrix.pitch > 0) kb_end(&e->b);
   nest_close(e, depth);
 }
 

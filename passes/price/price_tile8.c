@@ -41,9 +41,21 @@ bool strategy_tile8_applies(const Op *op, const Target *t) {
   return value_is_const(op_in(op, 1)) && work_of(op, &w) && !w.depthwise && w.rows * w.m >= ROWS;
 }
 
+// Columns of x that a convolution walks when the rows of its result are one: 0 where they are not whole columns apart.
+static int64_t flat_columns(const Op *op) {
+  ConvGeom g;
+  if (op->kind != OP_CONV || !conv_geom(op, &g) || g.pointwise || g.out[1] < 2) return 0;
+  int64_t reach = (g.out[2] - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
+  bool inside = g.pad[0] + g.pad[1] + g.pad[2] == 0 && reach <= g.in[2];
+  int64_t step = (inside ? g.in[2] : reach) * g.stride[1], pitch = step / g.stride[2];
+  if (step % g.stride[2] != 0 || pitch < g.out[2]) return 0;
+  return (g.out[1] - 1) * pitch + g.out[2];
+}
+
 // Tiles of rows, tiles of columns and steps of the reduction, all cut into equal parts.
 typedef struct Tiling {
   int64_t rows, per_row, mr, my, nv, lanes, chunk;
+  bool flat;  // rows of the result in one
   uint32_t bits;
   double blocks, tiles_m, tiles_n, steps;
 } Tiling;
@@ -55,9 +67,17 @@ static Tiling tiling_of(const Op *op, const Work *w) {
   g.rows = ceil_div(w->m, g.per_row);
   g.my = g.per_row == 1 && w->row_run > 1 && w->rows > 1 ? 2 : 1;
   g.mr = g.my > 1 || g.per_row == 1 ? g.rows : w->m > 2 * ROWS ? 2 * ROWS : w->m;
+  int64_t all = flat_columns(op), tiles = w->rows * g.per_row;
+  g.tiles_m = (double)(tiles * w->copies);
+  if (all > 0 && w->rows / w->row_run * ceil_div(all, ROWS) * 100 < tiles * 95) {
+    g.flat = true;
+    g.rows = ROWS;
+    g.my = 1;
+    g.mr = all < 2 * ROWS ? all : 2 * ROWS;
+    g.tiles_m = (double)(w->rows / w->row_run * ceil_div(all, ROWS) * w->copies);
+  }
   g.lanes = ceil_div(w->n, columns);
   g.nv = columns > 1 ? 2 : 1;
-  g.tiles_m = (double)(w->rows * g.per_row * w->copies);
   g.tiles_n = (double)columns;
   g.steps = (double)(w->k / w->k_inner * ceil_div(w->k_inner, g.chunk));
   return g;
@@ -87,5 +107,10 @@ void strategy_tile8_price(const Op *op, const Target *t, Price *p) {
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
   plan_add(op, &p->plan, "nv", g.nv);
   if (g.lanes < LANES) plan_add(op, &p->plan, "lanes", g.lanes);
+  if (g.flat) plan_add(op, &p->plan, "flat", 1);
   if (g.bits < 8) plan_add(op, &p->plan, "bits", g.bits);
+  // Panels outside keep their weights near while all rows pass; parts of many rows are there for threads.
+  int64_t all = g.flat ? flat_columns(op) : w.rows == 1 ? w.m : 0;
+  if (all >= 8 * g.mr) plan_add(op, &p->plan, "mb", ceil_div(all, 8 * g.mr) * g.mr);
+  if (w.n > g.nv * g.lanes) plan_add(op, &p->plan, "panels_outer", 1);
 }

@@ -17,6 +17,7 @@ static void any_plan(Case *c, Plan *p) {
   if (rnd(c, 4) == 0) byte_plan_add(c, p, "mb", 1 + rnd(c, 60));
   if (rnd(c, 4) == 0) byte_plan_add(c, p, "panels_outer", 1);
   if (rnd(c, 4) != 0) byte_plan_add(c, p, "bits", 1);
+  if (rnd(c, 2)) byte_plan_add(c, p, "flat", 1);
 }
 
 // Weights of 1 to 6 bits, with zero on the grid and without.
