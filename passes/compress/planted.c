@@ -140,27 +140,27 @@ static int compare(const void *a, const void *b) {
 }
 
 // Different values among `n` weights from, from + step, ...
-static int64_t values_of(Planted *p, int64_t from, int64_t step, int64_t n) {
-  ArenaMark mark = arena_mark(p->arena);
-  double *v = NEW_ARRAY(p->arena, double, n);
+static int64_t values_of(const FactorLayer *l, int64_t from, int64_t step, int64_t n, Arena *arena) {
+  ArenaMark mark = arena_mark(arena);
+  double *v = NEW_ARRAY(arena, double, n);
   int64_t different = 1;
-  for (int64_t i = 0; i < n; i++) v[i] = p->l.w[from + i * step];
+  for (int64_t i = 0; i < n; i++) v[i] = l->w[from + i * step];
   qsort(v, (size_t)n, sizeof *v, compare);
   for (int64_t i = 1; i < n; i++) different += v[i] != v[i - 1];
-  arena_reset(p->arena, mark);
+  arena_reset(arena, mark);
   return different;
 }
 
-// In all weights, or in each output by itself, where that is much fewer than there are weights; a few outputs tell.
-static bool has_few_values(Planted *p) {
-  int64_t each = p->l.n_w / p->l.out, some = each < MOST_SORTED ? each : MOST_SORTED, most = 0;
-  bool dense = p->l.nd == 0;
-  for (int64_t k = 0; k < 8 && k < p->l.out; k++) {
-    int64_t o = k * p->l.out / 8 % p->l.out, n = values_of(p, dense ? o : o * each, dense ? p->l.out : 1, some);
+bool layer_has_few_values(const FactorLayer *l, Arena *arena) {
+  int64_t each = l->n_w / l->out, some = each < MOST_SORTED ? each : MOST_SORTED, most = 0;
+  bool dense = l->nd == 0;
+  if (l->n_w < FEW_VALUES * 4) return false;
+  for (int64_t k = 0; k < 8 && k < l->out; k++) {
+    int64_t o = k * l->out / 8 % l->out, n = values_of(l, dense ? o : o * each, dense ? l->out : 1, some, arena);
     if (n > most) most = n;
   }
-  int64_t all = p->l.n_w < MOST_SORTED ? p->l.n_w : MOST_SORTED;
-  return most * 4 <= some || values_of(p, 0, p->l.n_w / all, all) <= FEW_VALUES;
+  int64_t all = l->n_w < MOST_SORTED ? l->n_w : MOST_SORTED;
+  return most * 4 <= some || values_of(l, 0, l->n_w / all, all, arena) <= FEW_VALUES;
 }
 
 static bool layer_planted(PassCtx *ctx, Op *op) {
@@ -168,7 +168,7 @@ static bool layer_planted(PassCtx *ctx, Op *op) {
   Planted p = {.ctx = ctx, .arena = arena_new("planted")};
   const Value *w = op_in(op, 1);
   bool small = !value_is_const(w) || type_count(w->type) > MOST_ELEMS || type_count(w->type) < 1024;
-  if (!small && layer_read(op, &p.l, p.arena, &why) && p.l.norm2 > 0 && !has_few_values(&p)) {
+  if (!small && layer_read(op, &p.l, p.arena, &why) && p.l.norm2 > 0 && !layer_has_few_values(&p.l, p.arena)) {
     double dense = p.price = layer_price(&p.l, ctx->target);
     if (p.l.nd == 0) {
       try_dense(&p);

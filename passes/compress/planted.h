@@ -20,6 +20,9 @@ int64_t view_extent(const ViewSide *s);
 // the largest rank of interest.
 int64_t view_rank(const View *v, int64_t most, int64_t pays, Arena *arena);
 
+// Weights of few values, all together or in each output by itself; a few outputs tell. Small layers never are.
+bool layer_has_few_values(const FactorLayer *l, Arena *arena);
+
 // Paired modes of a matrix in x out for which all unfoldings are of low rank, of fewest parameters; false: none.
 bool planted_modes(const FactorLayer *l, FactorAsk *ask, Arena *arena);
 
