@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "ir/note.h"
+#include "passes/compress/calibrate.h"
 #include "passes/compress/measure.h"
 #include "passes/graph_util.h"
 
@@ -29,6 +30,7 @@ typedef struct Factorize {
   double max_error;
   bool by_size;
   VEC(FactorSpec) specs;
+  const Calibration *calibration;  // NULL: no inputs are recorded
   // What is measured afterwards; NULL and empty without a report.
   Func *dense;    // the function as it was
   Value **twins;  // by op id, the first result of the same op in it
@@ -133,9 +135,10 @@ static void consider(Factorize *fz, const FactorSpec *spec, const Scheme *scheme
   if (forms.list.n == 0 && spec->scheme != NULL) c->record.why = forms.why;
   for (uint32_t i = 0; i < forms.list.n; i++) {
     Form *f = forms.list.at[i];
-    if (fz->max_error > 0 && f->error2 > fz->max_error * fz->max_error * l->norm2 * (1 + 1e-9)) {
+    double lost = f->by_responses ? sqrt(f->response2) : relative(l, f->error2);
+    if (fz->max_error > 0 && lost > fz->max_error * (1 + 1e-9)) {
       c->record.why = arena_printf(fz->arena, "%s has an error of %.3g, above --max-error=%.3g",
-                                   form_text(fz->arena, f), relative(l, f->error2), fz->max_error);
+                                   form_text(fz->arena, f), lost, fz->max_error);
       continue;
     }
     f->price = cost_of(fz, l, f);
@@ -288,6 +291,7 @@ static void layer_factorize(Factorize *fz, Op *op, PassResult *result) {
   fz->arena = arena_new("layer");
   Choice c = {.record = {.loc = op->loc}};
   if (layer_read(op, &c.layer, fz->arena, &why)) {
+    c.layer.stats = calibration_stats(fz->calibration, op);
     choose(fz, spec, &c);
   } else {
     c.record.why = why;
@@ -309,6 +313,7 @@ PassResult pass_factorize(PassCtx *ctx) {
   if (!read_options(&fz)) return PASS_FAILED;
   if (fz.specs.n == 0) return PASS_SAME;
   keep_dense(&fz);
+  fz.calibration = calibration_of(ctx->m->funcs.at[0], ctx->opt, ctx->arena);
   for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
     next = op->next;
     layer_factorize(&fz, op, &result);

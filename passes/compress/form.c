@@ -12,6 +12,7 @@ const char *form_text(Arena *arena, const Form *f) {
   strbuf_init(&b, arena);
   strbuf_printf(&b, "%s%s rank", f->scheme, f->shape ? f->shape : "");
   for (uint32_t i = 0; i < f->n_ranks; i++) strbuf_printf(&b, "%c%lld", i ? 'x' : ' ', (long long)f->ranks[i]);
+  if (f->by_responses) strbuf_printf(&b, " (responses lose %.3g)", sqrt(f->response2));
   return strbuf_str(&b);
 }
 

@@ -53,7 +53,9 @@ struct Form {
   const char *shape;  // what was chosen besides ranks, "" or " h then w"
   uint32_t n_ranks;
   int64_t ranks[FORM_RANKS];
-  double error2;  // theory: squared Frobenius norm of what is left out
+  double error2;      // theory: squared Frobenius norm of what is left out
+  bool by_responses;  // what was asked for is an error of the responses to recorded inputs:
+  double response2;   // its square, relative
   uint32_t n;
   FormStep step[FORM_STEPS];
   // The weights that the factors stand for, in the order of FactorLayer.w.

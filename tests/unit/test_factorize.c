@@ -32,6 +32,13 @@ static void case_open(Case *c, const char *text) {
   cr_assert(c->m != NULL, "%s", diag_text(diag));
   c->op = c->m->funcs.at[0]->first;
   cr_assert(layer_read(c->op, &c->layer, c->arena, &why), "%s", why);
+  // Recorded inputs without any direction of their own: errors of responses are those of weights.
+  int64_t n = c->layer.n_w / c->layer.out;
+  double *one = NEW_ARRAY(c->arena, double, n *n);
+  for (int64_t i = 0; i < n; i++) one[i * n + i] = 1;
+  FactorStats *stats = NEW(c->arena, FactorStats);
+  *stats = (FactorStats){.samples = n, .covariance = one};
+  c->layer.stats = stats;
 }
 
 // The same layer with other weights.

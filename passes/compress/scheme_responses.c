@@ -1,0 +1,77 @@
+// A layer in two by the directions its responses really have (S39, Zhang et al.): filters U'W, then U, with U the
+// leading eigenvectors of the second moments of y = W x over recorded inputs.
+//
+//   conv 3x3 64 -> 64   =>   conv 3x3 64 -> r ; conv 1x1 r -> 64 + bias        dense: two products
+//
+// The mean squared error of the responses on those inputs is the sum of the eigenvalues left out, exactly, and no other
+// form of rank r has less. Energy and error of a spec are those of the responses. The error of the weights follows from
+// U being orthonormal: what the other eigenvectors see of W.
+#include <math.h>
+#include <string.h>
+
+#include "passes/compress/scheme.h"
+
+static void rebuild(const FactorLayer *l, const Form *f, double *w, Arena *arena) {
+  int64_t k = l->n_w / l->out, r = f->ranks[0];
+  (void)arena;
+  if (l->nd == 0) {
+    matrix_mul(k, l->out, r, f->step[0].w, f->step[1].w, w);
+  } else {
+    matrix_mul(l->out, k, r, f->step[1].w, f->step[0].w, w);
+  }
+}
+
+// w as out x k.
+static const double *weights_by_output(const FactorLayer *l, Arena *arena) {
+  if (l->nd > 0) return l->w;
+  double *w = NEW_ARRAY(arena, double, l->n_w);
+  tensor_permute(2, (int64_t[]){l->in, l->out}, (uint32_t[]){1, 0}, l->w, w);
+  return w;
+}
+
+static void add_form(const FactorLayer *l, const double *w, const double *v, int64_t r, double response2, Forms *out) {
+  int64_t k = l->n_w / l->out, o = l->out;
+  double *first = NEW_ARRAY(out->arena, double, o *k), *last = NEW_ARRAY(out->arena, double, o *r);
+  Form *f = forms_add(out, "responses");
+  matrix_mul(o, k, o, v, w, first);
+  f->error2 = sum_of_squares((o - r) * k, first + r * k);
+  if (l->nd == 0) {
+    double *turned = NEW_ARRAY(out->arena, double, r *k);
+    tensor_permute(2, (int64_t[]){r, k}, (uint32_t[]){1, 0}, first, turned);
+    memcpy(last, v, (size_t)(r * o) * sizeof *last);
+    form_matmul(f, l->in, r, turned);
+    form_matmul(f, r, o, last);
+  } else {
+    tensor_permute(2, (int64_t[]){r, o}, (uint32_t[]){1, 0}, v, last);
+    FormStep *s = form_conv(f, l->in, r, 1, first);
+    for (uint32_t i = 0; i < l->nd; i++) step_take_axis(s, l, i);
+    form_conv(f, r, o, 1, last);
+  }
+  f->n_ranks = 1;
+  f->ranks[0] = r;
+  f->rebuild = rebuild;
+  f->by_responses = true;
+  f->response2 = response2;
+}
+
+void scheme_responses(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
+  int64_t o = l->out, k = l->n_w / l->out, ranks[2];
+  if (l->group != 1 || l->stats == NULL) {
+    forms_none(out, l->group != 1 ? "a layer of several groups" : "no recorded inputs reach it: give --data DIR");
+    return;
+  }
+  const double *w = weights_by_output(l, out->arena);
+  double *half = NEW_ARRAY(out->arena, double, o *k), *turned = NEW_ARRAY(out->arena, double, o *k);
+  double *moments = NEW_ARRAY(out->arena, double, o *o), *values = NEW_ARRAY(out->arena, double, o);
+  double *v = NEW_ARRAY(out->arena, double, o *o), *tail = NEW_ARRAY(out->arena, double, o + 1);
+  matrix_mul(o, k, k, w, l->stats->covariance, half);
+  tensor_permute(2, (int64_t[]){o, k}, (uint32_t[]){1, 0}, w, turned);
+  matrix_mul(o, o, k, half, turned, moments);
+  if (!eigen_of(o, moments, out->arena, values, v)) {
+    forms_none(out, "the eigenvalues of its responses do not converge");
+    return;
+  }
+  for (int64_t i = o; i-- > 0;) tail[i] = tail[i + 1] + fmax(values[i], 0);
+  uint32_t count = ranks_asked(ask, (AskStep){0, 1, tail[0], 0}, o, tail, ranks);
+  for (uint32_t i = 0; i < count; i++) add_form(l, w, v, ranks[i], tail[0] > 0 ? tail[ranks[i]] / tail[0] : 0, out);
+}
