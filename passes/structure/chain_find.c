@@ -34,8 +34,9 @@ static Op *reader(const Op *op) {
 static void line_from(Line *line, Op *first) {
   line->n = 0;
   for (Op *op = first; op != NULL && line->n < MOST_OPS; op = reader(op)) {
-    uint32_t slot;
+    uint32_t slot, n = line->n;
     if (!net_is_linear(op, &slot)) return;
+    if (n > 0 && op_in(op, slot) != op_out(line->op[n - 1], 0)) return;  // it adds the line's value as a bias
     line->op[line->n] = op;
     line->slot[line->n++] = slot;
     if (op_in(op, 2) != NULL && op->kind == OP_MATMUL) return;  // a bias ends it
