@@ -134,6 +134,21 @@ Value *gen_leaf(Gen *g, const Type *type) {
   return rnd_p(g, 10) && g->f->n_args < 8 ? gen_arg(g, type) : gen_const(g, type);
 }
 
+// Terms with a zero weight may be left out, so only finite x meet weights with zeros.
+static bool is_finite(const Tensor *t) {
+  for (int64_t i = 0; i < type_count(t->type); i++)
+    if (!isfinite(elem_get_f(t->data, t->type->dtype, i))) return false;
+  return true;
+}
+
+Value *gen_weights(Gen *g, const Value *x, const Type *type) {
+  static const uint32_t zeros[] = {50, 75, 90, 95, 100};
+  if (!dtype_is_float(type->dtype) || !rnd_p(g, 25)) return gen_leaf(g, type);
+  Tensor t = gen_tensor(g, x);
+  if (!is_finite(&t)) return gen_leaf(g, type);
+  return const_with_zeros(g->m, type, (uint64_t)rnd_in(g, 1, 3), zeros[rnd_in(g, 0, 4)], NULL);
+}
+
 Value *gen_ints(Gen *g, const Type *type, int64_t lo, int64_t hi) {
   Tensor t = tensor_new(g->arena, type);
   int64_t n = type_count(type);

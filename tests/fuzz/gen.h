@@ -68,9 +68,10 @@ double rnd_f(Gen *g, double lo, double hi);
 int64_t gen_extent(Gen *g);
 const Type *gen_type(Gen *g, DType t, uint32_t rank, const int64_t *dims);
 void gen_fill(Gen *g, Tensor *t);
-Value *gen_arg(Gen *g, const Type *t);    // a new argument
-Value *gen_const(Gen *g, const Type *t);  // a new or shared constant
-Value *gen_leaf(Gen *g, const Type *t);   // mostly a constant, sometimes an argument or a value that has the type
+Value *gen_arg(Gen *g, const Type *t);                      // a new argument
+Value *gen_const(Gen *g, const Type *t);                    // a new or shared constant
+Value *gen_weights(Gen *g, const Value *x, const Type *t);  // to multiply x with: a leaf, or a constant with zeros
+Value *gen_leaf(Gen *g, const Type *t);  // mostly a constant, sometimes an argument or a value that has the type
 Value *gen_ints(Gen *g, const Type *t, int64_t lo, int64_t hi);  // a leaf of integers in [lo, hi]
 Tensor gen_tensor(Gen *g, const Value *v);
 // A value of the pool (later ones more often) with rank in [lo, hi] and, when `classes` is not empty, a dtype named

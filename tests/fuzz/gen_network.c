@@ -72,7 +72,7 @@ static bool conv_of(Gen *g, bool depthwise) {
     for (uint32_t i = 0; i < s; i++) dims[2 + i] = w.kernel[i];
   }
   in[0] = x;
-  in[1] = gen_leaf(g, gen_type(g, t->dtype, t->rank, dims));
+  in[1] = gen_weights(g, x, gen_type(g, t->dtype, t->rank, dims));
   uint32_t n = rnd_p(g, 60) ? 3 : 2;
   if (n == 3) in[2] = gen_leaf(g, gen_type(g, acc_type(t->dtype), 1, &out));
   Op *op = gen_op(g, OP_CONV, n, in);
@@ -134,7 +134,7 @@ static bool make_matmul(Gen *g) {
   }
   Value *y = gen_pick(g, "", ry, ry);
   const Type *want = gen_type(g, t->dtype, r, dims);
-  if (!y || y->type != want) y = gen_leaf(g, want);
+  if (!y || y->type != want) y = gen_weights(g, x, want);
   in[0] = left ? x : y;
   in[1] = left ? y : x;
   Op *op = gen_op(g, OP_MATMUL, 2, in);
@@ -152,7 +152,8 @@ static bool make_linear(Gen *g) {
   if (tb) w[0] = n, w[1] = k;
   uint32_t rb = (uint32_t)rnd_in(g, 0, t->rank > 1 ? 2 : 1);
   if (rnd_p(g, 20)) b[1] = 1;
-  Value *in[3] = {x, gen_leaf(g, gen_type(g, t->dtype, 2, w)), gen_leaf(g, gen_type(g, t->dtype, rb, b + 2 - rb))};
+  Value *in[3] = {x, gen_weights(g, x, gen_type(g, t->dtype, 2, w)),
+                  gen_leaf(g, gen_type(g, t->dtype, rb, b + 2 - rb))};
   Op *op = gen_op(g, OP_MATMUL, 3, in);
   op_set_int(op, A_MATMUL_trans_b, tb);
   return gen_done(g, op);
