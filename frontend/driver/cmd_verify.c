@@ -92,7 +92,9 @@ static void load_inputs(const Loaded *l, const Func *f, const Case *c) {
 
 // The part of the pipeline before `plan`, and the rest.
 static bool pipeline_cut(Session *s, const char **graph, const char **rest) {
-  const char *all = session_pipeline(s), *cut = strstr(all, "plan");
+  const char *all = session_pipeline(s), *cut = all;
+  while (cut != NULL && strncmp(cut, "plan", strcspn(cut, ",{")) != 0)
+    cut = strchr(cut, ',') ? strchr(cut, ',') + 1 : NULL;
   if (!cut) return diag_error(s->diag, DIAG_USAGE, NULL, "verify needs a pipeline with 'plan'");
   *graph = arena_printf(s->arena, "%.*s", (int)(cut - all), all);
   *rest = cut;
