@@ -35,8 +35,9 @@ static void set_codes(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n) {
 }
 
 void tile8_flatten(Nest *n) {
+  if (n->n_rows == 0) return;
   const NestLoop *row = &n->row[n->n_rows - 1], *m = &n->m;
-  if (n->n_rows == 0 || row->w != 0 || row->axis + 1 != m->axis || row->scale != 1 || m->scale != 1) return;
+  if (row->w != 0 || row->axis + 1 != m->axis || row->scale != 1 || m->scale != 1) return;
   if (m->x == 0 || row->x % m->x != 0 || row->x / m->x < m->extent) return;
   n->matrix.pitch = row->x / m->x;
   n->matrix.width = m->extent;
