@@ -11,6 +11,8 @@
 
 #include "passes/compress/scheme.h"
 
+#define SAMPLES_PER_OUTPUT 4  // fewer would fit the samples, not what they stand for
+
 static void rebuild(const FactorLayer *l, const Form *f, double *w, Arena *arena) {
   int64_t k = l->n_w / l->out, r = f->ranks[0];
   (void)arena;
@@ -58,6 +60,11 @@ void scheme_responses(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
   int64_t o = l->out, k = l->n_w / l->out, ranks[2];
   if (l->group != 1 || l->stats == NULL) {
     forms_none(out, l->group != 1 ? "a layer of several groups" : "no recorded inputs reach it: give --data DIR");
+    return;
+  }
+  if (l->stats->samples < SAMPLES_PER_OUTPUT * o) {
+    forms_none(out, arena_printf(out->arena, "%lld recorded inputs of the layer say too little about %lld outputs",
+                                 (long long)l->stats->samples, (long long)o));
     return;
   }
   const double *w = weights_by_output(l, out->arena);
