@@ -16,7 +16,7 @@ static const char *with_extension(Session *s, const char *path, const char *ext)
 // What is measured and reported of layers that compression changes.
 static bool compression_report(Session *s) {
   Cases cases = {0};
-  if (s->opt.factorize.n == 0) return true;
+  if (s->opt.factorize.n == 0 && s->opt.prune.n == 0) return true;
   s->pass_opt.factored = NEW(s->arena, FactorReport);
   s->pass_opt.factored->arena = s->arena;
   if (!option_text(&s->opt.data, NULL)) return true;
@@ -151,7 +151,7 @@ int cmd_compile(Session *s) {
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
   if (noted) declare_layers(s);
   if (s->opt.report.n) report_weights_read(s);
-  bool ok = (!noted || compression_report(s)) && session_compile(s, &object) && finish(s, path, &object);
+  bool ok = ((!noted && !s->opt.prune.n) || compression_report(s)) && session_compile(s, &object) && finish(s, path, &object);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);
 }

@@ -9,6 +9,10 @@
 // it with the zeros is compared with the dense one: where it is not faster nothing is pruned, and the note says by how
 // much it would have lost (:force skips that; --optimize=size prunes whatever the time).
 //
+// channels=PART zeroes whole input channels and refits the others to the inputs that the layer has in samples of --data
+// (S38; refit.h); pass `channels` takes out the filters that made them. Its error is that of the layer's results over
+// the samples, relative.
+//
 //   prune{0.5:force,max-error=0.1}   the options in a pipeline
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +22,8 @@
 #include "ir/elem.h"
 #include "ir/note.h"
 #include "passes/compress/factorize.h"
+#include "passes/compress/moments.h"
+#include "passes/compress/refit.h"
 #include "passes/graph_util.h"
 #include "passes/price.h"
 
@@ -169,6 +175,77 @@ static bool choose(Prune *p, const PruneSpec *spec, Op *op, const FactorLayer *l
   return r->applied;
 }
 
+// ---- channels
+
+// Weights as Refit wants them, the bias behind.
+static double *refit_weights(Prune *p, const Op *op, const FactorLayer *l) {
+  Module *m = p->ctx->m;
+  PruneShape s = shape_of(op, l);
+  const Value *bias = op_in(op, 2);
+  int64_t k = l->in * s.taps + 1, n_bias = bias ? type_count(bias->type) : 0;
+  double *w = NEW_ARRAY(p->arena, double, k * l->out);
+  for (int64_t o = 0; o < l->out; o++) {
+    for (int64_t i = 0; i + 1 < k; i++)
+      w[i * l->out + o] = const_f(m, op_in(op, 1)->constant, o * s.s_out + i / s.taps * s.s_in + i % s.taps * s.s_tap);
+    if (bias) w[(k - 1) * l->out + o] = const_f(m, bias->constant, n_bias == 1 ? 0 : o);
+  }
+  return w;
+}
+
+static void refit_apply(Prune *p, Op *op, const FactorLayer *l, const double *w) {
+  Module *m = p->ctx->m;
+  PruneShape s = shape_of(op, l);
+  Value *old = op_in(op, 1);
+  int64_t k = l->in * s.taps + 1;
+  double *v = NEW_ARRAY(p->arena, double, l->n_w);
+  for (int64_t o = 0; o < l->out; o++)
+    for (int64_t i = 0; i + 1 < k; i++) v[o * s.s_out + i / s.taps * s.s_in + i % s.taps * s.s_tap] = w[i * l->out + o];
+  const Type *bt = type_tensor(m->types, l->dtype, 1, &l->out);
+  Value *bias = const_of_doubles(m, bt, w + (k - 1) * l->out, NULL);
+  op_set_operands(op, 3, (Value *[]){op_in(op, 0), const_of_doubles(m, old->type, v, old->constant->name), bias});
+}
+
+static bool bias_fits(const Op *op, const FactorLayer *l) {
+  const Value *bias = op_in(op, 2);
+  return !bias || (value_is_const(bias) && (type_count(bias->type) == 1 || type_count(bias->type) == l->out));
+}
+
+static void choose_channels(Prune *p, const PruneSpec *spec, Op *op, const FactorLayer *l, Factored *r) {
+  const PassOptions *opt = p->ctx->opt;
+  int64_t drop = (int64_t)floor(spec->value * (double)l->in + 0.5);
+  if (drop >= l->in) drop = l->in - 1;
+  r->form = arena_printf(p->ctx->m->arena, "prune %s", spec->text);
+  if (drop <= 0) r->why = "no channel would go";
+  if (!bias_fits(op, l)) r->why = "its bias is not one number per output";
+  Refit f = {.channels = l->in, .taps = layer_taps(l), .out = l->out};
+  if (r->why == NULL) f.g = layer_moments(l, opt, &r->why, p->arena);
+  if (r->why != NULL) return;
+  int64_t k = f.channels * f.taps + 1;
+  double *w = NEW_ARRAY(p->arena, double, k * l->out), *zero = NEW_ARRAY(p->arena, double, k * l->out), error2, plain2;
+  bool *gone = NEW_ARRAY(p->arena, bool, l->in);
+  f.w = refit_weights(p, op, l);
+  if (!refit_channels(&f, drop, gone, w, &error2, &plain2, p->arena)) {
+    r->why = "its moments could not be decomposed";
+    return;
+  }
+  FactorLayer less = *l;
+  less.in -= drop;
+  double norm2 = refit_error2(&f, zero, p->arena);
+  r->parameters = l->n_w;
+  r->parameters_after = l->n_w / l->in * less.in;
+  r->macs = layer_macs(l);
+  r->macs_after = r->macs * (double)less.in / (double)l->in;
+  r->measured = sqrt(error2);
+  r->theory = norm2 > 0 ? sqrt(error2 / norm2) : 0;
+  r->us = layer_price(l, p->ctx->target) * 1e-3 / p->ctx->target->ghz;
+  r->us_after = layer_price(&less, p->ctx->target) * 1e-3 / p->ctx->target->ghz;
+  r->applied = pays(p, spec, r);
+  if (!r->applied) return;
+  r->form = arena_printf(p->ctx->m->arena, "%s (without refit the error is %.4g of the norm)", r->form,
+                         norm2 > 0 ? sqrt(plain2 / norm2) : 0);
+  refit_apply(p, op, l, w);
+}
+
 static bool layer_prune(Prune *p, Op *op) {
   const char *why = NULL;
   const PruneSpec *spec = op->kind == OP_CONV || op->kind == OP_MATMUL ? spec_of(p, op) : NULL;
@@ -178,6 +255,8 @@ static bool layer_prune(Prune *p, Op *op) {
   Factored r = {.loc = op->loc, .form = "prune"};
   if (!layer_read(op, &l, p->arena, &why)) {
     r.why = why;
+  } else if (spec->kind == PRUNE_CHANNELS) {
+    choose_channels(p, spec, op, &l, &r);
   } else {
     choose(p, spec, op, &l, &r);
   }

@@ -8,6 +8,7 @@ typedef enum PruneKind {
   PRUNE_FRACTION,   // the `value`-th part of the weights, the smallest
   PRUNE_THRESHOLD,  // those below `value`
   PRUNE_N_OF_M,     // all but the n largest of each m neighbours along the input channels
+  PRUNE_CHANNELS,   // the `value`-th part of the input channels, the others refitted to the samples
   PRUNE_BLOCKS      // the `value`-th part of the rows x cols blocks (outputs x input channels, one tap), by energy
 } PruneKind;
 
@@ -22,7 +23,7 @@ typedef struct PruneSpec {
   bool used;
 } PruneSpec;
 
-// FRACTION|threshold=T|N:M|block=RxC:FRACTION, then [:force][:LAYERS]. False after diag_error.
+// FRACTION|threshold=T|N:M|block=RxC:FRACTION|channels=FRACTION, then [:force][:LAYERS]. False after diag_error.
 bool prune_spec_read(const char *text, Arena *arena, Diag *diag, PruneSpec *out);
 
 // The weight of output o, input channel i (of its group), tap t is w[o * s_out + i * s_in + t * s_tap].
@@ -30,8 +31,8 @@ typedef struct PruneShape {
   int64_t out, in, taps, s_out, s_in, s_tap;
 } PruneShape;
 
-// Marks what goes in `drop`, which holds false; of equal magnitudes the lower index first. Returns how many, zeros
-// among them included; *error2 is the sum of their squares.
+// Not for CHANNELS. Marks what goes in `drop`, which holds false; of equal magnitudes the lower index first. Returns
+// how many, zeros among them included; *error2 is the sum of their squares.
 int64_t prune_mark(const PruneSpec *spec, const PruneShape *shape, const double *w, bool *drop, double *error2,
                    Arena *arena);
 

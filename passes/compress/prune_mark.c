@@ -104,6 +104,7 @@ int64_t prune_mark(const PruneSpec *spec, const PruneShape *shape, const double 
     case PRUNE_FRACTION: mark_fraction(spec, n, w, drop, arena); break;
     case PRUNE_N_OF_M: mark_n_of_m(spec, shape, w, drop, arena); break;
     case PRUNE_BLOCKS: mark_blocks(spec, shape, w, drop, arena); break;
+    case PRUNE_CHANNELS: break;
     case PRUNE_THRESHOLD:
       for (int64_t i = 0; i < n; i++) drop[i] = fabs(w[i]) < spec->value;
   }

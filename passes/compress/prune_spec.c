@@ -4,7 +4,7 @@
 
 #include "passes/compress/prune.h"
 
-#define FORM_OF_SPEC "FRACTION|threshold=T|N:M|block=RxC:FRACTION, then [:force][:LAYERS]"
+#define FORM_OF_SPEC "FRACTION|threshold=T|N:M|block=RxC:FRACTION|channels=FRACTION, then [:force][:LAYERS]"
 
 // A number in [0, most] in front of a colon or the end; NULL: there is none.
 static const char *read_number(const char *text, double most, double *out) {
@@ -28,6 +28,10 @@ static const char *read_kind(const char *text, PruneSpec *spec) {
   if (strncmp(text, "threshold=", 10) == 0) {
     spec->kind = PRUNE_THRESHOLD;
     return read_number(text + 10, 1e30, &spec->value);
+  }
+  if (strncmp(text, "channels=", 9) == 0) {
+    spec->kind = PRUNE_CHANNELS;
+    return read_number(text + 9, 1, &spec->value);
   }
   if (strncmp(text, "block=", 6) == 0) {
     spec->kind = PRUNE_BLOCKS;

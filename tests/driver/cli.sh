@@ -122,6 +122,10 @@ check "inspect: the tables of S21" sh -c "$qcc inspect $root/tests/driver/alexne
   while read -r row; do grep -q \"\$row\" tables || exit 1; done <s21"
 check "inspect --json: totals of S21" sh -c "$qcc inspect --json $root/tests/driver/alexnet_like.qir |
   grep -q '\"parameters\":861354,\"macs\":7193728,\"ops\":7194250,'"
+check "--prune" sh -c "$qcc $model -o m.o --prune=0.9:force --report=r.txt --report=r.html && grep -q 'pruned .*not 0' r.txt &&
+  grep -q '<svg' r.html"
+ends 2 1 "--prune wants" "$qcc" "$model" -o m.o --prune=5:4
+ends 2 1 "no layer" "$qcc" "$model" -o m.o --prune=0.5:nothing
 check "opt" sh -c "$qcc opt --passes=dce back.qir | grep -q '^func'"
 
 # ---- help and manual know every option and command of the table
