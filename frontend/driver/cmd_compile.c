@@ -151,7 +151,8 @@ int cmd_compile(Session *s) {
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
   if (noted) declare_layers(s);
   if (s->opt.report.n) report_weights_read(s);
-  bool ok = ((!noted && !s->opt.prune.n) || compression_report(s)) && session_compile(s, &object) && finish(s, path, &object);
+  bool ok =
+      ((!noted && !s->opt.prune.n) || compression_report(s)) && session_compile(s, &object) && finish(s, path, &object);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);
 }
