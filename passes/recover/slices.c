@@ -1,16 +1,18 @@
 // Convolutions of floats with weights on a grid of bytes, as three integer convolutions. See slices.h.
 //
 //   %1 = conv %x, @w                                      @w: f32 of -0.3, 0 and 0.3
-//   => %m = reduce max abs(%x)                            a number per image
-//      %v = %x * 127 / %m;       %q0 = round(%v)
-//      %r = 254 * (%v - %q0);    %q1 = round(%r)
-//      %q2 = round(254 * (%r - %q1))
-//      %1 = ((conv %q2, @q) / 254^2 + (conv %q1, @q) / 254 + (conv %q0, @q)) * 0.3 * %m / 127
+//   => %u: the power of two that holds the largest |x| of an image 63.5 to 127 times
+//      %v = %x / %u;             %q0 = floor(%v)
+//      %r = 256 * (%v - %q0);    %q1 = floor(%r)
+//      %q2 = round(256 * (%r - %q1))
+//      %1 = ((conv %q2, @q) / 256^2 + (conv %q1, @q) / 256 + (conv %q0, @q)) * %u * 0.3
 //
-// The integer sums are exact, so the result differs from that of floats by what the slices leave of x: 2^-24 of the
-// largest of its image, as much as rounding x once would. A NaN or an infinity makes every result of its image not
-// finite. Only where every weight is f32(scale * q) bit for bit and where prices say that it takes less time: a dot
-// product of bytes does four times the work of a multiply-add. Not with --fp=strict. The idea is the strategy stream's.
+// The integer sums are exact and all steps are powers of two: where x are integers of at most 22 bits times a power of
+// two and sums of the file's floats are exact, so are these, and a sum that is zero stays zero. Else the result differs
+// by what the slices leave of x: 2^-22 of the largest of its image. A NaN or an infinity makes every result of its
+// image not finite. Only where every weight is f32(scale * q) bit for bit and where prices say that it takes less time:
+// a dot product of bytes does four times the work of a multiply-add. Not with --fp=strict. The idea is the strategy
+// stream's.
 #include "passes/recover/slices.h"
 
 #include <math.h>
@@ -21,7 +23,7 @@
 #include "passes/price.h"
 #include "passes/recover/weights.h"
 
-enum { SLICES = 3, FEWEST = 1024, ZERO = 128, TOP = 127, NEXT = 254 };
+enum { SLICES = 3, FEWEST = 1024, ZERO = 128, TOP = 127, NEXT = 256 };
 
 #define PER_X 10.0  // cycles per vector of x for the largest and the slices
 #define PER_Y 4.0   // and of the result, for the parts that go through memory
@@ -77,27 +79,33 @@ static bool is_positive(const Value *v) {
   return value_def(v, OP_RELU) != NULL || value_def(v, OP_ABS) != NULL;
 }
 
-// The largest |x| of every image, not so small that its inverse is not a number.
-static Value *largest(Sliced *l) {
+// A power of two per image: the largest |x| is 63.5 to 127 of it. Not so small that its inverse is not a number.
+static Value *unit_of_images(Sliced *l) {
   int64_t axes[MAX_RANK];
   Value *x = op_in(l->op, 0);
+  const Type *word = type_with_dtype(l->m->types, l->image, DT_I32);
   for (uint32_t i = 1; i < l->x->rank; i++) axes[i - 1] = i;
   if (!is_positive(x)) x = emit(l, OP_ABS, x, NULL, l->x);
   Value *m = emit(l, OP_REDUCE, x, NULL, l->image);
   op_set_int(m->op, A_REDUCE_op, REDUCE_MAX);
   op_set_ints(m->op, A_REDUCE_axes, l->x->rank - 1, axes);
   op_set_int(m->op, A_REDUCE_keepdims, true);
-  return emit(l, OP_MAX, m, number(l, 0x1p-100), l->image);
+  m = emit(l, OP_MAX, m, number(l, 0x1p-100), l->image);
+  m = emit(l, OP_BITCAST, emit(l, OP_MUL, m, number(l, 2.0 / TOP), l->image), NULL, word);
+  m = emit(l, OP_AND, m, const_splat_int(l->m, type_scalar(l->m->types, DT_I32), 0x7f800000), word);
+  return emit(l, OP_BITCAST, m, NULL, l->image);
 }
 
-// Slice number i. Each is made from x anew, which takes less time than keeping what the one before leaves.
+// Slice number i. Each is made from x anew, which takes less time than keeping what the one before leaves. The last
+// one is rounded, and saturates.
 static Value *slice(Sliced *l, Value *inverse, int i) {
-  Value *v = emit(l, OP_MUL, op_in(l->op, 0), inverse, l->x), *q = emit(l, OP_ROUND, v, NULL, l->x);
-  for (; i > 0; i--) {
+  Value *v = emit(l, OP_MUL, op_in(l->op, 0), inverse, l->x), *q = emit(l, OP_FLOOR, v, NULL, l->x);
+  for (int k = 0; k < i; k++) {
     v = emit(l, OP_MUL, emit(l, OP_SUB, v, q, l->x), number(l, NEXT), l->x);
-    q = emit(l, OP_ROUND, v, NULL, l->x);
+    q = emit(l, k + 2 < SLICES ? OP_FLOOR : OP_ROUND, v, NULL, l->x);
   }
-  return emit(l, OP_CAST, emit(l, OP_ADD, q, number(l, ZERO), l->x), NULL, type_with_dtype(l->m->types, l->x, DT_U8));
+  if (i == 0) q = emit(l, OP_ADD, q, number(l, ZERO), l->x);
+  return emit(l, OP_CAST, q, NULL, type_with_dtype(l->m->types, l->x, DT_U8));
 }
 
 static Value *byte_weights(Sliced *l) {
@@ -107,18 +115,18 @@ static Value *byte_weights(Sliced *l) {
   return const_of_doubles(l->m, type_with_dtype(l->m->types, w->type, DT_I8), q, w->constant->name);
 }
 
-static Value *conv_bytes(Sliced *l, Value *x, Value *w) {
+static Value *conv_bytes(Sliced *l, Value *x, Value *w, int64_t zero) {
   Value *y = emit(l, OP_CONV, x, w, type_with_dtype(l->m->types, op_out(l->op, 0)->type, DT_I32));
   op_copy_attrs(y->op, l->op);
-  op_set_int(y->op, A_CONV_x_zero, ZERO);
+  op_set_int(y->op, A_CONV_x_zero, zero);
   return y;
 }
 
 // The sums of all slices in units of the first one, small ones first.
-static Value *sum_slices(Sliced *l, Value *top) {
+static Value *sum_slices(Sliced *l, Value *unit) {
   const Type *y = op_out(l->op, 0)->type;
-  Value *w = byte_weights(l), *part[SLICES], *inverse = emit(l, OP_DIV, number(l, TOP), top, l->image);
-  for (int i = 0; i < SLICES; i++) part[i] = conv_bytes(l, slice(l, inverse, i), w);
+  Value *w = byte_weights(l), *part[SLICES], *inverse = emit(l, OP_DIV, number(l, 1), unit, l->image);
+  for (int i = 0; i < SLICES; i++) part[i] = conv_bytes(l, slice(l, inverse, i), w, i == 0 ? ZERO : 0);
   Value *sum = NULL;
   for (int i = SLICES; i-- > 0;) {
     Value *f = emit(l, OP_CAST, part[i], NULL, y);
@@ -132,15 +140,15 @@ static Value *channel_scales(Sliced *l) {
   bool one = true;
   for (int64_t c = 1; c < g->channels; c++) one = one && g->scale[c] == g->scale[0];
   double *by = NEW_ARRAY(l->ctx->arena, double, g->channels);
-  for (int64_t c = 0; c < g->channels; c++) by[c] = g->scale[c] / TOP;
+  for (int64_t c = 0; c < g->channels; c++) by[c] = g->scale[c];
   if (one) return number(l, by[0]);
   return const_of_doubles(l->m, type_tensor(l->m->types, DT_F32, 1, &g->channels), by, NULL);
 }
 
 static Value *emit_layer(Sliced *l) {
   const Type *y = op_out(l->op, 0)->type;
-  Value *top = largest(l), *sum = sum_slices(l, top);
-  sum = emit(l, OP_MUL, emit(l, OP_MUL, sum, top, y), channel_scales(l), y);
+  Value *unit = unit_of_images(l), *sum = sum_slices(l, unit);
+  sum = emit(l, OP_MUL, emit(l, OP_MUL, sum, unit, y), channel_scales(l), y);
   return op_in(l->op, 2) != NULL ? emit(l, OP_ADD, sum, op_in(l->op, 2), y) : sum;
 }
 
@@ -164,7 +172,7 @@ static bool pays(Sliced *l) {
   double x = (double)type_count(l->x) / lanes * PER_X, y = (double)type_count(op_out(l->op, 0)->type) / lanes * PER_Y;
   Value *in = graph_emit(l->op, OP_CAST, 1, (Value *[]){op_in(l->op, 0)}, type_with_dtype(l->m->types, l->x, DT_U8),
                          l->op->loc);
-  Op *one = conv_bytes(l, in, byte_weights(l))->op;
+  Op *one = conv_bytes(l, in, byte_weights(l), ZERO)->op;
   double sliced = SLICES * price_of(one, t) + x + y + 5 * t->call_cycles;
   op_unlink(one);
   op_unlink(in->op);
@@ -175,7 +183,7 @@ bool slices_conv(PassCtx *ctx, Op *op) {
   Sliced l = {.ctx = ctx, .m = ctx->m, .op = op};
   if (!read_conv(&l) || !weights_come_back(&l) || !pays(&l)) return false;
   note_layer(ctx->m, op, NOTE_RECOVERED,
-             "inputs as %d slices of bytes, to within 2^-24 of the largest of an image, weights -%lld..%lld x %s: as "
+             "inputs as %d slices of bytes, to within 2^-22 of the largest of an image, weights -%lld..%lld x %s: as "
              "many exact integer contractions",
              SLICES, (long long)l.g.most, (long long)l.g.most, l.g.one_scale ? "a scale" : "a scale per channel");
   Value *y = emit_layer(&l);
