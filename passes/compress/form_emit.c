@@ -2,8 +2,6 @@
 //
 // Convolutions are emitted channels first, as the layout pass expects them. For prices they are made channels last,
 // with generated weights: kernels read channels-last tensors, and a price looks at shapes only.
-#include <math.h>
-
 #include "passes/compress/form.h"
 #include "passes/graph_util.h"
 #include "passes/price.h"
@@ -169,7 +167,9 @@ static bool chain_price(const Emit *e, const Value *y, const Target *t, double *
   }
   DType type = e->l->dtype == DT_F64 ? DT_F64 : DT_F32;
   ChainShape s = {.f = &net.f, .y = y->type, .type = type, .last_axis = true};
-  if (net.f.n_cores < 2 || !chain_plan(&s, t, &any, &plan)) return false;
+  uint32_t of_x = 0;
+  for (uint32_t i = 0; i < net.f.n_cores; i++) of_x += !net.linked[i];
+  if (of_x < 2 || !chain_plan(&s, t, &any, &plan)) return false;
   *cycles = plan.compute + plan.memory + t->call_cycles;
   return true;
 }
@@ -177,11 +177,12 @@ static bool chain_price(const Emit *e, const Value *y, const Target *t, double *
 double form_price(const FactorLayer *l, const Form *f, const Target *t) {
   Emit e = priced_function(l);
   Value *y = emit_steps(&e, f, e.f->args[0], NULL);
+  double steps, chain;
   bool moves = false;
-  double chain = INFINITY;
   for (uint32_t i = 0; i < f->n; i++) moves = moves || f->step[i].kind == FORM_MOVE;
-  if (l->nd == 0 && moves && !chain_price(&e, y, t, &chain)) chain = INFINITY;
-  return fmin(chain, function_price(e.f, t));
+  bool one = l->nd == 0 && moves && chain_price(&e, y, t, &chain);
+  steps = function_price(e.f, t);
+  return one ? chain : steps;
 }
 
 double layer_price(const FactorLayer *l, const Target *t) {
