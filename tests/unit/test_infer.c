@@ -72,7 +72,7 @@ Test(infer, every_op_with_a_missing_operand) {
   for (OpKind k = 1; k < OP_COUNT; k++) {
     for (uint32_t hole = 0; hole < op_info(k)->min_in; hole++) {
       Bench b = bench_new();
-      Value *in[8];
+      Value *in[16];
       for (uint32_t i = 0; i < op_info(k)->min_in; i++) in[i] = i == hole ? NULL : arg_of(&b, DT_F32, 3, dims);
       Op *op = op_new(b.f, NULL, k, op_info(k)->min_in, in, NULL);
       cr_assert_not(infer_sound(&b, op), "%s", op_info(k)->name);
@@ -90,7 +90,7 @@ Test(infer, every_op_without_its_attributes) {
     bool needs = false;
     for (uint32_t i = 0; i < op_info(k)->n_attrs; i++) needs |= op_info(k)->attrs[i].required;
     Bench b = bench_new();
-    Value *in[8];
+    Value *in[16];
     for (uint32_t i = 0; i < op_info(k)->min_in; i++) in[i] = arg_of(&b, DT_F32, 3, dims);
     Op *op = op_new(b.f, NULL, k, op_info(k)->min_in, in, NULL);
     bool ok = infer_sound(&b, op);
@@ -112,7 +112,8 @@ Test(infer, every_op_with_operands_and_attributes_of_all_sizes) {
     for (uint32_t list = 0; list <= 2 * MAX_RANK; list += list < 6 ? 1 : 5) {
       for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
         uint32_t n = op_info(k)->max_in == VARIADIC ? 3 : op_info(k)->max_in;
-        Value *in[8];
+        cr_assert(n <= 16);
+        Value *in[16];
         for (uint32_t i = 0; i < n; i++) {
           uint32_t rank = (step + i * (list % 3)) % 7;
           int64_t dims[MAX_RANK];
