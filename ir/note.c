@@ -2,6 +2,7 @@
 #include "ir/note.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/base/map.h"
@@ -86,20 +87,29 @@ void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t chann
   note_add(m, (Note){.loc = op->loc, .kind = NOTE_THRESHOLDS, .count = per_channel * channels, .text = text});
 }
 
-const Note *note_next(const Module *m, const Loc *loc, uint32_t *at) {
-  uint32_t best = m->notes.n;
+static int by_number(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+NoteList note_list(const Module *m, const Loc *loc, Arena *arena) {
+  VEC(uint32_t) found = {0};
   for (const Loc *place = loc; place; place = place->next) {
     const PlaceNotes *all = notes_at(m, place);
-    for (const NoteLink *l = all ? all->first : NULL; l && l->note < best; l = l->next)
-      if (l->note >= *at && !is_dropped(&m->notes.at[l->note]) && same_place(l->place, place)) best = l->note;
+    for (const NoteLink *l = all ? all->first : NULL; l; l = l->next)
+      if (!is_dropped(&m->notes.at[l->note]) && same_place(l->place, place)) vec_push(arena, &found, l->note);
   }
-  if (best == m->notes.n) return NULL;
-  *at = best + 1;
-  return &m->notes.at[best];
+  if (found.n > 1) qsort(found.at, found.n, sizeof *found.at, by_number);
+  NoteList list = {NEW_ARRAY(arena, const Note *, found.n + 1), 0};
+  for (uint32_t i = 0; i < found.n; i++)
+    if (i == 0 || found.at[i] != found.at[i - 1]) list.at[list.n++] = &m->notes.at[found.at[i]];
+  return list;
 }
 
 void note_drop(Module *m, const Op *op, NoteKind kind) {
-  uint32_t at = 0;
-  for (const Note *n; (n = note_next(m, op->loc, &at)) != NULL;)
-    if (n->kind == kind) m->notes.at[at - 1].text = NULL;
+  for (const Loc *place = op->loc; place; place = place->next) {
+    const PlaceNotes *all = notes_at(m, place);
+    for (const NoteLink *l = all ? all->first : NULL; l; l = l->next)
+      if (m->notes.at[l->note].kind == kind && same_place(l->place, place)) m->notes.at[l->note].text = NULL;
+  }
 }

@@ -30,7 +30,11 @@ void note_precision(Module *m, const Op *op, NoteKind kind, uint32_t w_bits, uin
 void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t channels);
 // Forgets notes of a kind on the layer of `op`: a later pass found out more.
 void note_drop(Module *m, const Op *op, NoteKind kind);
-// The next note from index *at on that shares an ONNX node (or a line of text) with `loc`; NULL: there is no other.
-const Note *note_next(const Module *m, const Loc *loc, uint32_t *at);
+// The notes that share an ONNX node (or a line of text) with `loc`, in the order they were made.
+typedef struct NoteList {
+  const Note **at;
+  uint32_t n;
+} NoteList;
+NoteList note_list(const Module *m, const Loc *loc, Arena *arena);
 
 #endif

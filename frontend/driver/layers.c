@@ -71,10 +71,11 @@ static bool notes_have(const Notes *notes, const Note *note) {
 }
 
 static void row_read_notes(Session *s, LayerRow *row) {
+  NoteList all = note_list(s->m, row->op->loc, s->arena);
   for (int kind = 0; kind < NOTE_KINDS; kind++) {
     if (kind == NOTE_FLOAT && !row->is_float) continue;
-    uint32_t at = 0;
-    for (const Note *n; (n = note_next(s->m, row->op->loc, &at)) != NULL;) {
+    for (uint32_t i = 0; i < all.n; i++) {
+      const Note *n = all.at[i];
       if ((int)n->kind != kind || notes_have(&row->notes, n)) continue;
       vec_push(s->arena, &row->notes, n);
       row->thresholds += n->count;

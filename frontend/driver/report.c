@@ -155,8 +155,12 @@ void report_explain(Session *s) {
   bool *said = NEW_ARRAY(s->arena, bool, s->m->notes.n + 1);
   for (const Op *op = s->m->funcs.at[0]->first; op; op = op->next) {
     if (layer && *layer && !is_named(op->loc, layer)) continue;
-    uint32_t at = 0;
-    for (const Note *n; (n = note_next(s->m, op->loc, &at)) != NULL; said[at - 1] = true)
-      if (!said[at - 1] && note_holds(n, op)) diag_note(s->diag, n->loc, "%s: %s", note_word(n->kind), n->text);
+    NoteList notes = note_list(s->m, op->loc, s->arena);
+    for (uint32_t i = 0; i < notes.n; i++) {
+      const Note *n = notes.at[i];
+      if (!said[n - s->m->notes.at] && note_holds(n, op))
+        diag_note(s->diag, n->loc, "%s: %s", note_word(n->kind), n->text);
+      said[n - s->m->notes.at] = true;
+    }
   }
 }

@@ -105,24 +105,37 @@ static bool loc_has(const Loc *list, const Loc *one) {
   return false;
 }
 
+// Places of a list that a join copies; what lies behind them is shared, so that a layer of thousands of nodes grows by
+// a node in constant memory.
+#define COPIED_PLACES 16
+
+typedef struct LocChain {
+  Arena *arena;
+  Loc *first, *last;
+} LocChain;
+
+static void chain_add(LocChain *c, const Loc *l) {
+  Loc *copy = arena_copy(c->arena, l, sizeof *l);
+  copy->next = NULL;
+  if (c->last) {
+    c->last->next = copy;
+  } else {
+    c->first = copy;
+  }
+  c->last = copy;
+}
+
 const Loc *loc_join(Arena *arena, const Loc *a, const Loc *b) {
   if (!a) return b;
-  // Copy a's chain, then append what is new in b. Immutable lists: nothing shared is changed.
-  Loc *first = NULL, *last = NULL;
-  const Loc *lists[2] = {a, b};
-  for (int i = 0; i < 2; i++)
-    for (const Loc *l = lists[i]; l; l = l->next) {
-      if (first && loc_has(first, l)) continue;
-      Loc *copy = arena_copy(arena, l, sizeof *l);
-      copy->next = NULL;
-      if (last) {
-        last->next = copy;
-      } else {
-        first = copy;
-      }
-      last = copy;
-    }
-  return first;
+  // The first of a's places, what is new in b, the rest of a's. Immutable lists: nothing shared is changed.
+  LocChain c = {.arena = arena};
+  const Loc *rest = a;
+  for (int i = 0; rest && i < COPIED_PLACES; i++, rest = rest->next)
+    if (!loc_has(c.first, rest)) chain_add(&c, rest);
+  for (const Loc *l = b; l; l = l->next)
+    if (!loc_has(c.first, l) && !loc_has(rest, l)) chain_add(&c, l);
+  c.last->next = rest;
+  return c.first;
 }
 
 void qcc_bug_set_replay(void (*write_replay)(void *ctx), void *ctx) {

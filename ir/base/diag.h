@@ -12,7 +12,7 @@
 #include "ir/base/arena.h"
 
 // Where a thing came from. ONNX nodes fill node..output; text fills file, line, col.
-// Fused ops keep all their locations in the `next` list, oldest first. Immutable once attached.
+// Fused ops keep all their locations in the `next` list, the first ones oldest first. Immutable once attached.
 typedef struct Loc Loc;
 struct Loc {
   const char *file;       // model or text file, may be NULL

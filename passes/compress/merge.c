@@ -140,8 +140,8 @@ static bool merge_pair(PassCtx *ctx, Op *second) {
     if (merged) {
       op_add_loc(y->op, second);
       double per_us = 1e-3 / ctx->target->ghz;
-      note_layer(ctx->m, y->op, NOTE_FACTORED, "two linear layers multiplied out: price %.2f -> %.2f us", pair * per_us,
-                 layer_price(&whole, ctx->target) * per_us);
+      note_layer(ctx->m, second, NOTE_FACTORED, "two linear layers multiplied out: price %.2f -> %.2f us",
+                 pair * per_us, layer_price(&whole, ctx->target) * per_us);
       y->name = op_out(second, 0)->name;
       value_replace(op_out(second, 0), y);
       op_unlink(second);
