@@ -22,7 +22,7 @@
 #define WITHIN 3e-7
 #define ROUNDING 6e-7
 
-enum { MOST_RANK = 192, MOST_ELEMS = 1 << 25, FEW_VALUES = 256, MOST_SORTED = 8192 };
+enum { MOST_RANK = 192, MOST_ELEMS = 1 << 20, FEW_VALUES = 256, MOST_SORTED = 8192 };
 
 typedef struct Planted {
   PassCtx *ctx;
