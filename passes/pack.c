@@ -19,11 +19,16 @@ static int64_t inner_groups(const PackSpec *s) {
 
 int64_t pack_k(const PackSpec *s) { return s->n_red == 0 ? 1 : product(s->n_red - 1, s->red) * inner_groups(s); }
 
+int64_t pack_rows(const PackSpec *s) {
+  if (s->bits.n == 0 || pack_k(s) == 0) return pack_k(s);
+  return pack_run(&s->bits, s->n_red, s->red).rows;
+}
+
 int64_t pack_copies(const PackSpec *s) { return product(s->n_copies, s->copy); }
 
 int64_t pack_columns(const PackSpec *s) { return s->dense ? s->n : (s->n + s->lanes - 1) / s->lanes * s->lanes; }
 
-int64_t pack_copy_elems(const PackSpec *s) { return pack_columns(s) * pack_k(s) * group_size(s); }
+int64_t pack_copy_elems(const PackSpec *s) { return pack_columns(s) * pack_rows(s) * group_size(s); }
 
 int64_t pack_slack(const PackSpec *s) {
   int64_t rest = s->n % s->lanes;
@@ -32,7 +37,7 @@ int64_t pack_slack(const PackSpec *s) {
 
 const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc) {
   int64_t columns = pack_columns(s), count;
-  if (!dims_count(4, (int64_t[]){pack_copies(s), pack_k(s), columns, group_size(s)}, &count)) {
+  if (!dims_count(4, (int64_t[]){pack_copies(s), pack_rows(s), columns, group_size(s)}, &count)) {
     diag_error(m->diag, DIAG_LIMIT, loc, "packed weights of %lld x %lld x %lld elements are past the size limit",
                (long long)pack_copies(s), (long long)pack_k(s), (long long)columns);
     return NULL;
@@ -118,6 +123,25 @@ static void pack_copy(const Columns *c, int64_t from, int64_t at) {
   }
 }
 
+// One copy as bytes, then every panel of it as fields.
+static void pack_fields(const Columns *c, int64_t from, uint8_t *to) {
+  PackSpec plain = *c->s;
+  plain.bits.n = 0;
+  Arena *arena = arena_new("pack");
+  int8_t *bytes = NEW_ARRAY(arena, int8_t, pack_copy_elems(&plain));
+  Columns all = {&plain, c->from, c->from_type, bytes};
+  pack_groups(&all, from, 0);
+  PackRun r = pack_run(&c->s->bits, plain.n_red, plain.red);
+  int64_t columns = pack_columns(&plain), panel = plain.nv * plain.lanes;
+  for (int64_t column = 0; column < columns; column += panel) {
+    int64_t width = (columns - column < panel ? columns - column : panel) * plain.by;
+    pack_bits_panel(&c->s->bits, &r, width, bytes, to);
+    bytes += pack_k(&plain) * width;
+    to += r.rows * width;
+  }
+  arena_free(arena);
+}
+
 Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
   const Type *t = pack_type(m, s, loc);
   if (t == NULL) return NULL;
@@ -125,7 +149,9 @@ Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
   Columns columns = {s, const_data(m, c), c->type->dtype, bytes};
   for (int64_t i = 0; i < pack_copies(s); i++) {
     int64_t from = s->first + walk_offset(s->n_copies, s->copy, s->copy_stride, i);
-    if (s->by > 1) {
+    if (s->bits.n > 0 && pack_k(s) > 0) {
+      pack_fields(&columns, from, (uint8_t *)bytes + i * pack_copy_elems(s));
+    } else if (s->by > 1) {
       pack_groups(&columns, from, i * pack_copy_elems(s));
     } else {
       pack_copy(&columns, from, i * pack_copy_elems(s));

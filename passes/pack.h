@@ -10,7 +10,7 @@
 #ifndef QCC_PASSES_PACK_H
 #define QCC_PASSES_PACK_H
 
-#include "ir/graph.h"
+#include "passes/pack_bits.h"
 
 #define PACK_DIMS 8
 
@@ -22,11 +22,13 @@ typedef struct PackSpec {
   int64_t n, n_stride;
   int64_t nv, lanes;
   bool dense;
-  int64_t by;  // 0, 1: element by element
-  DType type;  // of a packed element
+  int64_t by;     // 0, 1: element by element
+  PackBits bits;  // by 4: fields instead of whole bytes
+  DType type;     // of a packed element
 } PackSpec;
 
 int64_t pack_k(const PackSpec *s);           // rows of a panel: length of the reduction, in groups
+int64_t pack_rows(const PackSpec *s);        // rows of a panel that are stored
 int64_t pack_copies(const PackSpec *s);      // number of copies
 int64_t pack_copy_elems(const PackSpec *s);  // elements of one packed copy
 int64_t pack_columns(const PackSpec *s);     // columns stored

@@ -6,14 +6,19 @@
 #include "passes/contraction.h"
 #include "passes/pack.h"
 
+// The fields that the weights of an op can be held in (pack_bits.h); false when they are whole bytes, or when the sums
+// of bytes shifted left might leave 32 bits.
+bool dot8_bits(const Op *op, PackBits *b);
+// The same where the plan asks for it; false after diag_error when that can't be.
+bool dot8_plan_bits(LowerCtx *ctx, const Op *op, const Plan *plan, PackBits *b);
 // Turns the reduction loops of a nest into those of dot4: the innermost one walks contiguous bytes of x.
 void dot8_reduction(Nest *n);
 // Weights [reduction of the nest][columns], column number c of row r at first + r * row + c * column, packed by four.
 PackSpec dot8_weights(const Nest *n, int64_t row, int64_t column);
 // The bias [columns] that makes the sum of products of stored bytes (signed ones shifted by 128) the sum the op means:
-// bias - zero * sum of the column's weights. NULL when it is zero everywhere and the op has none.
-Value *dot8_bias(LowerCtx *ctx, const Op *op, int64_t x_zero, int64_t rows, int64_t columns, int64_t row,
-                 int64_t column);
+// bias - zero * sum of the column's weights, shifted like the sums of the nest. NULL when it is zero everywhere and the
+// op has none.
+Value *dot8_bias(LowerCtx *ctx, const Nest *n, int64_t rows, int64_t columns, int64_t row, int64_t column);
 
 // Depthwise convolutions of bytes by dot products of interleaved rows; where that cannot or should not be, the nest of
 // lower_conv_depthwise.c multiplies one by one.

@@ -448,7 +448,8 @@ bool lower_dot8_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const 
   PBuf *bufs[8];
   uint32_t n = 0;
   QCC_CHECK(describe(&d, ctx, op, g), "not a depthwise convolution of bytes");
-  Value *bias = dot8_bias(ctx, op, op_int(op, A_CONV_x_zero), taps, g->c, g->c, 1), *fill = make_fill(&d);
+  Nest sums = {.op = op, .x_zero = op_int(op, A_CONV_x_zero)};
+  Value *bias = dot8_bias(ctx, &sums, taps, g->c, g->c, 1), *fill = make_fill(&d);
   kbuild_init(&d.b, ctx->m, arena_printf(ctx->m->arena, "conv_%u", op->id), op->loc);
   d.x = flat_param(&d, "x", lower_buf(ctx, op_in(op, 0)), &n, bufs);
   d.w = flat_param(&d, "w", lower_const(ctx, make_weights(&d)), &n, bufs);

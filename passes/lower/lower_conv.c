@@ -311,9 +311,10 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   PackSpec s =
       planes ? planes_reduction(&n, &g, &bits) : conv_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
   if (plan_is(&plan, "dot8")) {
+    if (!dot8_plan_bits(ctx, op, &plan, &n.bits)) return false;
     dot8_reduction(&n);
     s = dot_weights(&n, &g);
-    n.bias = dot8_bias(ctx, op, n.x_zero, type_count(op_in(op, 1)->type) / g.o, g.o, g.o, 1);
+    n.bias = dot8_bias(ctx, &n, type_count(op_in(op, 1)->type) / g.o, g.o, g.o, 1);
   }
   if (plan_is(&plan, "tile8")) {
     if (!conv_tiles(ctx, op, &plan, &n, &g)) return false;

@@ -136,7 +136,8 @@ static void phase_loops(Nest *n, const Transposed *t, const Phase *const *p, int
 }
 
 // What dot products of stored bytes lack in the results of a phase: bias - zero * sum of the weights that reach them.
-static Value *phase_bias(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Phase *const *p, int64_t zero) {
+static Value *phase_bias(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Phase *const *p, int64_t zero,
+                         uint32_t shift) {
   Module *m = ctx->m;
   const Value *bias = op_in(op, 2);
   int64_t cg = g->c / g->group, og = g->o / g->group, step = g->c * og;
@@ -153,7 +154,7 @@ static Value *phase_bias(LowerCtx *ctx, const Op *op, const ConvGeom *g, const P
           int64_t tap = (kd * g->kernel[1] + kh) * g->kernel[2] + kw;
           for (int64_t c = 0; c < cg; c++) sum += elem_get_i(w, DT_I8, tap * step + first + c * og);
         }
-    v[o] = (int32_t)int_wrap(DT_I32, b - zero * sum);
+    v[o] = (int32_t)int_wrap(DT_I32, (b - zero * sum) * (INT64_C(1) << shift));
   }
   return const_borrowed(m, type_tensor(m->types, DT_I32, 1, &g->o), v, NULL);
 }
@@ -170,7 +171,8 @@ static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transpose
   if (n.dot) {
     s.by = 4;
     s.type = DT_I8;
-    n.bias = phase_bias(ctx, n.op, t->g, p, n.x_zero + (n.x->type->dtype == DT_I8 ? 128 : 0));
+    s.bits = n.bits;
+    n.bias = phase_bias(ctx, n.op, t->g, p, n.x_zero + (n.x->type->dtype == DT_I8 ? 128 : 0), n.bits.shift);
   }
   phase_loops(&n, t, p, pack_copy_elems(&s) / (n.dot ? 4 : 1));
   if (pack_k(&s) == 0) n.x0 = 0;
@@ -194,6 +196,7 @@ bool lower_conv_transpose(LowerCtx *ctx, const Op *op) {
   Window win = transpose_window(&g, count, phases);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .rank = 5, .n = g.o / g.group};
   int64_t extent[CONV_AXES];
+  if (dot && !dot8_plan_bits(ctx, op, &plan, &n.bits)) return false;
   n.x_zero = win.fill = op_int(op, A_CONV_TRANSPOSE_x_zero);
   n.x = conv_stage(ctx, op, &win, dtype_is_float(n.type) ? n.type : op_in(op, 0)->type->dtype, extent, &n.x0);
   if (n.x == NULL) return false;

@@ -125,9 +125,10 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   PackSpec s = matmul_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
   if (n.counts) planes_outside(&s, &n.planes);
   if (plan_is(&plan, "dot8")) {
+    if (!dot8_plan_bits(ctx, op, &plan, &n.bits)) return false;
     dot8_reduction(&n);
     s = dot8_weights(&n, g.b_k, g.b_n);
-    if (value_is_const(weights)) n.bias = dot8_bias(ctx, op, n.x_zero, g.k, g.n, g.b_k, g.b_n);
+    if (value_is_const(weights)) n.bias = dot8_bias(ctx, &n, g.k, g.n, g.b_k, g.b_n);
   }
   matmul_copies(&s, &g);
   if (!merged) matmul_weight_steps(&n, &g, &s);

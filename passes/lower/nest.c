@@ -136,10 +136,8 @@ static void emit_rows(Emit *e, Tile t, const Pos *p, Affine block, Affine row_ti
 // The place of a panel: its weights and its first result column.
 static Pos pos_panel(const Emit *e, const Pos *p, Affine panel) {
   int64_t width = e->n->tile.nv * e->n->tile.lanes;
-  const NestPlanes *planes = &e->n->planes;
-  int64_t stored = e->n->counts ? planes->w + (planes->form == PLANES_SIGN) : 1;
   int64_t matrix = e->n->tile.nv * e->k * e->n->matrix.stored;
-  NestLoop l = {.w = e->n->matrix.rows > 0 ? matrix : width * e->k * stored, .axis = e->n->rank - 1, .scale = width};
+  NestLoop l = {.w = e->n->matrix.rows > 0 ? matrix : width * e->rows, .axis = e->n->rank - 1, .scale = width};
   return pos_move(p, &l, panel);
 }
 
@@ -245,7 +243,7 @@ static void add_extra(Emit *e, KBuf *buf, const Type *t) {
 // Weights by four; x by four where every offset allows it, else as unsigned bytes.
 static void view_bytes(Emit *e) {
   int64_t w_count = e->w->dims[0] / 4, x_count = e->x->dims[0];
-  e->w = kb_view(&e->b, e->w, "w4", DT_I8X4, 1, &w_count);
+  e->w = kb_view(&e->b, e->w, "w4", e->n->bits.n > 0 ? DT_U32 : DT_I8X4, 1, &w_count);
   if (e->words) x_count /= 4;
   bool is_signed = e->n->x->type->dtype == DT_I8;
   if (e->words) {
@@ -307,10 +305,18 @@ static bool words_of_x(Nest *n) {
   return true;
 }
 
+static int64_t stored_rows(const Emit *e) {
+  const NestPlanes *planes = &e->n->planes;
+  if (e->n->counts) return e->k * (planes->w + (planes->form == PLANES_SIGN));
+  if (e->n->bits.n == 0 || e->k == 0) return e->k;
+  return pack_run(&e->n->bits, e->n->n_red, e->n->red).rows;
+}
+
 bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   Nest copy = *nest, *n = &copy;
   bool words = n->dot && words_of_x(n);
   Emit e = {.ctx = ctx, .n = n, .k = nest_k(n), .vectors = ceil_div(n->n, n->tile.lanes), .words = words};
+  e.rows = stored_rows(&e);
   kbuild_init(&e.b, ctx->m, n->name, n->op->loc);
   emit_params(&e);
   if (n->matrix.rows > 0) nest_begin_matrix(&e);

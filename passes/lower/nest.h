@@ -10,6 +10,7 @@
 
 #include "passes/lowbit.h"
 #include "passes/lower/lower.h"
+#include "passes/pack.h"
 
 #define NEST_ROWS 10
 #define NEST_REDS 5
@@ -72,6 +73,7 @@ typedef struct Nest {
   Value *bias;           // broadcast to the result, or NULL; with classes: rows of columns
   DType type;            // of the arithmetic
   bool dot;              // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
+  PackBits bits;         // with dot: weights are fields of bytes (pack_bits.h); sums are shifted by bits.shift
   bool counts;           // x and w are words of bits, see `planes`
   NestPlanes planes;
   NestSteps steps;

@@ -19,6 +19,7 @@ typedef struct Emit {
   KBuf *flip;                // of steps, or NULL
   PostParams pp;
   int64_t k;        // length of the whole reduction
+  int64_t rows;     // of the packed weights of a panel
   int64_t vectors;  // vectors of one group
   uint32_t depth;   // loops opened by nest_open and not closed
   bool words;       // dot: x is read in units of four bytes
@@ -89,6 +90,14 @@ void nest_start_bias(Emit *e, const Tile *t, const Pos *p);
 
 // One register tile at a place: its reduction and its stores.
 void nest_emit_tile(Emit *e, Tile t, const Pos *p);
+// The reduction of a tile whose weights are fields of bytes: sums of products of bytes shifted by bits.shift.
+void nest_bits_reduction(Emit *e, const Tile *t, const Pos *p);
+// With dot: the bytes from .. to - 1 of the four at a place of x count, the others are zero and not read.
+typedef struct Four {
+  int64_t from, to;
+} Four;
+// acc[part, i, v] += x[i] * row[v] for the vectors in t->row.
+void nest_emit_products(Emit *e, const Tile *t, const Pos *p, Affine part, Four four);
 void nest_emit_planes(Emit *e, Tile t, const Pos *p);
 void nest_emit_k_lanes(Emit *e, Tile t, const Pos *p);
 void nest_begin_matrix(Emit *e);  // at the top of the kernel

@@ -43,7 +43,7 @@ Affine nest_result(const Emit *e, const Pos *p) {
 }
 
 // Four bytes of x as one lane, signed ones shifted into the range of unsigned ones; missing ones are zero.
-static KExpr *load_four(Emit *e, Affine at, int64_t have) {
+static KExpr *load_four(Emit *e, Affine at, Four have) {
   KBuild *b = &e->b;
   bool is_signed = e->n->x->type->dtype == DT_I8;
   if (e->words && !is_signed) return kx_load(b, e->x, &at);
@@ -51,14 +51,16 @@ static KExpr *load_four(Emit *e, Affine at, int64_t have) {
   if (e->words) {
     four = kx_load(b, e->x, &at);
   } else {
-    for (int64_t i = 0; i < have; i++) {
+    for (int64_t i = have.from; i < have.to; i++) {
       Affine byte = aff_plus(at, i);
       KExpr *x = kx_cast(b, DT_U32, kx_load(b, e->x, &byte));
       if (i > 0) x = kx_op2(b, KOP_SHL, x, kx_i(b, DT_U32, 8 * i));
-      four = i > 0 ? kx_op2(b, KOP_OR, four, x) : x;
+      four = i > have.from ? kx_op2(b, KOP_OR, four, x) : x;
     }
   }
-  if (is_signed) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, 0x80808080));
+  int64_t sign = 0;
+  for (int64_t i = have.from; i < have.to; i++) sign |= INT64_C(0x80) << (8 * i);
+  if (is_signed) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, sign));
   return kx_view(b, DT_U8X4, four);
 }
 
@@ -71,7 +73,7 @@ static KExpr *load_row(Emit *e, Affine at) {
   return kx_op2(b, KOP_SHL, x, kx_i(b, DT_I64, e->n->lookups > 1 ? 5 : 4));
 }
 
-static KExpr *load_x(Emit *e, Affine at, int64_t have) {
+static KExpr *load_x(Emit *e, Affine at, Four have) {
   if (e->n->dot) return load_four(e, at, have);
   if (e->n->lookups > 0) return load_row(e, at);
   KExpr *x = lower_load(&e->b, e->x, &at);
@@ -116,30 +118,34 @@ static void emit_weights(Emit *e, const Tile *t, Affine w_at, Affine v, Affine l
   if (e->n->lookups > 1) kb_store(b, t->row, high, kx_op2(b, KOP_SHR, kx_load(b, t->row, at), kx_i(b, e->n->type, 4)));
 }
 
-// acc[s, i, v] += x[i] * w[v] at one step of the reduction; `have` bytes of x exist with dot.
-static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, int64_t have) {
+void nest_emit_products(Emit *e, const Tile *t, const Pos *p, Affine part, Four four) {
   const Nest *n = e->n;
   KBuild *b = &e->b;
-  int64_t lanes = n->tile.lanes;
   uint32_t depth = e->depth;
-  Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL);
-  Affine l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
-  emit_weights(e, t, aff_add(p->w, aff_add(aff_mul(v, lanes), l)), v, l);
-  kb_end(b);
-  nest_close(e, depth);
   Affine iy = nest_open(e, "iy", t->yi, FOR_UNROLL), ix = nest_open(e, "i", t->mi, FOR_UNROLL);
   Affine x_at = aff_add(p->x, aff_mul(ix, n->m.x));
   if (t->yi > 1) x_at = aff_add(x_at, aff_mul(iy, n->row[n->n_rows - 1].x));
-  KVar *xv = kb_let(b, "a", load_x(e, x_at, have));
-  v = nest_open(e, "v", t->nvec, FOR_UNROLL);
-  l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
-  Affine at[4] = {s, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
+  KVar *xv = kb_let(b, "a", load_x(e, x_at, four));
+  Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL), l = aff_var(kb_for(b, "l", 0, n->tile.lanes, 1, FOR_VEC));
+  Affine at[4] = {part, aff_add(aff_mul(iy, t->mi), ix), v, l}, r_at[2] = {v, l};
   KExpr *acc = kx_load(b, t->acc, at);
   kb_store(
       b, t->acc, at,
       n->lookups > 0 ? look_up(e, t, xv, v, l, acc) : multiply_add(e, kx_var(b, xv), kx_load(b, t->row, r_at), acc));
   kb_end(b);
   nest_close(e, depth);
+}
+
+// acc[s, i, v] += x[i] * w[v] at one step of the reduction.
+static void emit_step(Emit *e, const Tile *t, const Pos *p, Affine s, Four four) {
+  int64_t lanes = e->n->tile.lanes;
+  uint32_t depth = e->depth;
+  Affine v = nest_open(e, "v", t->nvec, FOR_UNROLL);
+  Affine l = aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC));
+  emit_weights(e, t, aff_add(p->w, aff_add(aff_mul(v, lanes), l)), v, l);
+  kb_end(&e->b);
+  nest_close(e, depth);
+  nest_emit_products(e, t, p, s, four);
 }
 
 Pos pos_step(const Emit *e, const Pos *p, uint32_t red, Affine by) {
@@ -169,7 +175,7 @@ static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_bas
     Affine j = nest_open(e, "j", unroll / ks, FOR_UNROLL), s = nest_open(e, "s", ks, FOR_UNROLL);
     Pos q = pos_step(e, p, last, aff_add(kv, aff_add(aff_mul(j, ks), s)));
     q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, s, 4);
+    emit_step(e, t, &q, s, (Four){0, 4});
     nest_close(e, depth);
   }
   if (whole < k) {
@@ -180,14 +186,14 @@ static void emit_inner(Emit *e, const Tile *t, const Pos *p, const Affine *w_bas
     }
     Pos q = pos_step(e, p, last, kv);
     q.w = aff_add(*w_base, aff_mul(q.w, brow));
-    emit_step(e, t, &q, aff(0), 4);
+    emit_step(e, t, &q, aff(0), (Four){0, 4});
     nest_close(e, depth);
   }
   if (tail > 0) {
     Pos q = pos_step(e, p, last, aff(k));
     q.w = aff_add(*w_base, aff_mul(q.w, brow));
     if (k > 0) q.x = aff_plus(q.x, tail - 4);  // four bytes that end with the last one, as the weights do (pack.h)
-    emit_step(e, t, &q, aff(0), k > 0 ? 4 : tail);
+    emit_step(e, t, &q, aff(0), (Four){0, k > 0 ? 4 : tail});
   }
 }
 
@@ -204,6 +210,10 @@ Pos nest_outer_reductions(Emit *e, const Pos *p) {
 
 static void emit_reduction(Emit *e, const Tile *t, const Pos *p) {
   if (e->k == 0) return;
+  if (e->n->bits.n > 0) {
+    nest_bits_reduction(e, t, p);
+    return;
+  }
   uint32_t depth = e->depth;
   Pos q = nest_outer_reductions(e, p);
   emit_inner(e, t, &q, &p->w);
@@ -218,6 +228,17 @@ static void emit_zero(Emit *e, const Tile *t) {
   DType type = e->n->type;
   kb_store(&e->b, t->acc, at, dtype_is_float(type) ? kx_f(&e->b, type, 0.0) : kx_i(&e->b, type, 0));
   kb_end(&e->b);
+  nest_close(e, depth);
+}
+
+// What sums of bytes shifted left are off by.
+static void emit_shift(Emit *e, const Tile *t) {
+  KBuild *b = &e->b;
+  uint32_t depth = e->depth;
+  Affine i = nest_open(e, "i", t->mi * t->yi, FOR_UNROLL), v = nest_open(e, "v", t->nvec, FOR_UNROLL);
+  Affine at[4] = {aff(0), i, v, aff_var(kb_for(b, "l", 0, e->n->tile.lanes, 1, FOR_VEC))};
+  kb_store(b, t->acc, at, kx_op2(b, KOP_SHR, kx_load(b, t->acc, at), kx_i(b, DT_I32, e->n->bits.shift)));
+  kb_end(b);
   nest_close(e, depth);
 }
 
@@ -243,5 +264,6 @@ void nest_emit_tile(Emit *e, Tile t, const Pos *p) {
   if (n->dot && n->bias != NULL) nest_start_bias(e, &t, &q);
   emit_reduction(e, &t, &q);
   if (e->k > 0) emit_sum_parts(e, &t);
+  if (n->bits.n > 0 && n->bits.shift > 0) emit_shift(e, &t);
   nest_results(e, &t, &q);
 }

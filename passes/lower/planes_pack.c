@@ -4,16 +4,16 @@
 // smaller pieces; nothing outside of x is read.
 #include "passes/lower/planes.h"
 
-typedef struct PackBits {
+typedef struct BitsPack {
   KBuild b;
   const PlanesX *f;
   KBuf *x, *words, *unit[4];  // the words as u8, u16, u32, u64, none wider than a word
-} PackBits;
+} BitsPack;
 
 static const DType unit_types[] = {DT_U8, DT_U16, DT_U32, DT_U64};
 
 // Is bit `plane` of the code of an element set.
-static KExpr *code_bit(PackBits *p, Affine at, int64_t plane) {
+static KExpr *code_bit(BitsPack *p, Affine at, int64_t plane) {
   const PlanesX *f = p->f;
   KBuild *b = &p->b;
   KExpr *x = kx_load1(b, p->x, at);
@@ -25,7 +25,7 @@ static KExpr *code_bit(PackBits *p, Affine at, int64_t plane) {
 }
 
 // `lanes` (8 to the bits of a word) neighbours, channel `bit` of their word and on, to the words of all planes.
-static void emit_lanes(PackBits *p, Affine word, Affine from, int64_t bit, uint32_t log_bytes) {
+static void emit_lanes(BitsPack *p, Affine word, Affine from, int64_t bit, uint32_t log_bytes) {
   int64_t lanes = 8 << log_bytes, per_word = p->f->word / lanes;
   for (int64_t i = 0; i < p->f->planes; i++) {
     Affine to = aff_plus(aff_mul(word, per_word), i * per_word + bit / lanes);
@@ -36,7 +36,7 @@ static void emit_lanes(PackBits *p, Affine word, Affine from, int64_t bit, uint3
 }
 
 // The last, incomplete byte of a row.
-static void emit_last(PackBits *p, Affine word, Affine from, int64_t bit, int64_t have) {
+static void emit_last(BitsPack *p, Affine word, Affine from, int64_t bit, int64_t have) {
   for (int64_t i = 0; i < p->f->planes; i++) {
     KExpr *byte = NULL;
     for (int64_t c = 0; c < have; c++) {
@@ -49,7 +49,7 @@ static void emit_last(PackBits *p, Affine word, Affine from, int64_t bit, int64_
 }
 
 // The words of one group of a row.
-static void emit_group(PackBits *p, Affine word, Affine from, uint32_t log_most) {
+static void emit_group(BitsPack *p, Affine word, Affine from, uint32_t log_most) {
   int64_t channels = p->f->channels, size = p->f->word, whole = channels / size, at = 0, rest = channels % size;
   if (whole > 0) {
     Affine w = aff_var(kb_for(&p->b, "w", 0, whole, 1, FOR_SEQ));
@@ -74,7 +74,7 @@ PBuf *planes_pack(LowerCtx *ctx, const Op *op, PBuf *x, const PlanesX *f) {
   uint32_t log_most = ctx->target->vector_bits >= 512 ? 3 : ctx->target->vector_bits >= 256 ? 2 : 1;
   while (8 << log_most > f->word) log_most--;
   PBuf *to = lower_work(ctx, "bits", type_tensor(ctx->m->types, planes_type(f), 1, &count));
-  PackBits p = {.f = f};
+  BitsPack p = {.f = f};
   kbuild_init(&p.b, ctx->m, arena_printf(ctx->m->arena, "bits_%u", op->id), op->loc);
   p.x = lower_flat(&p.b, x);
   p.words = kb_param(&p.b, "bits", planes_type(f), 1, &count, SPACE_WORK);

@@ -165,7 +165,8 @@ PBuf *tile8_weights(LowerCtx *ctx, const Op *op, const Nest *n, int64_t copies, 
 Value *tile8_bias(LowerCtx *ctx, const Op *op, int64_t x_zero, int64_t rows, int64_t columns, int64_t row,
                   int64_t column) {
   int64_t shift = op_in(op, 0)->type->dtype == DT_I8 ? 128 : 0;
-  return dot8_bias(ctx, op, x_zero - shift, rows, columns, row, column);
+  Nest sums = {.op = op, .x_zero = x_zero - shift};
+  return dot8_bias(ctx, &sums, rows, columns, row, column);
 }
 
 PBuf *tile8_room(LowerCtx *ctx, const Op *op, const Nest *n) {

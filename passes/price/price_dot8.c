@@ -1,6 +1,12 @@
 // The price of byte dot products: the tiles of fma with a quarter of the steps.
 #include "passes/contraction.h"
+#include "passes/lower/dot8.h"
 #include "passes/price/tiles.h"
+
+// Weights of fewer bits are stored in fields of bytes where that costs at most this much.
+#define BITS_COST 1.1
+
+enum { BYTE_VREGS = 20 };  // with x put together byte by byte: more columns are more code than a function should have
 
 // Nests of a transposed convolution: one per residue of the strides.
 static int64_t residues(const Op *op) {
@@ -30,6 +36,30 @@ bool strategy_dot8_applies(const Op *op, const Target *t) {
   return n == 1 || (n == g.n && bias->type->dims[bias->type->rank - 1] == n);
 }
 
+// Operations that put a vector of weights together: a shift but for one field of a byte, and an `and` for each.
+static double field_ops(const PackBits *b) {
+  double ops = b->n - 1 + (b->ones != 0);
+  for (uint32_t i = 0; i < b->n; i++) ops += 2 - b->width[i] / 8.0;
+  return ops;
+}
+
+// The same tiles over weights held as fields of bytes, which are fewer bytes and take more operations.
+static void price_bits(const Op *op, const Target *t, const Work *bytes, Price *p) {
+  PackBits b;
+  Price q = {.plan = {.strategy = p->plan.strategy}, .fixed = p->fixed};
+  if (!dot8_bits(op, &b)) return;
+  Work w = *bytes;
+  Target masks = *t;
+  masks.n_vregs -= b.ones != 0 ? 2 : 1;
+  if (w.x_step % 4 != 0 && masks.n_vregs > BYTE_VREGS) masks.n_vregs = BYTE_VREGS;
+  w.w_ops = field_ops(&b);
+  w.w_more = 1;  // the stored vector stays for its other fields
+  w.w_bytes = w.w_bytes * pack_bits_width(&b) / 8;
+  plan_add(op, &q.plan, "bits", pack_bits_width(&b));
+  price_tiles(op, &masks, &w, &q);
+  if (price_total(&q) <= price_total(p) * BITS_COST) *p = q;
+}
+
 // The tiles of fma with lanes of four bytes: a quarter of the steps, at the rate of dot4.
 void strategy_dot8_price(const Op *op, const Target *t, Price *p) {
   Work w;
@@ -50,4 +80,5 @@ void strategy_dot8_price(const Op *op, const Target *t, Price *p) {
   w.k = w.k / w.k_inner * ((w.k_inner + 3) / 4);
   w.k_inner = (w.k_inner + 3) / 4;
   price_tiles(op, &bytes, &w, p);
+  price_bits(op, &bytes, &w, p);
 }

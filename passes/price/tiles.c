@@ -25,9 +25,9 @@ static double lines_per_set(const Work *w, double pixels) {
 // Cycles of one tile of `pixels` by `vectors` over the whole reduction.
 static double tile_cycles(const Work *w, const Target *t, double pixels, double vectors, double ks) {
   double fma = pixels * vectors, loads = pixels + vectors;
-  double fma_cycles = fma / t->fma_per_cycle, load_cycles = loads / t->load_per_cycle;
+  double fma_cycles = (fma + vectors * w->w_ops / 4) / t->fma_per_cycle, load_cycles = loads / t->load_per_cycle;
   double step = max2(fma_cycles, load_cycles) + 0.15 * min2(fma_cycles, load_cycles);
-  step = max2(max2(step, FMA_LATENCY / ks), (fma + loads) / ISSUE_WIDTH);
+  step = max2(max2(step, FMA_LATENCY / ks), (fma + loads + vectors * w->w_ops) / ISSUE_WIDTH);
   // A panel that does not stay in L1 is streamed from L2 by every tile; that hides only in part.
   double row_bytes = vectors * t->vector_bits / 8;
   if (row_bytes * (double)w->k > t->l1_bytes / 2) step += 0.3 * row_bytes / t->l2_bytes_cycle;
