@@ -270,8 +270,8 @@ bool lower_sparse(LowerCtx *ctx, const Op *op, const Plan *plan) {
   l.type = l.s.bytes ? DT_I32 : DT_F32;
   l.bias = op_in(op, 2);
   if (l.s.bytes) {
-    int64_t zero = op_int(op, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero);
-    l.bias = dot8_bias(ctx, op, zero, 4 * l.s.c, l.s.o, l.s.w_c, l.s.w_o);
+    Nest sums = {.op = op, .x_zero = op_int(op, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero)};
+    l.bias = dot8_bias(ctx, &sums, 4 * l.s.c, l.s.o, l.s.w_c, l.s.w_o);
   }
   double all = (double)sparse_entries(&l.s);
   note_layer(ctx->m, op, NOTE_RECOVERED, "%.0f of %.0f %s are not zero (%.1f %% zeros); only they are multiplied",
