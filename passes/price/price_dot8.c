@@ -3,8 +3,10 @@
 #include "passes/lower/dot8.h"
 #include "passes/price/tiles.h"
 
-// Weights of fewer bits are stored in fields of bytes where that costs at most this much.
+// Weights of at most so many bits are stored in fields of bytes where that costs at most this much; more bits take
+// three fields and save less.
 #define BITS_COST 1.1
+#define MOST_BITS 4
 
 enum { BYTE_VREGS = 20 };  // with x put together byte by byte: more columns are more code than a function should have
 
@@ -47,7 +49,7 @@ static double field_ops(const PackBits *b) {
 static void price_bits(const Op *op, const Target *t, const Work *bytes, Price *p) {
   PackBits b;
   Price q = {.plan = {.strategy = p->plan.strategy}, .fixed = p->fixed};
-  if (!dot8_bits(op, &b)) return;
+  if (!dot8_bits(op, &b) || pack_bits_width(&b) > MOST_BITS) return;
   Work w = *bytes;
   Target masks = *t;
   masks.n_vregs -= b.ones != 0 ? 2 : 1;
