@@ -117,16 +117,6 @@ bool eval_op_magnitude(const Op *op, const Tensor *in, double *magnitude, int64_
 
 // ---- cost
 
-static int64_t times(int64_t a, int64_t b) {
-  int64_t r;
-  return __builtin_mul_overflow(a, b, &r) ? INT64_MAX : r;
-}
-
-static int64_t plus(int64_t a, int64_t b) {
-  int64_t r;
-  return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
-}
-
 static int64_t count_of(const Value *v) { return v && v->type && type_is_static(v->type) ? type_count(v->type) : 0; }
 
 // Work per result element of the ops whose results cost more than reading the operands once.
@@ -147,7 +137,7 @@ static int64_t work_per_result(const Op *op) {
     case OP_GRU:
     case OP_RNN: {
       const Type *r = op_in(op, 2)->type;  // every hidden unit reads its rows of W and R
-      return r->dims[2] ? times(r->dims[1] / r->dims[2], plus(w->dims[2], r->dims[2])) : 1;
+      return r->dims[2] ? work_times(r->dims[1] / r->dims[2], work_plus(w->dims[2], r->dims[2])) : 1;
     }
     case OP_RESIZE: {
       double taps = 1;
@@ -162,13 +152,13 @@ static int64_t work_per_result(const Op *op) {
 
 int64_t eval_cost(const Op *op) {
   int64_t n_out = 0, n_in = 0;
-  for (uint32_t k = 0; k < op->n_in; k++) n_in = plus(n_in, count_of(op_in(op, k)));
+  for (uint32_t k = 0; k < op->n_in; k++) n_in = work_plus(n_in, count_of(op_in(op, k)));
   for (uint32_t k = 0; k < op->n_out; k++) {
     if (op->out[k]->type && !type_is_static(op->out[k]->type)) return INT64_MAX;
-    n_out = plus(n_out, count_of(op->out[k]));
+    n_out = work_plus(n_out, count_of(op->out[k]));
   }
   for (uint32_t k = 0; k < op->n_in; k++)
     if (op_in(op, k) && !type_is_static(op_in(op, k)->type)) return INT64_MAX;
   int64_t work = op->n_in && op_in(op, 0) ? work_per_result(op) : 1;
-  return plus(n_in, times(n_out, work < 1 ? 1 : work));
+  return work_plus(n_in, work_times(n_out, work < 1 ? 1 : work));
 }

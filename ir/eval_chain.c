@@ -85,16 +85,6 @@ Nums chain_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena) {
   return (Nums){v, NULL, type_count(out)};
 }
 
-static int64_t times(int64_t a, int64_t b) {
-  int64_t r;
-  return __builtin_mul_overflow(a, b, &r) ? INT64_MAX : r;
-}
-
-static int64_t plus(int64_t a, int64_t b) {
-  int64_t r;
-  return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
-}
-
 int64_t chain_work(const Op *op) {
   ChainForm f;
   read_form(op, &f);
@@ -104,8 +94,8 @@ int64_t chain_work(const Op *op) {
     ChainTerm to = next_term(&f, &now, c);
     Product p = product_of(&f, &now, &f.core[c], &to);
     int64_t macs = 1;
-    for (uint32_t i = 0; i < p.n; i++) macs = times(macs, p.size[i]);
-    work = plus(work, macs);
+    for (uint32_t i = 0; i < p.n; i++) macs = work_times(macs, p.size[i]);
+    work = work_plus(work, macs);
     now = to;
   }
   return work;
@@ -118,10 +108,10 @@ int64_t chain_terms(const Op *op) {
   for (uint32_t i = 0; i < f.n_letters; i++) {
     if (chain_term_has(&f.y, i)) continue;
     if (chain_term_has(&f.x, i)) {
-      of_x = times(of_x, f.size[i]);
+      of_x = work_times(of_x, f.size[i]);
     } else {
-      of_cores = plus(of_cores, f.size[i]);
+      of_cores = work_plus(of_cores, f.size[i]);
     }
   }
-  return plus(of_x, of_cores);
+  return work_plus(of_x, of_cores);
 }

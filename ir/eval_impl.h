@@ -98,4 +98,15 @@ void axes_from_last(uint32_t rank, uint32_t *perm);  // nhwc -> nchw
 
 Diag *op_diag(const Op *op);
 
+// Estimates of work saturate.
+static inline int64_t work_times(int64_t a, int64_t b) {
+  int64_t r;
+  return __builtin_mul_overflow(a, b, &r) ? INT64_MAX : r;
+}
+
+static inline int64_t work_plus(int64_t a, int64_t b) {
+  int64_t r;
+  return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
+}
+
 #endif

@@ -3,8 +3,6 @@
 #include "passes/compress/calibrate.h"
 
 #include "ir/base/map.h"
-#include "ir/elem.h"
-#include "ir/eval.h"
 #include "passes/compress/linalg.h"
 
 #define MOST_ENTRIES 2048  // of a patch: its second moments take 32 MiB
@@ -25,38 +23,16 @@ struct Calibration {
 
 static int64_t entries_of(const FactorLayer *l) { return l->n_w / l->out; }
 
-// Patch number `row` of the input, in [batch][places] order.
-static void read_patch(const FactorLayer *l, const Tensor *x, int64_t row, double *to) {
-  int64_t places = 1, at[FORM_AXES] = {0}, taps = layer_taps(l), plane = 1;
-  DType t = x->type->dtype;
-  for (uint32_t i = 0; i < l->nd; i++) places *= l->y[i];
-  for (uint32_t i = 0; i < l->nd; i++) plane *= l->x[i];
-  int64_t image = row / places, rest = row % places;
-  for (uint32_t i = l->nd; i-- > 0; rest /= l->y[i]) at[i] = rest % l->y[i];
-  for (int64_t tap = 0; tap < taps; tap++) {
-    int64_t offset = 0, left = tap, from[FORM_AXES];
-    bool inside = true;
-    for (uint32_t i = l->nd; i-- > 0; left /= l->kernel[i]) {
-      from[i] = at[i] * l->stride[i] + left % l->kernel[i] * l->dilation[i] - l->begin[i];
-      inside = inside && from[i] >= 0 && from[i] < l->x[i];
-    }
-    for (uint32_t i = 0; i < l->nd; i++) offset = offset * l->x[i] + from[i];
-    for (int64_t c = 0; c < l->in; c++)
-      to[c * taps + tap] = inside ? elem_get_f(x->data, t, (image * l->in + c) * plane + offset) : 0;
-  }
-}
-
 static void watch(void *ctx, const Op *op, const Tensor *in, const Tensor *out) {
   Calibration *c = ctx;
   Seen *s = map_get(c->by_op, op->id + 1u);
   (void)out;
   if (s == NULL) return;
-  int64_t n = entries_of(&s->layer), rows = s->layer.batch;
-  for (uint32_t i = 0; i < s->layer.nd; i++) rows *= s->layer.y[i];
+  int64_t n = entries_of(&s->layer), rows = s->layer.batch * layer_places(&s->layer);
   int64_t used = rows < ROWS ? rows : ROWS;
   ArenaMark mark = arena_mark(c->arena);
   double *patches = NEW_ARRAY(c->arena, double, used *n);
-  for (int64_t i = 0; i < used; i++) read_patch(&s->layer, &in[0], i * rows / used, patches + i * n);
+  for (int64_t i = 0; i < used; i++) layer_patch(&s->layer, &in[0], i * rows / used, patches + i * n);
   matrix_add_tmul(n, n, used, patches, patches, s->covariance);
   for (int64_t i = 0; i < used * n; i++) s->mean[i % n] += patches[i];
   s->stats.samples += used;

@@ -307,13 +307,20 @@ static void layer_factorize(Factorize *fz, Op *op, PassResult *result) {
   *result = PASS_CHANGED;
 }
 
+// Does any spec ask for a scheme that looks at recorded inputs?
+static bool reads_inputs(const Factorize *fz) {
+  for (uint32_t i = 0; i < fz->specs.n; i++)
+    if (fz->specs.at[i].scheme == NULL || fz->specs.at[i].scheme->by_inputs) return true;
+  return false;
+}
+
 PassResult pass_factorize(PassCtx *ctx) {
   Factorize fz = {.ctx = ctx, .arena = ctx->arena};
   PassResult result = PASS_SAME;
   if (!read_options(&fz)) return PASS_FAILED;
   if (fz.specs.n == 0) return PASS_SAME;
   keep_dense(&fz);
-  fz.calibration = calibration_of(ctx->m->funcs.at[0], ctx->opt, ctx->arena);
+  if (reads_inputs(&fz)) fz.calibration = calibration_of(ctx->m->funcs.at[0], ctx->opt, ctx->arena);
   for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
     next = op->next;
     layer_factorize(&fz, op, &result);

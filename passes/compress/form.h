@@ -7,6 +7,7 @@
 #ifndef QCC_PASSES_COMPRESS_FORM_H
 #define QCC_PASSES_COMPRESS_FORM_H
 
+#include "ir/eval.h"
 #include "ir/graph.h"
 #include "ir/target.h"
 
@@ -69,6 +70,10 @@ struct Form {
 bool layer_read(const Op *op, FactorLayer *l, Arena *arena, const char **why);
 const char *form_text(Arena *arena, const Form *f);  // "svd rank 12"
 int64_t layer_taps(const FactorLayer *l);            // product of the kernel's extents
+int64_t layer_places(const FactorLayer *l);          // product of the result's spatial extents; 1 of a dense layer
+// The unfolded input (in channels x taps, one group) that result place `row` of all images is made from; zeros where it
+// hangs over the border.
+void layer_patch(const FactorLayer *l, const Tensor *x, int64_t row, double *to);
 
 // ---- building steps
 FormStep *form_matmul(Form *f, int64_t in, int64_t out, double *w);

@@ -11,6 +11,31 @@ int64_t layer_taps(const FactorLayer *l) {
   return taps;
 }
 
+int64_t layer_places(const FactorLayer *l) {
+  int64_t places = 1;
+  for (uint32_t i = 0; i < l->nd; i++) places *= l->y[i];
+  return places;
+}
+
+void layer_patch(const FactorLayer *l, const Tensor *x, int64_t row, double *to) {
+  int64_t places = layer_places(l), at[FORM_AXES] = {0}, taps = layer_taps(l), plane = 1;
+  DType t = x->type->dtype;
+  for (uint32_t i = 0; i < l->nd; i++) plane *= l->x[i];
+  int64_t image = row / places, rest = row % places;
+  for (uint32_t i = l->nd; i-- > 0; rest /= l->y[i]) at[i] = rest % l->y[i];
+  for (int64_t tap = 0; tap < taps; tap++) {
+    int64_t offset = 0, left = tap, from[FORM_AXES];
+    bool inside = true;
+    for (uint32_t i = l->nd; i-- > 0; left /= l->kernel[i]) {
+      from[i] = at[i] * l->stride[i] + left % l->kernel[i] * l->dilation[i] - l->begin[i];
+      inside = inside && from[i] >= 0 && from[i] < l->x[i];
+    }
+    for (uint32_t i = 0; i < l->nd; i++) offset = offset * l->x[i] + from[i];
+    for (int64_t c = 0; c < l->in; c++)
+      to[c * taps + tap] = inside ? elem_get_f(x->data, t, (image * l->in + c) * plane + offset) : 0;
+  }
+}
+
 static bool no(const char **why, const char *text) {
   *why = text;
   return false;

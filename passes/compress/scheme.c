@@ -7,12 +7,12 @@
 // About half a minute of one core.
 #define SVD_LIMIT 2e12
 
-#define SCHEME(name, function, doc) void function(const FactorLayer *l, const FactorAsk *ask, Forms *out);
+#define SCHEME(name, function, by_inputs, doc) void function(const FactorLayer *l, const FactorAsk *ask, Forms *out);
 #include "passes/compress/schemes.def"
 #undef SCHEME
 
 static const Scheme schemes[] = {
-#define SCHEME(name, function, doc) {#name, doc, function},
+#define SCHEME(name, function, by_inputs, doc) {#name, doc, by_inputs, function},
 #include "passes/compress/schemes.def"
 #undef SCHEME
 };

@@ -30,6 +30,7 @@ typedef struct Forms {
 
 typedef struct Scheme {
   const char *name, *doc;
+  bool by_inputs;  // reads FactorLayer.stats
   void (*run)(const FactorLayer *l, const FactorAsk *ask, Forms *out);
 } Scheme;
 
