@@ -163,7 +163,7 @@ KExpr *nest_count(Emit *e, KExpr *held) {
 }
 
 // Copies without a loop between them are one long block, and LLVM would take more registers than there are.
-static bool has_loop(const Nest *n) { return n->n_red > 1 || n->red[0] > n->tile.ku; }
+static bool has_loop(const Nest *n) { return n->n_red > 1 || n->red[0] >= 2 * n->tile.ku; }
 
 void nest_emit_planes(Emit *e, Tile t, const Pos *p) {
   const Nest *n = e->n;
