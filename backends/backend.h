@@ -22,7 +22,7 @@ typedef struct EmitOptions {
   bool steps;    // also export int NAME_run_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
   bool release;  // the constants are not read again: give their memory back while the object grows
   const struct TargetRow *emulated;  // tests: emit for this row and let init check no CPU; NULL: the target's own
-  int64_t par_cycles;  // least estimated cycles of a step that is given to the caller's threads; 0: the default
+  bool par_always;  // tests: give every parallel step to the caller's threads, in as many chunks as it has iterations
 } EmitOptions;
 
 typedef struct ObjectBytes {

@@ -5,14 +5,24 @@
 // late for a job can never claim an index of the next one. Workers spin briefly (the kernels of one network follow each
 // other within microseconds) and then sleep on a condition variable. No lock is held while a task runs. A child made
 // by fork has no workers; it must make its own pool.
+//
+// A worker whose core is taken by somebody else keeps an index it has claimed, and everybody waits for it. So each job
+// is compared with what the caller would have needed alone, judging by the indices it ran itself; when jobs together
+// lost LOSS_NS, the caller runs alone for a while, longer each time until a long stretch went without loss.
 #include "runtime/qcc_rt.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define SPIN_ROUNDS 4000
+#define LOSS_NS 100000
+#define GAIN_NS 200000     // what is remembered of gains
+#define ALONE_NS 20000000  // first time alone
+#define MOST_ALONE_NS 640000000
+#define CALM_NS 50000000  // jobs without loss after which times alone are short again
 
 struct qcc_pool {
   qcc_exec exec;
@@ -26,6 +36,10 @@ struct qcc_pool {
   _Atomic bool stop;
   _Atomic(void (*)(void *, uint32_t)) task;
   _Atomic(void *) arg;
+  int64_t balance;      // ns gained by workers, the past of it bounded; this and the next are the caller's
+  int64_t alone_until;  // no job before this time is shared
+  int64_t alone;        // length of the next time alone
+  int64_t calm;         // ns of jobs since the last time alone
   uint32_t n_workers;
   pthread_t workers[];
 };
@@ -38,15 +52,22 @@ static void cpu_relax(void) {
 #endif
 }
 
-// Runs indices of generation `generation` until none is left. The job's fields are read only after a successful claim:
-// the job cannot end, hence not change, while a claimed index is unfinished.
-static void run_claimed(qcc_pool *p, uint32_t generation) {
-  for (;;) {
+static int64_t clock_ns(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+// Runs indices of generation `generation` until none is left; returns how many. The job's fields are read only after a
+// successful claim: the job cannot end, hence not change, while a claimed index is unfinished.
+static uint32_t run_claimed(qcc_pool *p, uint32_t generation) {
+  for (uint32_t ran = 0;;) {
     uint64_t at = atomic_load_explicit(&p->claim, memory_order_acquire);
-    if ((uint32_t)(at >> 32) != generation || (uint32_t)at >= atomic_load(&p->n)) return;
+    if ((uint32_t)(at >> 32) != generation || (uint32_t)at >= atomic_load(&p->n)) return ran;
     if (!atomic_compare_exchange_weak(&p->claim, &at, at + 1)) continue;
     void (*task)(void *, uint32_t) = atomic_load(&p->task);
     task(atomic_load(&p->arg), (uint32_t)at);
+    ran++;
     if (atomic_fetch_sub(&p->left, 1) == 1) {
       pthread_mutex_lock(&p->lock);
       pthread_cond_broadcast(&p->done);
@@ -90,14 +111,36 @@ static void await_done(qcc_pool *p) {
   pthread_mutex_unlock(&p->lock);
 }
 
+// A job of n indices took `total` ns; the caller ran `ran` of them in `own` ns of its core's time.
+static void learn(qcc_pool *p, int64_t own, int64_t total, uint32_t ran, uint32_t n) {
+  int64_t gain = ran > 0 ? own / ran * n - total : 0;
+  p->balance = p->balance + gain < GAIN_NS ? p->balance + gain : GAIN_NS;
+  p->calm += total;
+  if (p->calm >= CALM_NS) p->alone = ALONE_NS;
+  if (p->balance > -LOSS_NS) return;
+  p->alone_until = clock_ns(CLOCK_MONOTONIC) + p->alone;
+  p->alone = 2 * p->alone < MOST_ALONE_NS ? 2 * p->alone : MOST_ALONE_NS;
+  p->balance = p->calm = 0;
+}
+
+static void run_alone(void (*task)(void *, uint32_t), void *arg, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) task(arg, i);
+}
+
 static void pool_parallel_for(void *ctx, void (*task)(void *, uint32_t), void *arg, uint32_t n) {
   qcc_pool *p = ctx;
   if (n == 0) return;
   if (n == 1 || p->n_workers == 0) {
-    for (uint32_t i = 0; i < n; i++) task(arg, i);
+    run_alone(task, arg, n);
     return;
   }
   pthread_mutex_lock(&p->busy);
+  int64_t start = clock_ns(CLOCK_MONOTONIC);
+  if (start < p->alone_until) {
+    run_alone(task, arg, n);
+    pthread_mutex_unlock(&p->busy);
+    return;
+  }
   uint32_t generation = generation_of(p) + 1;
   // Close the old generation before the fields change: no worker can claim while the index is past the end.
   atomic_store(&p->claim, (uint64_t)generation << 32 | UINT32_MAX);
@@ -110,8 +153,11 @@ static void pool_parallel_for(void *ctx, void (*task)(void *, uint32_t), void *a
   atomic_store(&p->claim, (uint64_t)generation << 32);
   pthread_cond_broadcast(&p->wake);
   pthread_mutex_unlock(&p->lock);
-  run_claimed(p, generation);
+  int64_t own = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+  uint32_t ran = run_claimed(p, generation);
+  own = clock_ns(CLOCK_THREAD_CPUTIME_ID) - own;
   await_done(p);
+  learn(p, own, clock_ns(CLOCK_MONOTONIC) - start, ran, n);
   pthread_mutex_unlock(&p->busy);
 }
 
@@ -128,6 +174,7 @@ qcc_pool *qcc_pool_new(uint32_t threads) {
   if (threads > 1024) threads = 1024;
   qcc_pool *p = calloc(1, sizeof *p + (threads - 1) * sizeof p->workers[0]);
   if (!p) return NULL;
+  p->alone = ALONE_NS;
   p->exec = (qcc_exec){.ctx = p, .threads = threads, .parallel_for = pool_parallel_for};
   pthread_mutex_init(&p->busy, NULL);
   pthread_mutex_init(&p->lock, NULL);

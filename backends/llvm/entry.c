@@ -13,7 +13,8 @@
 #include "backends/llvm/llvm.h"
 
 #define SEGMENT_STEPS 64
-#define CHUNKS_PER_THREAD 4
+#define CHUNKS_PER_THREAD 16
+#define CHUNK_CYCLES 8000
 #define PAR_CYCLES 12000
 
 enum { STATUS_OK = 0, STATUS_ARG = 1, STATUS_WORKSPACE = 3, STATUS_ALIGN = 4 };  // runtime/status.def
@@ -50,13 +51,20 @@ static void on_baseline(Emit *e, LV fn) {
 
 // ---- steps
 
-// Whether threads pay: compute and traffic in cycles of one core.
-static bool worth_threads(const Emit *e, const Step *s) {
+// Compute and traffic in cycles of one core.
+static double step_cycles(const Emit *e, const Step *s) {
   const Target *t = &e->row->t;
   double bytes = s->bytes;
   for (uint32_t i = 0; s->bytes == 0 && i < s->n_args; i++) bytes += (double)s->args[i]->bytes;
-  double cycles = s->macs / (t->fma_per_cycle * t->vector_bits / 32) + bytes / (t->l2_bytes_cycle / 2);
-  return cycles >= (double)(e->opt->par_cycles ? e->opt->par_cycles : PAR_CYCLES);
+  return s->macs / (t->fma_per_cycle * t->vector_bits / 32) + bytes / (t->l2_bytes_cycle / 2);
+}
+
+// Chunks that a step is cut into for many threads; 0 when threads don't pay.
+static int64_t step_chunks(const Emit *e, const Step *s, int64_t extent) {
+  double cycles = step_cycles(e, s), chunks = cycles / CHUNK_CYCLES;
+  if (e->opt->par_always) return extent;
+  if (cycles < PAR_CYCLES) return 0;
+  return chunks < 2 ? 2 : chunks < (double)extent ? (int64_t)chunks : extent;
 }
 
 typedef struct Segment {
@@ -85,14 +93,14 @@ static void call_kernel(Emit *e, const KernelFn *f, uint32_t n, LV *args, LV fro
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(f->fn), f->fn, all, n, "");
 }
 
-static void parallel_step(Emit *e, Segment *s, KernelFn *f, uint32_t n, LV *args) {
+static void parallel_step(Emit *e, Segment *s, KernelFn *f, int64_t chunks_at_most, uint32_t n, LV *args) {
   if (!f->task) {
     const char *name = symbol(e, "t_", LLVMGetValueName(f->fn) + strlen(e->opt->name) + 3);
     f->task = fn_new(e, name, e->nothing, 2, (LT[]){e->ptr, e->i32}, LLVMInternalLinkage);
   }
   LV ctx = load_at(e, e->ptr, s->exec, 0), threads = load_at(e, e->i32, s->exec, 8);
   LV most = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, threads, e->i64, ""), k64(e, CHUNKS_PER_THREAD), "");
-  LV args2[2] = {most, k64(e, (uint64_t)f->extent)};
+  LV args2[2] = {most, k64(e, (uint64_t)chunks_at_most)};
   LV chunks = call_intrinsic(e, "llvm.umin", 1, &e->i64, 2, args2);
   LLVMBuildStore(e->b, chunks, s->task);
   for (uint32_t i = 0; i < n; i++) LLVMBuildStore(e->b, args[i], offset(e, s->task, 8 * ((int64_t)i + 1)));
@@ -107,7 +115,8 @@ static void emit_step(Emit *e, Segment *s, const Step *st) {
   LV *args = NEW_ARRAY(e->arena, LV, st->n_args + 1);
   for (uint32_t i = 0; i < st->n_args; i++) args[i] = step_pointer(e, s, st->args[i]);
   LV zero = k64(e, 0), extent = k64(e, (uint64_t)f->extent);
-  if (!f->par || !worth_threads(e, st)) {
+  int64_t chunks = f->par ? step_chunks(e, st, f->extent) : 0;
+  if (chunks < 2) {
     call_kernel(e, f, st->n_args, args, zero, extent);
     return;
   }
@@ -117,7 +126,7 @@ static void emit_step(Emit *e, Segment *s, const Step *st) {
   call_kernel(e, f, st->n_args, args, zero, extent);
   LLVMBuildBr(e->b, next);
   LLVMPositionBuilderAtEnd(e->b, shared);
-  parallel_step(e, s, f, st->n_args, args);
+  parallel_step(e, s, f, chunks, st->n_args, args);
   LLVMBuildBr(e->b, next);
   LLVMPositionBuilderAtEnd(e->b, next);
 }

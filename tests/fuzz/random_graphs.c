@@ -371,7 +371,7 @@ static bool run_pipeline(Check *c, uint32_t number) {
     return false;
   }
   Loaded l = {0};
-  EmitOptions emit = {.name = s.name, .info_json = "{}", .pic = true, .emulated = s.emulated, .par_cycles = 1};
+  EmitOptions emit = {.name = s.name, .info_json = "{}", .pic = true, .emulated = s.emulated, .par_always = true};
   if (!backend_emit(s.m, s.target, &emit, EMIT_OBJECT, true, &object) || !session_jit(&s, &object, s.name, &l))
     return fail(c, "%s: %s", what, diag_text(s.diag));
   bool ok = run_object(c, what, l.model);

@@ -165,7 +165,7 @@ static bool interface_of(const Module *m, Interface *io) {
 int emit_case_run(Module *m, const EmitCase *c) {
   static Interface io;
   ObjectBytes object = {0};
-  EmitOptions opt = {.name = "unit", .info_json = "{}", .pic = true, .par_cycles = 1};
+  EmitOptions opt = {.name = "unit", .info_json = "{}", .pic = true, .par_always = true};
   if (!interface_of(m, &io) || !backend_emit(m, c->target, &opt, EMIT_OBJECT, true, &object)) return -1;
   if (getenv("EMIT_CASE_OBJECT")) {
     FILE *f = fopen(getenv("EMIT_CASE_OBJECT"), "wb");

@@ -113,7 +113,7 @@ static inline void lower_same_bits(Module *m, const qcc_model *model, qcc_call c
 // Compiles for this machine and runs the object in this process, in a workspace full of NaN.
 static inline bool lower_jit(Module *m, const Target *t, const void *const *in, void *const *out) {
   ObjectBytes object;
-  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true, .par_cycles = 1};
+  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true, .par_always = true};
   m->name = "net";
   if (!backend_emit(m, t, &opt, EMIT_OBJECT, true, &object)) return false;
   Jit *jit = jit_load(&object, "net", m->diag);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "runtime/qcc_rt.h"
 
@@ -36,6 +37,34 @@ Test(pool, every_index_once) {
     check_job(exec, 10000);
     qcc_pool_free(pool);
   }
+}
+
+typedef struct Stall {
+  pthread_t caller;
+  _Atomic uint32_t elsewhere;
+} Stall;
+
+static void stall_elsewhere(void *arg, uint32_t i) {
+  Stall *s = arg;
+  (void)i;
+  if (pthread_equal(pthread_self(), s->caller)) {
+    for (volatile int k = 0; k < 400000; k++) continue;
+  } else {
+    atomic_fetch_add(&s->elsewhere, 1);
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+  }
+}
+
+// A worker that keeps what it claims for 5 ms costs more than it brings, so it is left alone for a while.
+Test(pool, stalls_end) {
+  qcc_pool *pool = qcc_pool_new(2);
+  const qcc_exec *exec = qcc_pool_exec(pool);
+  Stall s = {pthread_self(), 0};
+  for (int i = 0; i < 5000 && s.elsewhere == 0; i++) exec->parallel_for(exec->ctx, stall_elsewhere, &s, 8);
+  uint32_t before = s.elsewhere;
+  for (int i = 0; i < 12; i++) exec->parallel_for(exec->ctx, stall_elsewhere, &s, 8);
+  cr_expect_leq(s.elsewhere, before + 3, "%u after %u", s.elsewhere, before);
+  qcc_pool_free(pool);
 }
 
 static void *run_jobs(void *exec) {
