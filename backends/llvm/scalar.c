@@ -43,8 +43,17 @@ static bool const_float(LV v, double *k) {
   return !isnan(*k);
 }
 
+// The first `to` lanes of x, those it has not undefined.
+static LV with_lanes(Emit *e, LV x, uint32_t to) {
+  LLVMTypeRef i32 = LLVMInt32TypeInContext(e->ctx);
+  LV mask[64];
+  for (uint32_t i = 0; i < to; i++) mask[i] = i < lanes_of(x) ? LLVMConstInt(i32, i, false) : LLVMGetUndef(i32);
+  return LLVMBuildShuffleVector(e->b, x, LLVMGetUndef(LLVMTypeOf(x)), LLVMConstVector(mask, to), "");
+}
+
 // AVX-512: vrange orders -0 below +0 but prefers a number to NaN; where one of the two is NaN their sum is the result.
 // NULL where the row or the shape has no such instruction.
+// Fewer lanes than a vector has are a vector's first ones.
 static LV minmax_range(Emit *e, bool is_max, LV x, LV y) {
   static const char *const names[2][3] = {
       {"llvm.x86.avx512.mask.range.ps.128", "llvm.x86.avx512.mask.range.ps.256", "llvm.x86.avx512.mask.range.ps.512"},
@@ -53,13 +62,20 @@ static LV minmax_range(Emit *e, bool is_max, LV x, LV y) {
   uint32_t lanes = is_varying(x) ? lanes_of(x) : 1;
   if (lanes < 2 || !target_has(e->row, FEATURE_AVX512DQ) || !target_has(e->row, FEATURE_AVX512VL)) return NULL;
   bool wide = LLVMGetTypeKind(LLVMGetElementType(t)) == LLVMDoubleTypeKind;
-  uint32_t bits = lanes * (wide ? 64 : 32), mask_bits = lanes < 8 ? 8 : lanes;
-  if (bits != 128 && bits != 256 && bits != 512) return NULL;
+  uint32_t bits = lanes * (wide ? 64 : 32), whole = bits <= 128 ? 128 : bits <= 256 ? 256 : 512, had = lanes;
+  if (bits > 512) return NULL;
+  lanes = whole / (wide ? 64 : 32);
+  uint32_t mask_bits = lanes < 8 ? 8 : lanes;
+  if (lanes != had) {
+    x = with_lanes(e, x, lanes);
+    y = with_lanes(e, y, lanes);
+  }
   LLVMTypeRef i32 = LLVMInt32TypeInContext(e->ctx), mask = LLVMIntTypeInContext(e->ctx, mask_bits);
   LV args[6] = {x, y, LLVMConstInt(i32, is_max ? 5 : 4, false), x, LLVMConstAllOnes(mask), LLVMConstInt(i32, 4, false)};
-  const char *name = names[wide][bits == 128 ? 0 : bits == 256 ? 1 : 2];
-  LV r = call_intrinsic(e, name, 0, NULL, bits == 512 ? 6 : 5, args);
-  return select3(e, fcmp(e, LLVMRealUNO, x, y), LLVMBuildFAdd(e->b, x, y, ""), r);
+  const char *name = names[wide][whole == 128 ? 0 : whole == 256 ? 1 : 2];
+  LV r = call_intrinsic(e, name, 0, NULL, whole == 512 ? 6 : 5, args);
+  r = select3(e, fcmp(e, LLVMRealUNO, x, y), LLVMBuildFAdd(e->b, x, y, ""), r);
+  return lanes == had ? r : with_lanes(e, r, had);
 }
 
 static LV emit_minmax(Emit *e, bool is_max, LV x, LV y) {

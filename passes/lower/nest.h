@@ -81,10 +81,11 @@ typedef struct Nest {
   int64_t book;     // > 0: w are codes of floats in `table` (codebook.h), 16 per permutation
   int64_t lookups;  // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
   PBuf *table;
-  int64_t x_zero;     // integers, not dot: subtracted from every x
-  int64_t x0;         // first element of x used
-  const Op *squares;  // a maximum over 2x2 squares of axes 2 and 3 that is what y holds (nest_pool), or NULL
-  bool post_again;    // the post function in a second walk over the tile (lower_post_again)
+  int64_t x_zero;      // integers, not dot: subtracted from every x
+  int64_t x0;          // first element of x used
+  const Op *squares;   // a maximum over 2x2 squares of axes 2 and 3 that is what y holds (nest_pool), or NULL
+  bool squares_first;  // the maximum is taken of the sums, bias and post function of it alone
+  bool post_again;     // the post function in a second walk over the tile (lower_post_again)
   // The result as the nest sees it: axes of the op's result may be merged or unit axes added.
   uint32_t rank;
   int64_t dims[MAX_RANK], first[MAX_RANK];  // extents; where the loops begin

@@ -4,7 +4,12 @@
 //   %1 = conv %x, @w : f32[1,28,28,16]
 //   %2, _ = maxpool %1 {kernel = [2,2], strides = [2,2]} : f32[1,14,14,16]        %1 is never in memory
 //
-// The register tile covers two rows and an even number of columns, so that squares lie within it.
+// The register tile covers two rows and an even number of columns, so that squares lie within it. Where bias and post
+// function keep the order of floats (and NaN), they are applied to the maximum: once per square instead of four times.
+#include <math.h>
+
+#include "ir/elem.h"
+#include "ir/eval.h"
 #include "passes/lower/bits.h"
 #include "passes/lower/lower_conv.h"
 
@@ -40,6 +45,34 @@ static bool tile_squares(NestTile *t) {
   return true;
 }
 
+// An infinity that meets its opposite in an element that is not the largest would be lost.
+static bool is_finite(const Nest *n, const Value *v) {
+  if (v == NULL) return true;
+  if (!value_is_const(v)) return false;
+  Tensor t = tensor_of_const(n->op->func->module, v->constant);
+  for (int64_t i = 0; i < type_count(v->type); i++)
+    if (!isfinite(elem_get_f(t.data, v->type->dtype, i))) return false;
+  return true;
+}
+
+// An op of a post function that never falls when an operand of it rises.
+static bool rises(const Nest *n, const Op *op) {
+  if (op->kind != OP_RELU && op->kind != OP_CLIP && op->kind != OP_ADD) return false;
+  for (uint32_t k = 0; k < op->n_in; k++)
+    if (value_is_const(op_in(op, k)) && !is_finite(n, op_in(op, k))) return false;
+  return op_out(op, 0)->type->dtype == n->type;
+}
+
+// Floats that only meet finite numbers, ReLU and clipping: max(f(a), f(b)) is f(max(a, b)), zeros and NaN included.
+static bool keeps_order(const Nest *n) {
+  const Func *post = op_post(n->op);
+  bool plain = !n->dot && !n->counts && (n->type == DT_F32 || n->type == DT_F64) && is_finite(n, n->bias);
+  for (uint32_t i = 0; i < n->rank; i++) plain = plain && n->class_at[i] == NULL;
+  for (uint32_t i = op_info(n->op->kind)->max_in; i < n->op->n_in; i++) plain = plain && is_finite(n, op_in(n->op, i));
+  for (const Op *op = post == NULL ? NULL : post->first; op != NULL; op = op->next) plain = plain && rises(n, op);
+  return plain;
+}
+
 void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n) {
   const Op *pool = pool_of(n->op);
   bool strategy = plan_is(plan, "fma") || plan_is(plan, "planes") || plan_is(plan, "dot8") || plan_is(plan, "codebook");
@@ -54,5 +87,6 @@ void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n) {
   n->m.extent -= n->m.extent % 2;
   n->tile.mb = (n->m.extent + n->tile.mr - 1) / n->tile.mr * n->tile.mr;
   n->squares = pool;
+  n->squares_first = keeps_order(n);
   ctx->fused[op_out(n->op, 0)->id] = true;
 }

@@ -47,14 +47,18 @@ KExpr *nest_held(Emit *e, const Tile *t, Affine i, Affine v, Affine l) {
   return kx_load(&e->b, t->sums != NULL ? t->sums : t->acc, at);
 }
 
-KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
+// Bias and post function on what is held.
+static KExpr *finished(Emit *e, const Pos *p, KExpr *value) {
   KBuild *b = &e->b;
-  KExpr *value = nest_held(e, t, i, v, l);
   if (e->n->counts) value = nest_count(e, value);
   if (e->n->bias != NULL && !e->n->dot) {
     value = kx_op2(b, KOP_ADD, value, kx_cast(b, value->type, load_extra(e, 0, p)));
   }
   return e->n->post_again ? value : post_value(e, p, value);
+}
+
+KExpr *nest_value(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, Affine l) {
+  return finished(e, p, nest_held(e, t, i, v, l));
 }
 
 // ---- pixels
@@ -94,9 +98,13 @@ void nest_move_columns(const Emit *e, Pixels *x, Affine by) {
 
 static void emit_store(Emit *e, const Tile *t, const Pixels *x, Affine v, Affine l) {
   Affine out = nest_result(e, &x->y);
-  KExpr *value = nest_value(e, t, &x->at[0], x->i[0], v, l);
-  for (uint32_t d = 1; d < x->n; d++) value = kx_op2(&e->b, KOP_MAX, value, nest_value(e, t, &x->at[d], x->i[d], v, l));
-  lower_store(&e->b, e->y, &out, value);
+  bool first = e->n->squares_first;
+  KExpr *value = NULL;
+  for (uint32_t d = 0; d < x->n; d++) {
+    KExpr *one = first ? nest_held(e, t, x->i[d], v, l) : nest_value(e, t, &x->at[d], x->i[d], v, l);
+    value = d == 0 ? one : kx_op2(&e->b, KOP_MAX, value, one);
+  }
+  lower_store(&e->b, e->y, &out, first ? finished(e, &x->at[0], value) : value);
 }
 
 static void emit_again(Emit *e, const Pos *p) {

@@ -240,6 +240,32 @@ Test(lower, softmax) {
   }
 }
 
+// The maximum over squares of a convolution's result is taken before what follows, where that keeps order and NaN: not
+// with a bias of infinity, nor behind a function that falls. Results of fewer lanes than a vector has.
+Test(lower, maxima_of_sums) {
+  static const char *const bodies[] = {
+      "%1 = relu %0 : f32[]\n  return %1", "%1 = add %0, %0 : f32[]\n  %2 = relu %1 : f32[]\n  return %2",
+      "%1 = clip %0, @lo, @hi : f32[]\n  return %1", "%1 = neg %0 : f32[]\n  return %1"};
+  static const char *const biases[] = {"rand(3)", "splat(inf)", "splat(-inf)", "splat(nan)"};
+  for (int body = 0; body < 4; body++) {
+    for (int bias = 0; bias < 4; bias++) {
+      for (int specials = 0; specials < 2; specials++) {
+        Check c = {.ulps = 64, .specials = specials};
+        c.extra =
+            fmt("const @w: f32[3,3,2,12] = rand(7)\nconst @b: f32[12] = %s\nconst @lo: f32[] = splat(-1)\n"
+                "const @hi: f32[] = splat(2)\nfunc @after(%%0: f32[]) -> f32[] {\n"
+                "  %s\n}",
+                biases[bias], bodies[body]);
+        lower_case(
+            c, "%x: f32[1,8,12,2]", "f32[1,4,6,12]",
+            "%0 = conv %x, @w, @b {layout = nhwc, pads = [1,1,1,1], post = @after, plan = fma(mr = 12, nv = 1)} : "
+            "f32[1,8,12,12]\n  %r0, %i = maxpool %0 {layout = nhwc, kernel = [2,2], strides = [2,2]} : "
+            "f32[1,4,6,12], i64[1,4,6,12]");
+      }
+    }
+  }
+}
+
 // Large enough that the outermost loop is shared by threads, with extents that leave rests.
 Test(lower, shared_loops) {
   lower_case(near4, "%x: f32[20011]", "f32[20011]", "%r0 = sigmoid %x : f32[20011]");
