@@ -26,6 +26,10 @@ bool eval_op_magnitude(const Op *op, const Tensor *in, double *magnitude, int64_
 typedef void EvalWatch(void *ctx, const Op *op, const Tensor *in, const Tensor *out);
 bool eval_func(Func *f, const Tensor *args, Tensor *results, Arena *arena, EvalWatch *watch, void *ctx);
 
+// Applies a function of rank-0 values to every element of out, whose type and memory are given; operands are broadcast
+// to its shape (map, post).
+void eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena);
+
 // Work estimate in scalar operations, known before running (folding budget).
 int64_t eval_cost(const Op *op);
 

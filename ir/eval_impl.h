@@ -71,11 +71,6 @@ typedef struct AxisMaps {
 } AxisMaps;
 void pull_maps(Tensor *out, const Tensor *in, const AxisMaps *m);
 
-// ---- functions of rank-0 values (eval_eltwise.c)
-
-// Applies `body` to every element of out, the operands broadcast to its shape (map, post).
-void eval_body(Func *body, const Tensor *in, Tensor *out, Arena *arena);
-
 // ---- contractions (eval_contract.c): the sums in the order of the result, before rounding and post
 
 Nums conv_sums(const Op *op, const Tensor *in, const Type *out, Arena *arena);

@@ -22,7 +22,9 @@ typedef struct KOpInfo {
 } KOpInfo;
 
 // Elements of the table of a lookup, 0: the op is none.
-static inline int64_t kop_table(KOp op) { return op == KOP_LOOKUP16 ? 16 : op == KOP_LOOKUP32 ? 32 : 0; }
+static inline int64_t kop_table(KOp op) {
+  return op == KOP_LOOKUP16 ? 16 : op == KOP_LOOKUP32 ? 32 : op == KOP_LOOKUP64 ? 64 : 0;
+}
 
 const KOpInfo *kop_info(KOp op);
 KOp kop_by_name(const char *name, size_t n);  // KOP_NONE when unknown

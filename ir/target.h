@@ -14,6 +14,7 @@ typedef struct Target {
   bool has_f16_convert;  // f16 <-> f32 in hardware
   bool has_dot4;         // u8 x i8 by four natively
   bool has_popcnt_vec;   // vector popcount natively
+  bool has_lookup64;     // 64 bytes permuted by bytes natively
   bool has_amx;
   uint32_t l1_bytes, l2_bytes, l3_bytes, code_bytes;  // per core; code_bytes: budget of hot code
   // Measured rates, in one core's cycles (reference in targets.def).

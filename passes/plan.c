@@ -11,6 +11,7 @@
 #include "passes/pass.h"
 #include "passes/price.h"
 #include "passes/range.h"
+#include "passes/truth.h"
 
 static bool is_contraction(OpKind k) {
   return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL || k == OP_CHAIN;
@@ -72,11 +73,15 @@ static uint32_t value_bits(const Value *v) {
   return bits;
 }
 
-// Bits of a weight as the plan stores it; straight code holds every value once, and which one in the instruction.
+// Bits of a weight as the plan stores it; straight code holds every value once, and which one in the instruction,
+// tables of bits hold all weights of a column at once.
 static uint32_t weight_bits(const Op *op, const Plan *p) {
   LowBit fields;
   Codebook book;
   if (strcmp(p->strategy, "stream") == 0 && lowbit_of(op, &fields)) return fields.bits;
+  TruthShape truth;
+  if (strcmp(p->strategy, "truth") == 0 && truth_shape(op, &truth))
+    return (uint32_t)(((int64_t)truth.y_bits << truth.fan) + truth.k - 1) / (uint32_t)truth.k;
   bool code = strcmp(p->strategy, "code") == 0;
   if ((code || plan_param(p, "once", 0) != 0) && codebook_of(op, &book)) return book.bits;
   return strcmp(p->strategy, "codebook") == 0 ? 8 : value_bits(op_in(op, 1));
@@ -85,6 +90,8 @@ static uint32_t weight_bits(const Op *op, const Plan *p) {
 // Bits of an input as it is multiplied: floats may be slices of bytes.
 static uint32_t input_bits(const Op *op, const Plan *p) {
   int64_t slices = plan_param(p, "slices", 0);
+  TruthShape truth;
+  if (strcmp(p->strategy, "truth") == 0 && truth_shape(op, &truth)) return truth.x_bits;
   return slices > 0 ? 8 * (uint32_t)slices : value_bits(op_in(op, 0));
 }
 

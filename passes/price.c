@@ -134,7 +134,9 @@ static const Strategy strategies[] = {
 uint32_t strategy_count(void) { return sizeof strategies / sizeof *strategies; }
 const Strategy *strategy_at(uint32_t i) { return &strategies[i]; }
 
-bool strategy_multiplies(const char *name) { return strcmp(name, "planes") != 0 && strcmp(name, "lut") != 0; }
+bool strategy_multiplies(const char *name) {
+  return strcmp(name, "planes") != 0 && strcmp(name, "lut") != 0 && strcmp(name, "truth") != 0;
+}
 
 bool strategy_drops_terms(const char *name) { return strcmp(name, "sparse") == 0 || strcmp(name, "code") == 0; }
 

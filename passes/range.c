@@ -424,6 +424,15 @@ Range value_range(const Value *v) {
   return r;
 }
 
+uint32_t value_levels(const Value *v, double level[RANGE_LEVELS]) {
+  Spans s = {.arena = arena_new("levels")};
+  s.of = map_new(s.arena);
+  Span span = span_find(&s, v);
+  arena_free(s.arena);
+  for (uint32_t i = 0; i < span.n; i++) level[i] = span.level[i];
+  return span.nan ? 0 : span.n;
+}
+
 int64_t range_step(const Range *r) {
   int64_t step = 0;
   if (r->n == 0) return 1;

@@ -19,6 +19,9 @@ typedef struct Range {
 
 // Of an integer or bool value; every element is among the levels, or within lo .. hi when n is 0.
 Range value_range(const Value *v);
+// The numbers that elements of a value of any type can be, ascending, -0 as 0; their count. 0: more than RANGE_LEVELS,
+// NaN among them, or not known.
+uint32_t value_levels(const Value *v, double level[RANGE_LEVELS]);
 // The largest step such that all values are lo + step * i; 1 when nothing is known, hi - lo of two levels, 0 of one.
 int64_t range_step(const Range *r);
 

@@ -124,7 +124,9 @@ static void row_begin(Session *s, LayerRow *row, const Step *step, uint32_t inde
   row->kind = op_info(op->kind)->name;
   if (op->n_out && op->out[0]->type) row->result = type_text(s->arena, s->m->types, op->out[0]->type);
   row->contraction = op_is_contraction(op->kind);
-  row->is_float = op->n_in && op_in(op, 0) && dtype_is_float(op_in(op, 0)->type->dtype);
+  const Plan *plan = op_plan(op);
+  bool bits = plan != NULL && strcmp(plan->strategy, "truth") == 0;  // of floats of two values
+  row->is_float = !bits && op->n_in && op_in(op, 0) && dtype_is_float(op_in(op, 0)->type->dtype);
   if (!row->contraction) return;
   row->macs = (double)op_macs(op);
   row->weights = type_count(op_in(op, 1)->type);

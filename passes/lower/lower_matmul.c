@@ -11,6 +11,7 @@
 #include "passes/lower/sparse.h"
 #include "passes/lower/stream.h"
 #include "passes/lower/tile8.h"
+#include "passes/lower/truth.h"
 
 static PackSpec matmul_weights(const MatmulGeom *g, const NestTile *t, DType type) {
   PackSpec s = {.n_red = 1, .red = {g->k}, .red_stride = {g->b_k}, .n = g->n, .n_stride = g->b_n};
@@ -104,6 +105,7 @@ bool lower_matmul(LowerCtx *ctx, const Op *op) {
   if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (plan_is(&plan, "stream")) return lower_stream(ctx, op, &g, &plan);
   if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
+  if (plan_is(&plan, "truth")) return lower_truth(ctx, op);
   bool merged = matmul_rows_merge(op, &g);
   Nest n = {.op = op, .bias = op_in(op, 2), .type = lower_arithmetic_type(op), .n = g.n};
   n.name = arena_printf(ctx->m->arena, "matmul_%u", op->id);

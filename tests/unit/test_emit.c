@@ -73,7 +73,7 @@ static bool is_float_op(KOp op) { return (op >= KOP_NEG && op <= KOP_FMA) || (op
 
 static bool accepts(KOp op, DType t) {
   if (dtype_is_float(t)) return is_float_op(op);
-  if (op == KOP_SQRT || op == KOP_LOOKUP16 || op == KOP_DOT4 || op == KOP_DOT2) return false;
+  if (op == KOP_SQRT || kop_table(op) > 0 || op == KOP_DOT4 || op == KOP_DOT2) return false;
   return true;
 }
 

@@ -213,7 +213,7 @@ static KExpr *operand(KBuild *b, KOp op, uint32_t i, KBuf *x, KVar *v) {
   if (op == KOP_NOT || (op == KOP_SELECT && i == 0)) t = DT_BOOL;
   if (op == KOP_DOT4) t = i == 0 ? DT_I32 : DT_I8X4;
   if (op == KOP_DOT2) t = i == 0 ? DT_F32 : DT_BF16X2;
-  bool table = op == KOP_LOOKUP16 || op == KOP_LOOKUP32;
+  bool table = kop_table(op) > 0;
   if (table && i == 1) t = DT_I64;
   if (table && i == 0) return kx_load1(b, x, aff(0));
   if (t == DT_I64 && rnd() % 2) return kx_index(b, aff_plus(aff_mul(aff_var(v), -3), (int64_t)(rnd() % 5) - 2));
