@@ -229,15 +229,24 @@ static bool finish_object(Module *m, const EmitOptions *opt, const WeightLayout 
   return false;
 }
 
+static bool emit_code(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, bool in_process,
+                      const WeightLayout *weights, Emission *e) {
+  if (!in_process) return emit_in_child(m, target, opt, kind, weights, e);
+  module_emit(m, target, opt, kind, weights, e);
+  return true;
+}
+
 bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, bool in_process,
                   ObjectBytes *out) {
   QCC_CHECK(m->program, "backend_emit: the module was not lowered");
   Arena *arena = arena_new("emit");
   WeightLayout weights = {0};
   Emission e = {.arena = arena};
-  bool ok = layout_weights(m, arena, &weights);
-  if (ok && in_process) module_emit(m, target, opt, kind, &weights, &e);
-  if (ok && !in_process) ok = emit_in_child(m, target, opt, kind, &weights, &e);
+  bool ok = layout_weights(m, arena, &weights) && emit_code(m, target, opt, kind, in_process, &weights, &e);
+  if (ok && stack_bound(m->program, opt->name, &e) > STACK_LIMIT) {  // what loops share is kept on the stack
+    e = (Emission){.arena = arena, .in_place = true};
+    ok = emit_code(m, target, opt, kind, in_process, &weights, &e);
+  }
   if (ok)
     ok = kind == EMIT_OBJECT ? finish_object(m, opt, &weights, &e, out) : finish_text(m, opt, kind, &weights, &e, out);
   arena_free(arena);

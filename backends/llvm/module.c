@@ -19,6 +19,7 @@
 
 #define FUNCTION_ATTRIBUTES ((LLVMAttributeIndex)LLVMAttributeFunctionIndex)
 #define PIPELINE "function(sroa,early-cse<memssa>,simplifycfg,loop-mssa(licm),early-cse)"
+#define PIPELINE_IN_PLACE "function(sroa,early-cse<memssa>,simplifycfg,early-cse)"
 
 // ---- functions and attributes
 
@@ -143,9 +144,9 @@ static void check_module(Emit *e) {
   LLVMDisposeMessage(why);
 }
 
-static void run_pipeline(Emit *e) {
+static void run_pipeline(Emit *e, const char *pipeline) {
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
-  LLVMErrorRef err = LLVMRunPasses(e->mod, PIPELINE, e->tm, options);
+  LLVMErrorRef err = LLVMRunPasses(e->mod, pipeline, e->tm, options);
   if (err) qcc_bug("LLVM passes: %s", LLVMGetErrorMessage(err));
   LLVMDisposePassBuilderOptions(options);
 }
@@ -179,7 +180,7 @@ void module_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKi
   emit_init(&e, out);
   emit_entry(&e);
   check_module(&e);
-  run_pipeline(&e);
+  run_pipeline(&e, out->in_place ? PIPELINE_IN_PLACE : PIPELINE);
   write_out(&e, kind, out);
   LLVMDisposeBuilder(e.b);
   LLVMDisposeModule(e.mod);
