@@ -8,6 +8,8 @@
 #include "passes/lower/pixel_blocks.h"
 #include "passes/sparse.h"
 
+#define CHUNK_ROWS 7  // rows after which reading the code again costs 5 % (zen5)
+
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- the op
@@ -86,6 +88,9 @@ int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes) {
   if (!s->window) return 1;  // x and y of one row stay in the first-level cache
   int64_t rows = g->out[1], block = lanes * 4, halo = (g->kernel[1] - 1) * g->dilation[1];
   int64_t most = (t->l2_bytes / 2 / block - halo * g->c) / (g->c * g->stride[1] + g->o);
+  int64_t shared = ceil_div(rows, PIXEL_GROUPS);  // threads want chunks, code is read once for a chunk
+  if (shared < CHUNK_ROWS) shared = CHUNK_ROWS;
+  if (most > shared) most = shared;
   if (most < 1) most = 1;
   return ceil_div(rows, ceil_div(rows, most < rows ? most : rows));
 }

@@ -30,8 +30,8 @@ typedef struct CodeShape {
 bool code_shape(const Op *op, int64_t lanes, CodeShape *s);
 // Weights that are not zero.
 int64_t code_nonzeros(const Op *op);
-// Rows of the result that one call of the code does: those of a window share rows of x, and fill half of the
-// second-level cache.
+// Rows of the result that one call of the code does: those of a window share rows of x, and fill at most half of the
+// second-level cache; there are chunks for several threads where that leaves enough rows to each.
 int64_t code_chunk(const CodeShape *s, const Target *t, int64_t lanes);
 bool lower_code(LowerCtx *ctx, const Op *op, const Plan *plan);
 
