@@ -13,6 +13,8 @@
 #include "passes/range.h"
 #include "passes/truth.h"
 
+#define LEAST_ZEROS 0.2  // worth a word
+
 static bool is_contraction(OpKind k) {
   return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL || k == OP_CHAIN;
 }
@@ -102,6 +104,15 @@ static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
                  dtype_info(op->out[0]->type->dtype)->name, plan_text(ctx->arena, p));
 }
 
+// Weights with zeros are told from which share of them on leaving them out pays.
+static void note_zeros(PassCtx *ctx, const Op *op, const Plan *p) {
+  double zeros, even;
+  if (!value_is_const(op_in(op, 1)) || !price_break_even(op, ctx->target, &zeros, &even) || zeros < LEAST_ZEROS) return;
+  note_layer(ctx->m, op, NOTE_ZEROS,
+             "%.1f %% of the weights; products by non-zeros are faster from %.1f %% on, %s taken", 100 * zeros,
+             100 * even, p->strategy);
+}
+
 PassResult pass_plan(PassCtx *ctx) {
   PassResult result = PASS_SAME;
   unsigned avoid = ctx->opt->strict_fp ? AVOID_DROPPED_TERMS : 0;
@@ -116,6 +127,7 @@ PassResult pass_plan(PassCtx *ctx) {
       if (is_explained(ctx->opt, op)) explain(ctx, op);
       Plan p = plan_choose_avoiding(op, ctx->target, avoid);
       op_set_plan(op, &p);
+      note_zeros(ctx, op, &p);
       note_emitted(ctx, op, &p);
       result = PASS_CHANGED;
     }

@@ -51,6 +51,7 @@ double roof_bytes(const Roofs *r, const Target *t, double macs);
 double roof_bits(const Roofs *r, const Target *t, double macs);  // of one plane by one plane
 
 void bench_sparse(const Session *s, const char *only);                 // --suite=sparse
+void bench_break_evens(const Session *s);                              // measured and reckoned, a line for --calibrate
 double bench_sparse_loads(const Session *s, const Roofs *r);           // Target.sparse_loads_cycle of this machine
 void bench_chain(const Session *s, const Roofs *r, const char *only);  // --suite=chain
 int bench_suite(Session *s, const char *name);                         // --suite

@@ -24,5 +24,6 @@ int bench_calibrate(Session *s) {
   printf("// GMAC/s: float %.0f, bytes %.0f, bits %.0f; GB/s: %.0f, %.0f, %.0f, %.0f\n", r.fma * t->vector_bits / 32e9,
          r.dot4 * t->vector_bits / 8e9, r.popcnt * t->vector_bits / 1e9, r.bytes[0] / 1e9, r.bytes[1] / 1e9,
          r.bytes[2] / 1e9, r.bytes[3] / 1e9);
+  bench_break_evens(s);
   return 0;
 }

@@ -156,3 +156,33 @@ double bench_sparse_loads(const Session *s, const Roofs *r) {
   double cycles = (seconds[0] - seconds[1]) * r->hz / entries;
   return cycles > 0 ? (V + 2) / cycles : 0;
 }
+
+// Halves the shares of zeros until two neighbours are left, one of which is slower than dense and one is not.
+static double measured_even(const Session *s, const SparseShape *shape, double *reckoned) {
+  double dense = seconds_of(s, shape, 0, "fma", reckoned), seconds[N_PERCENTS] = {0};
+  uint32_t lo = 0, hi = N_PERCENTS - 1;
+  seconds[lo] = seconds_of(s, shape, percents[lo + 1], "sparse", reckoned);
+  if (seconds[lo] > 0 && seconds[lo] <= dense) return percents[lo + 1];
+  while (hi - lo > 1) {
+    uint32_t mid = (lo + hi) / 2;
+    double t = seconds[mid] = seconds_of(s, shape, percents[mid], "sparse", reckoned);
+    if (t > 0 && t <= dense) {
+      hi = mid;
+    } else {
+      lo = mid;
+    }
+  }
+  if (seconds[hi] <= 0 || seconds[lo] <= seconds[hi]) return percents[hi];
+  return percents[hi] - (percents[hi] - percents[lo]) * (dense - seconds[hi]) / (seconds[lo] - seconds[hi]);
+}
+
+void bench_break_evens(const Session *s) {
+  printf("// zeros from which non-zeros alone are faster, measured (reckoned):");
+  for (uint32_t i = 0; i < N_SHAPES; i++) {
+    if (shapes[i].n > 1024) continue;
+    double reckoned = -1, at = measured_even(s, &shapes[i], &reckoned);
+    printf("%s %s %.0f %% (%.0f %%)", i > 0 ? "," : "", shapes[i].name, at, 100 * reckoned);
+    fflush(stdout);
+  }
+  printf("\n");
+}
