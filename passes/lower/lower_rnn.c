@@ -1,6 +1,8 @@
 // lstm, gru, rnn. Per direction: the input projection of the whole sequence is one matmul (rnn.c); then one kernel
 // walks the batch (par) and the time steps (seq). In a step, tiles of hidden units keep one accumulator vector per
-// gate, start from the projected input and the biases, and add h[k] * R^T[k, gates, units] for all k.
+// gate, start from the projected input and the biases, and add h[k] * R^T[k, gates, units] for all k. The weights of a
+// tile lie together in the order they are read. Where all of them are more than half of L2, every other step takes the
+// tiles from last to first: it begins with those that the step before has left in the cache.
 //
 // Recurrent weights of signs (signs.h) are stored as bits: every step makes tables of h, and the sums of a tile are
 // looked up in them.
@@ -12,27 +14,30 @@
 #include "passes/lower/signs.h"
 
 #define MAX_PARTS 4
+#define LATENCY_SUMS 8
 
 typedef struct Cell {
   LowerCtx *ctx;
   const Op *op;
   RnnShape s;
   int64_t dir;
-  bool after;                                // gru: linear_before_reset
-  bool couple;                               // lstm: f = 1 - i
-  KBuf *y, *y_h, *y_c;                       // NULL when unused
-  KBuf *xw, *r, *bias, *lens, *h0, *c0, *p;  // operands, NULL when absent
-  KBuf *h, *next, *c, *z, *reset;            // state rows per batch entry
-  const Signs *signs;                        // of R, or NULL; then r is not there, but
-  KBuf *tables, *pattern, *scale;            // sums of h; for making them; [planes][gates * hidden]
-  KBuf *bits[RNN_GATES];                     // of the phase that begins with this gate
-  KBuf *dword[RNN_GATES][SIGN_PLANES];       // of the current tile
+  bool after;                            // gru: linear_before_reset
+  bool couple;                           // lstm: f = 1 - i
+  KBuf *y, *y_h, *y_c;                   // NULL when unused
+  KBuf *xw, *bias, *lens, *h0, *c0, *p;  // operands, NULL when absent
+  KBuf *r[RNN_GATES];                    // of the phase that begins with this gate; see rnn_recurrent
+  KBuf *h, *next, *c, *z, *reset;        // state rows per batch entry
+  const Signs *signs;                    // of R, or NULL; then r is not there, but
+  KBuf *tables, *pattern, *scale;        // sums of h; for making them; [planes][gates * hidden]
+  KBuf *bits[RNN_GATES];                 // of the phase that begins with this gate
+  KBuf *dword[RNN_GATES][SIGN_PLANES];   // of the current tile
   PBuf *bufs[24];
   uint32_t n_bufs;
   // The current step.
   Affine batch, row, x_row, y_row;           // batch entry; its state row; rows of xw and y
+  KVar *odd;                                 // the number of the step is odd; NULL: tiles never go backwards
   Affine first;                              // first hidden unit of the tile
-  int64_t width;                             // hidden units of the tile
+  const Columns *cols;                       // hidden units of the tile
   uint32_t from, to;                         // gates computed in this phase
   uint32_t parts;                            // partial sums per accumulator
   KBuf *acc[RNN_GATES][MAX_PARTS], *source;  // source: what R is multiplied with
@@ -65,6 +70,9 @@ static KExpr *parameter(const Cell *c, KBuild *b, KBuf *buf, int64_t blocks, int
   return lower_load1(b, buf, aff_plus(unit(c, col), (c->dir * blocks + block) * c->s.n_hidden));
 }
 
+// Gates of the first phase; the others have a phase of their own.
+static uint32_t first_phase(const Cell *c) { return c->op->kind == OP_GRU && !c->after ? 2 : (uint32_t)c->s.gates; }
+
 // ---- one tile of hidden units
 
 static bool adds_recurrent_bias(const Cell *c, uint32_t g) { return !(c->after && g == 2); }
@@ -90,16 +98,26 @@ static void start_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const
   }
 }
 
+// Weights of gate g in a row of a tile: [vectors][gates][lanes], then [gates][lanes of the rest].
+static Affine weight_at(const Cell *c, uint32_t g, const Affine *acc) {
+  const Columns *cols = c->cols;
+  int64_t gates = c->to - c->from, whole = cols->vectors * cols->lanes;
+  bool rest = acc[0].n == 0 && acc[0].base == cols->vectors;
+  if (rest) return aff_plus(acc[1], whole * gates + (g - c->from) * cols->tail);
+  return aff_plus(aff_add(aff_mul(acc[0], gates * cols->lanes), acc[1]), (g - c->from) * cols->lanes);
+}
+
 // k[0] counts groups of `parts` elements of h, one for each partial sum.
 static void add_gates(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)col;
   Cell *c = ctx;
-  int64_t h = c->s.n_hidden;
+  int64_t gates = c->to - c->from;
+  Affine tile = aff_mul(c->first, gates * c->s.n_hidden);
   for (uint32_t p = 0; p < c->parts; p++) {
-    Affine at_h = aff_plus(aff_mul(k[0], c->parts), p);
+    Affine at_h = aff_plus(aff_mul(k[0], c->parts), p), row = aff_add(tile, aff_mul(at_h, gates * c->cols->width));
     KVar *hk = kb_let(b, "hk", kx_load1(b, c->source, aff_add(c->row, at_h)));
     for (uint32_t g = c->from; g < c->to; g++) {
-      Affine at = aff_plus(aff_add(aff_mul(at_h, c->s.gates * h), unit(c, col)), g * h);
-      KExpr *r = lower_load1(b, c->r, at);
+      KExpr *r = lower_load1(b, c->r[c->from], aff_add(row, weight_at(c, g, acc)));
       kb_store(b, c->acc[g][p], acc, kx_op3(b, KOP_FMA, kx_var(b, hk), r, kx_load(b, c->acc[g][p], acc)));
     }
   }
@@ -125,9 +143,9 @@ static void load_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const 
   Cell *c = ctx;
   int64_t per_unit = (int64_t)(c->to - c->from) * c->signs->planes;
   Affine at = aff_mul(c->first, per_unit * signs_dwords(c->signs));
-  at = aff_add(aff_add(at, aff_mul(k[0], per_unit * c->width)), col);
+  at = aff_add(aff_add(at, aff_mul(k[0], per_unit * c->cols->width)), col);
   for (uint32_t g = c->from; g < c->to; g++)
-    for (uint32_t p = 0; p < c->signs->planes; p++, at = aff_plus(at, c->width))
+    for (uint32_t p = 0; p < c->signs->planes; p++, at = aff_plus(at, c->cols->width))
       kb_store(b, c->dword[g][p], acc, kx_load1(b, c->bits[c->from], at));
 }
 
@@ -246,7 +264,7 @@ static void tile(Cell *c, KBuild *b, const Columns *cols, Affine first, ColumnFn
   for (uint32_t g = c->from; g < c->to; g++) {
     for (uint32_t p = 0; p < c->parts; p++) c->acc[g][p] = columns_alloc(b, cols, names[g], c->s.t);
   }
-  c->width = cols->width;
+  c->cols = cols;
   columns_each(b, cols, NULL, start_gates, c);
   if (c->signs) {
     sum_signs(c, b, cols);
@@ -262,9 +280,11 @@ static int64_t lanes_of(const Cell *c) {
   return lanes < 1 ? 1 : lanes;
 }
 
-// Hidden units of one tile of so many gates.
+// Hidden units of one tile of so many gates. Eight sums hide the latency of each other; more only where the tile is
+// the only one, so that the weights of the next tile arrive while the activations of this one are computed.
 static int64_t tile_width(const Cell *c, int64_t gates) {
-  int64_t vectors = c->ctx->target->n_vregs / (2 * gates);
+  int64_t most = c->ctx->target->n_vregs / (2 * gates), vectors = (LATENCY_SUMS + gates - 1) / gates;
+  if (vectors > most || c->s.n_hidden <= lanes_of(c) * most) vectors = most;
   if (c->signs) vectors = 8 / (gates * c->signs->planes);  // each has a sum and a dword
   return lanes_of(c) * (vectors < 1 ? 1 : vectors > 4 ? 4 : vectors);
 }
@@ -275,6 +295,13 @@ static uint32_t parts_of(const Cell *c, int64_t gates) {
   uint32_t parts = MAX_PARTS;
   while (parts > 1 && (h % parts || chains * parts > c->ctx->target->n_vregs / 2)) parts /= 2;
   return parts;
+}
+
+// The j-th place among whole tiles in the order of this step.
+static Affine tile_first(const Cell *c, KBuild *b, Affine j, int64_t last) {
+  if (c->odd == NULL) return j;
+  KExpr *backwards = kx_index(b, aff_sub(aff(last), j));
+  return aff_var(kb_let(b, "first", kx_op3(b, KOP_SELECT, kx_var(b, c->odd), backwards, kx_index(b, j))));
 }
 
 // All hidden units, for gates [from, to).
@@ -291,8 +318,8 @@ static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, 
   if (whole) {
     Columns cols = columns_new(c->ctx, c->s.t, width);
     bool loop = whole > width;
-    Affine first = loop ? aff_var(kb_for(b, "j", 0, whole, width, FOR_SEQ)) : aff(0);
-    tile(c, b, &cols, first, finish);
+    Affine j = loop ? aff_var(kb_for(b, "j", 0, whole, width, FOR_SEQ)) : aff(0);
+    tile(c, b, &cols, loop ? tile_first(c, b, j, whole - width) : j, finish);
     if (loop) kb_end(b);
   }
   if (whole < h) {
@@ -347,6 +374,11 @@ static void cell_step(Cell *c, KBuild *b) {
   if (c->next != c->h) copy_row(b, c->h, c->row, c->next, c->row, c->s.n_hidden);
 }
 
+static bool turns(const Cell *c) {
+  int64_t bytes = c->s.gates * c->s.n_hidden * c->s.n_hidden * (dtype_info(c->s.t)->bits / 8);
+  return c->signs == NULL && c->s.steps > 1 && 2 * bytes > (int64_t)c->ctx->target->l2_bytes;
+}
+
 static void time_loop(Cell *c, KBuild *b) {
   const RnnShape *s = &c->s;
   bool backward = s->reverse || c->dir == 1;
@@ -358,6 +390,11 @@ static void time_loop(Cell *c, KBuild *b) {
     last = aff_plus(len, -1);
   }
   Affine t = aff_var(kb_for_aff(b, "t", aff(0), len, 1, FOR_SEQ));
+  c->odd = NULL;
+  if (turns(c)) {
+    KExpr *bit = kx_op2(b, KOP_AND, kx_index(b, t), kx_i(b, DT_I64, 1));
+    c->odd = kb_let(b, "odd", kx_op2(b, KOP_EQ, bit, kx_i(b, DT_I64, 1)));
+  }
   set_time(c, backward ? aff_sub(last, t) : t);
   cell_step(c, b);
   kb_end(b);
@@ -403,10 +440,9 @@ static Value *sign_bits(const Cell *c, uint32_t from, uint32_t to) {
 static void sign_operands(Cell *c, KBuild *b) {
   Module *m = c->ctx->m;
   int64_t n = c->s.gates * c->s.n_hidden, count = c->signs->planes * n, sums = c->s.batch * sign_tables(c);
-  bool twice = c->op->kind == OP_GRU && !c->after;
-  uint32_t gates = (uint32_t)c->s.gates, middle = twice ? 2 : gates;
+  uint32_t gates = (uint32_t)c->s.gates, middle = first_phase(c);
   c->bits[0] = operand(c, b, lower_const(c->ctx, sign_bits(c, 0, middle)));
-  if (twice) c->bits[2] = operand(c, b, lower_const(c->ctx, sign_bits(c, 2, gates)));
+  if (middle < gates) c->bits[middle] = operand(c, b, lower_const(c->ctx, sign_bits(c, middle, gates)));
   const Type *t = type_tensor(m->types, DT_F32, 1, &count);
   float *scale = arena_alloc(m->arena, (size_t)type_bytes(t));
   for (int64_t i = 0; i < count; i++) scale[i] = c->signs->scale[i / n][i % n];
@@ -429,6 +465,19 @@ static bool find_signs(const Cell *c, Signs *s) {
   return true;
 }
 
+static PBuf *phase_weights(const Cell *c, uint32_t from, uint32_t to) {
+  RnnTiles tiles = {c->dir, from, to, tile_width(c, to - from), lanes_of(c)};
+  return rnn_recurrent(c->ctx, c->op, &c->s, &tiles);
+}
+
+// R of all phases, NULL where a phase begins with another gate. False after an error.
+static bool recurrent(const Cell *c, PBuf **r) {
+  uint32_t gates = (uint32_t)c->s.gates, middle = first_phase(c);
+  r[0] = phase_weights(c, 0, middle);
+  if (middle < gates) r[middle] = phase_weights(c, middle, gates);
+  return r[0] != NULL && (middle == gates || r[middle] != NULL);
+}
+
 static bool direction(Cell *c, int64_t dir) {
   KBuild b;
   bool lstm = c->op->kind == OP_LSTM;
@@ -436,9 +485,8 @@ static bool direction(Cell *c, int64_t dir) {
   c->n_bufs = 0;
   Signs signs;
   c->signs = find_signs(c, &signs) ? &signs : NULL;
-  PBuf *xw = rnn_project(c->ctx, c->op, &c->s, dir), *r = NULL;
-  if (!c->signs) r = rnn_recurrent(c->ctx, c->op, &c->s, dir);
-  if (!xw || (!r && !c->signs)) return false;
+  PBuf *xw = rnn_project(c->ctx, c->op, &c->s, dir), *r[RNN_GATES] = {0};
+  if (!xw || (!c->signs && !recurrent(c, r))) return false;
   lower_begin(c->ctx, &b, c->op);
   c->y = optional_out(c, &b, 0);
   c->y_h = optional_out(c, &b, 1);
@@ -446,9 +494,9 @@ static bool direction(Cell *c, int64_t dir) {
   c->xw = operand(c, &b, xw);
   if (c->signs) {
     sign_operands(c, &b);
-  } else {
-    c->r = operand(c, &b, r);
   }
+  for (uint32_t g = 0; g < RNN_GATES; g++)
+    if (r[g] != NULL) c->r[g] = operand(c, &b, r[g]);
   c->bias = optional_in(c, &b, 3);
   c->lens = optional_in(c, &b, 4);
   c->h0 = optional_in(c, &b, 5);

@@ -5,6 +5,8 @@
 
 #include "passes/lower/walk.h"
 
+#define PART_LOOPS 5
+
 static const struct {
   const char *name;
   bool alpha, beta;
@@ -109,25 +111,67 @@ PBuf *rnn_project(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir) {
   return ok ? projected : NULL;
 }
 
-static Value *const_transposed(LowerCtx *ctx, Value *v, const Type *t, int64_t dir, int64_t rows, int64_t cols) {
-  size_t size = dtype_info(t->dtype)->bits / 8;
-  const char *from = (const char *)const_data(ctx->m, v->constant) + dir * type_bytes(t);
-  char *to = NEW_ARRAY(ctx->m->arena, char, type_bytes(t) + 1);
-  for (int64_t i = 0; i < rows; i++) {
-    for (int64_t j = 0; j < cols; j++)
-      memcpy(to + (size_t)(j * rows + i) * size, from + (size_t)(i * cols + j) * size, size);
-  }
-  return const_bytes(ctx->m, t, to, v->constant->name);
+// A part of R as loops: how far apart elements lie in R and where they are packed.
+typedef struct Part {
+  int64_t dims[PART_LOOPS], from[PART_LOOPS], to[PART_LOOPS], first_from, first_to;
+} Part;
+
+// `n` tiles of `vectors` whole vectors from hidden unit `unit` on: [tiles][k][vectors][gates][lanes], rows `row` apart.
+static Part part_of(const RnnShape *s, const RnnTiles *t, int64_t unit, int64_t n, int64_t vectors, int64_t lanes,
+                    int64_t row) {
+  int64_t h = s->n_hidden, gates = t->to - t->from;
+  return (Part){.dims = {n, h, vectors, gates, lanes},
+                .from = {vectors * lanes * h, 1, lanes * h, h * h, h},
+                .to = {row * h, row, gates * lanes, lanes, 1},
+                .first_from = ((t->dir * s->gates + t->from) * h + unit) * h,
+                .first_to = unit * gates * h};
 }
 
-PBuf *rnn_recurrent(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir) {
-  int64_t n = s->gates * s->n_hidden, dims[2] = {s->n_hidden, n}, strides[2] = {1, s->n_hidden};
-  Value *r = op_in(op, 2);
-  const Type *t = type_tensor(ctx->m->types, r->type->dtype, 2, dims);
-  if (value_is_const(r)) return lower_const(ctx, const_transposed(ctx, r, t, dir, n, s->n_hidden));
-  PBuf *to = lower_work(ctx, "r", t);
+// Whole tiles; whole vectors of the last tile; its rest.
+static void parts_of(const RnnShape *s, const RnnTiles *t, Part part[3]) {
+  int64_t h = s->n_hidden, gates = t->to - t->from, rest = h % t->width, tail = rest % t->lanes;
+  part[0] = part_of(s, t, 0, h / t->width, t->width / t->lanes, t->lanes, t->width * gates);
+  part[1] = part_of(s, t, h - rest, 1, rest / t->lanes, t->lanes, rest * gates);
+  part[2] = part_of(s, t, h - tail, 1, 1, tail, rest * gates);
+  part[2].first_to = ((h - rest) * h + rest - tail) * gates;
+}
+
+static void part_copy(const Part *p, size_t size, const char *r, char *to) {
+  int64_t i[PART_LOOPS];
+  for (i[0] = 0; i[0] < p->dims[0]; i[0]++)
+    for (i[1] = 0; i[1] < p->dims[1]; i[1]++)
+      for (i[2] = 0; i[2] < p->dims[2]; i[2]++)
+        for (i[3] = 0; i[3] < p->dims[3]; i[3]++)
+          for (i[4] = 0; i[4] < p->dims[4]; i[4]++) {
+            int64_t from_at = p->first_from, to_at = p->first_to;
+            for (int d = 0; d < PART_LOOPS; d++) from_at += i[d] * p->from[d], to_at += i[d] * p->to[d];
+            memcpy(to + (size_t)to_at * size, r + (size_t)from_at * size, size);
+          }
+}
+
+static bool part_walk(LowerCtx *ctx, const Op *op, const Part *p, PBuf *to, PBuf *r) {
   Walk walk;
-  walk_init(&walk, 2, dims);
-  walk_operand(&walk, dir * n * s->n_hidden, strides);
-  return walk_copy(ctx, op, &walk, to, lower_buf(ctx, r)) ? to : NULL;
+  walk_init(&walk, PART_LOOPS, p->dims);
+  if (walk_count(&walk) == 0) return true;
+  walk_result(&walk, p->first_to, p->to);
+  walk_operand(&walk, p->first_from, p->from);
+  return walk_copy(ctx, op, &walk, to, r);
+}
+
+PBuf *rnn_recurrent(LowerCtx *ctx, const Op *op, const RnnShape *s, const RnnTiles *tiles) {
+  int64_t count = s->n_hidden * s->n_hidden * (tiles->to - tiles->from);
+  Value *r = op_in(op, 2);
+  const Type *t = type_tensor(ctx->m->types, r->type->dtype, 1, &count);
+  Part part[3];
+  parts_of(s, tiles, part);
+  if (value_is_const(r)) {
+    char *packed = NEW_ARRAY(ctx->m->arena, char, type_bytes(t) + 1);
+    for (int i = 0; i < 3; i++)
+      part_copy(&part[i], dtype_info(t->dtype)->bits / 8, const_data(ctx->m, r->constant), packed);
+    return lower_const(ctx, const_borrowed(ctx->m, t, packed, r->constant->name));
+  }
+  PBuf *work = lower_work(ctx, "r", t);
+  for (int i = 0; i < 3; i++)
+    if (!part_walk(ctx, op, &part[i], work, lower_buf(ctx, r))) return NULL;
+  return work;
 }

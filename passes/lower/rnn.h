@@ -35,7 +35,13 @@ KExpr *rnn_activate(const RnnShape *s, KBuild *b, int64_t dir, uint32_t act, KEx
 // x W^T of one direction for the whole sequence: [rows of x, gates * hidden], by the matmul lowering. NULL after an
 // error.
 PBuf *rnn_project(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir);
-// R of one direction as [hidden, gates * hidden].
-PBuf *rnn_recurrent(LowerCtx *ctx, const Op *op, const RnnShape *s, int64_t dir);
+// Gates [from, to) of one direction in tiles of `width` hidden units, the last one narrower, of vectors of `lanes`.
+typedef struct RnnTiles {
+  int64_t dir, from, to, width, lanes;
+} RnnTiles;
+
+// R in the order it is read: [tiles][k][vectors][gates][lanes], at the end of the last tile's rows [gates][rest]. NULL
+// after an error.
+PBuf *rnn_recurrent(LowerCtx *ctx, const Op *op, const RnnShape *s, const RnnTiles *tiles);
 
 #endif

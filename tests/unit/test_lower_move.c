@@ -316,3 +316,19 @@ Test(lower, rnn_constant_weights) {
              "%r0, %h, %c = lstm %x, @w, @r, @b {direction = reverse} : f32[6,1,2,4], f32[1,2,4], f32[1,2,4]");
   lower_case(c, "%x: f32[6,2,5]", "f32[1,2,4]", "%y, %r0, %c = lstm %x, @w, @r : f32[6,1,2,4], f32[1,2,4], f32[1,2,4]");
 }
+
+// Weights packed by tiles with a rest; at 190 units they are more than half of L2, and every other step goes backwards.
+Test(lower, rnn_packed_weights) {
+  static const int hidden[] = {1, 16, 20, 45, 64, 97, 190};
+  for (int v = 0; v < 7; v++) {
+    int h = hidden[v], steps = h > 100 ? 3 : 5;
+    Check c = {.ulps = h > 90 ? 8192 : 512};
+    for (int gates = 3; gates <= 4; gates++) {
+      c.extra = fmt("const @w: f32[1,%d,2] = rand(3)\nconst @r: f32[1,%d,%d] = rand(4)\n", gates * h, gates * h, h);
+      const char *y = fmt("f32[%d,1,1,%d]", steps, h), *state = fmt("f32[1,1,%d]", h);
+      const char *body = gates == 4 ? fmt("%%r0, %%h, %%c = lstm %%x, @w, @r : %s, %s, %s", y, state, state)
+                                    : fmt("%%r0, %%h = gru %%x, @w, @r : %s, %s", y, state);
+      lower_case(c, fmt("%%x: f32[%d,1,2]", steps), y, body);
+    }
+  }
+}
