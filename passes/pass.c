@@ -21,7 +21,7 @@ static const PassInfo infos[] = {
 // The whole way of a network, as --print-pipeline shows it.
 const char *const pipeline_default =
     "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,merge,prune,channels,factorize,planted,layout,terms,"
-    "blocks,fold,simplify,chain,"
+    "blocks,fold,simplify,turn,chain,"
     "fuse,cse,dce,plan,"
     "lower,"
     "memplan,"
