@@ -243,7 +243,7 @@ bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitK
   WeightLayout weights = {0};
   Emission e = {.arena = arena};
   bool ok = layout_weights(m, arena, &weights) && emit_code(m, target, opt, kind, in_process, &weights, &e);
-  if (ok && stack_bound(m->program, opt->name, &e) > STACK_LIMIT) {  // what loops share is kept on the stack
+  if (ok && stack_bound(m->program, opt->name, &e) > STACK_LIMIT) {  // what tiles have in common was kept on the stack
     e = (Emission){.arena = arena, .in_place = true};
     ok = emit_code(m, target, opt, kind, in_process, &weights, &e);
   }

@@ -19,7 +19,7 @@
 
 #define FUNCTION_ATTRIBUTES ((LLVMAttributeIndex)LLVMAttributeFunctionIndex)
 #define PIPELINE "function(sroa,early-cse<memssa>,simplifycfg,loop-mssa(licm),early-cse)"
-#define PIPELINE_IN_PLACE "function(sroa,early-cse<memssa>,simplifycfg,early-cse)"
+#define PIPELINE_IN_PLACE "function(sroa,simplifycfg)"
 
 // ---- functions and attributes
 

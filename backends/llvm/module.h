@@ -20,7 +20,7 @@ typedef struct StackFrame {
 
 typedef struct Emission {
   Arena *arena;
-  bool in_place;  // asked for: nothing is moved out of loops, which takes fewer registers
+  bool in_place;  // asked for: what loops or tiles have in common is computed in each, which takes fewer registers
   uint8_t *bytes;
   size_t n;
   VEC(StackFrame) frames;  // functions with a frame
