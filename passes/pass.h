@@ -26,7 +26,8 @@ typedef struct PassOptions {
   uint32_t n_factorize;
   const char *const *prune;  // --prune, in order
   uint32_t n_prune;
-  double max_error;                     // --max-error, 0: none
+  double max_error;                     // --max-error, of a layer; 0: none
+  double network_error;                 // ... and of the network's results
   bool by_size;                         // --optimize=size: compression by bytes instead of time
   const struct Tensor *const *samples;  // inputs of the network, one array per sample, to measure its error on
   uint32_t n_samples;                   // 0: seeded inputs

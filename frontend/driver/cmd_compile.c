@@ -13,19 +13,11 @@ static const char *with_extension(Session *s, const char *path, const char *ext)
   return arena_printf(s->arena, "%.*s%s", (int)n, path, ext);
 }
 
-// What is measured and reported of layers that compression changes.
-static bool compression_report(Session *s) {
-  Cases cases = {0};
-  if (s->opt.factorize.n == 0 && s->opt.prune.n == 0) return true;
+// What compression did is measured where somebody wants to know.
+static void compression_report(Session *s) {
+  if (s->opt.factorize.n == 0 && s->opt.prune.n == 0) return;
   s->pass_opt.factored = NEW(s->arena, FactorReport);
   s->pass_opt.factored->arena = s->arena;
-  if (!option_text(&s->opt.data, NULL)) return true;
-  if (!cases_read(s, s->m->funcs.at[0], &cases)) return false;
-  const Tensor **samples = NEW_ARRAY(s->arena, const Tensor *, cases.n + 1);
-  for (uint32_t i = 0; i < cases.n; i++) samples[i] = cases.at[i].in;
-  s->pass_opt.samples = samples;
-  s->pass_opt.n_samples = cases.n;
-  return true;
 }
 
 static void set_name(Session *s) {
@@ -145,14 +137,14 @@ int cmd_compile(Session *s) {
   set_name(s);
   s->m->name = s->name;
   if (!require_known(s)) return diag_exit_code(s->diag);
-  if (strcmp(kind, "obj") != 0) return emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
+  if (strcmp(kind, "obj") != 0) return cases_samples(s) && emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
   ObjectBytes object = {0};
   s->release = !s->opt.print_after.n;
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
   if (noted) declare_layers(s);
   if (s->opt.report.n) report_weights_read(s);
-  bool ok =
-      ((!noted && !s->opt.prune.n) || compression_report(s)) && session_compile(s, &object) && finish(s, path, &object);
+  if (noted || s->opt.prune.n) compression_report(s);
+  bool ok = session_compile(s, &object) && finish(s, path, &object);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);
 }

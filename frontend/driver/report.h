@@ -54,6 +54,8 @@ void report_factored_html(Session *s, StrBuf *out);
 
 // Weights of the imported graph (report_weights.c): notes on what they would take in stored forms, histograms.
 void report_weights_read(Session *s);  // before any pass
+void report_weights_text(Session *s, StrBuf *out);
+void report_weights_json(Session *s, StrBuf *out);  // a member and a comma
 void report_weights_html(Session *s, const Report *r, StrBuf *out);
 
 // --require=RULE[:LAYERS]. Both return false after diag_error: of a rule nobody knows, and of the layers that break

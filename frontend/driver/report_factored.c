@@ -1,4 +1,6 @@
 // What --factorize did, as a section of the report: text, JSON, and a table with two charts on the page.
+#include <math.h>
+
 #include "frontend/driver/report.h"
 #include "passes/compress/factorize.h"
 
@@ -32,6 +34,10 @@ static const char *inputs_text(const FactorReport *r) { return r->recorded ? "re
 
 // ---- text
 
+static const char *bound_text(Session *s, double bound) {
+  return isfinite(bound) ? arena_printf(s->arena, "%.3g", bound) : "-";
+}
+
 static void text_layer(Session *s, const Factored *f, StrBuf *out) {
   strbuf_printf(out, "%-36s ", loc_layer(s->arena, f->loc));
   if (!f->applied) {
@@ -40,7 +46,8 @@ static void text_layer(Session *s, const Factored *f, StrBuf *out) {
   }
   strbuf_printf(out, "%-34s %9lld %9lld %12.0f %12.0f %9.2f %9.2f %10.3g %10.3g", f->form, (long long)f->parameters,
                 (long long)f->parameters_after, f->macs, f->macs_after, f->us, f->us_after, f->theory, f->measured);
-  if (f->reach_error >= 0) strbuf_printf(out, " %10.3g %9.6f", f->reach_error, f->cosine);
+  if (f->reach_error >= 0) strbuf_printf(out, " %10.3g %10s %9.6f", f->reach_error, bound_text(s, f->bound), f->cosine);
+  if (f->alone >= 0) strbuf_printf(out, " %10.3g", f->alone);
   strbuf_putc(out, '\n');
 }
 
@@ -49,19 +56,29 @@ void report_factored_text(Session *s, StrBuf *out) {
   if (r == NULL) return;
   Totals t = totals_of(r);
   strbuf_printf(out, "\nfactorised layers; errors are relative Frobenius norms, of the weights and of the results\n");
-  strbuf_printf(out, "%-36s %-34s %9s %9s %12s %12s %9s %9s %10s %10s %10s %9s\n", "layer", "form", "weights", "after",
-                "MACs", "after", "price us", "after", "theory", "measured", "result", "cosine");
+  strbuf_printf(out, "%-36s %-34s %9s %9s %12s %12s %9s %9s %10s %10s %10s %10s %9s %10s\n", "layer", "form", "weights",
+                "after", "MACs", "after", "price us", "after", "theory", "measured", "result", "at most", "cosine",
+                "alone");
   for (uint32_t i = 0; i < r->layers.n; i++) text_layer(s, &r->layers.at[i], out);
   strbuf_printf(out, "all of these: %lld -> %lld weights (%.2f times), %.0f -> %.0f MACs, price %.2f -> %.2f us\n",
                 (long long)t.parameters, (long long)t.parameters_after,
                 ratio((double)t.parameters, (double)t.parameters_after), t.macs, t.macs_after, t.us, t.us_after);
   if (r->samples > 0)
-    strbuf_printf(out, "network on %u %s inputs: relative error %.3g, cosine %.6f against the dense one\n", r->samples,
-                  inputs_text(r), r->error, r->cosine);
+    strbuf_printf(out, "network on %u %s inputs: relative error %.3g (at most %s), cosine %.6f against the dense one\n",
+                  r->samples, inputs_text(r), r->error, bound_text(s, r->bound), r->cosine);
+  if (r->limit > 0) strbuf_printf(out, "limit of the relative error of the results: %.3g\n", r->limit);
   if (r->unmeasured) strbuf_printf(out, "network not measured: %s\n", r->unmeasured);
 }
 
 // ---- JSON
+
+static void json_bound(StrBuf *out, const char *key, double bound) {
+  if (isfinite(bound)) {
+    strbuf_printf(out, "\"%s\":%.9g", key, bound);
+  } else {
+    strbuf_printf(out, "\"%s\":null", key);
+  }
+}
 
 static void json_layer(Session *s, const Factored *f, StrBuf *out) {
   strbuf_puts(out, "{\"layer\":");
@@ -74,8 +91,11 @@ static void json_layer(Session *s, const Factored *f, StrBuf *out) {
                 (long long)f->parameters, (long long)f->parameters_after, f->macs, f->macs_after);
   strbuf_printf(out, "\"price_us\":%.4g,\"price_us_after\":%.4g,\"error_theory\":%.9g,\"error_measured\":%.9g", f->us,
                 f->us_after, f->theory, f->measured);
-  if (f->reach_error >= 0)
-    strbuf_printf(out, ",\"result_error\":%.9g,\"result_cosine\":%.9g", f->reach_error, f->cosine);
+  if (f->reach_error >= 0) {
+    strbuf_printf(out, ",\"result_error\":%.9g,\"result_cosine\":%.9g,", f->reach_error, f->cosine);
+    json_bound(out, "result_bound", f->bound);
+  }
+  if (f->alone >= 0) strbuf_printf(out, ",\"alone_error\":%.9g", f->alone);
   strbuf_putc(out, '}');
 }
 
@@ -88,7 +108,17 @@ void report_factored_json(Session *s, StrBuf *out) {
     json_layer(s, &r->layers.at[i], out);
   }
   strbuf_printf(out, "\n],\"samples\":%u,\"inputs\":\"%s\"", r->samples, inputs_text(r));
-  if (r->samples > 0) strbuf_printf(out, ",\"error\":%.9g,\"cosine\":%.9g", r->error, r->cosine);
+  if (r->samples > 0) {
+    strbuf_printf(out, ",\"error\":%.9g,\"cosine\":%.9g,", r->error, r->cosine);
+    json_bound(out, "bound", r->bound);
+  }
+  if (r->limit > 0) strbuf_printf(out, ",\"limit\":%.9g", r->limit);
+  Totals t = totals_of(r);
+  strbuf_printf(out, ",\"parameters\":%lld,\"parameters_after\":%lld,\"parameter_ratio\":%.9g,",
+                (long long)t.parameters, (long long)t.parameters_after,
+                ratio((double)t.parameters, (double)t.parameters_after));
+  strbuf_printf(out, "\"macs\":%.0f,\"macs_after\":%.0f,\"mac_ratio\":%.9g,\"price_us\":%.4g,\"price_us_after\":%.4g",
+                t.macs, t.macs_after, ratio(t.macs, t.macs_after), t.us, t.us_after);
   strbuf_puts(out, "},\n");
 }
 
@@ -162,14 +192,15 @@ static void html_layer(Session *s, const Factored *f, StrBuf *out) {
     strbuf_printf(out, "<td>%lld</td><td>%lld</td><td>%.0f</td><td>%.0f</td><td>%.2f</td><td>%.2f</td>",
                   (long long)f->parameters, (long long)f->parameters_after, f->macs, f->macs_after, f->us, f->us_after);
     strbuf_printf(out, "<td>%.3g</td><td>%.3g</td>", f->theory, f->measured);
-    if (f->reach_error >= 0) strbuf_printf(out, "<td>%.3g</td><td>%.6f</td>", f->reach_error, f->cosine);
+    if (f->reach_error >= 0)
+      strbuf_printf(out, "<td>%.3g</td><td>%s</td><td>%.6f</td>", f->reach_error, bound_text(s, f->bound), f->cosine);
   }
   strbuf_puts(out, "</tr>\n");
 }
 
 void report_factored_html(Session *s, StrBuf *out) {
-  static const char *const columns[] = {"layer", "form",  "weights", "after",    "MACs",   "after",
-                                        "us",    "after", "theory",  "measured", "result", "cosine"};
+  static const char *const columns[] = {"layer", "form",   "weights",  "after",  "MACs",    "after", "us",
+                                        "after", "theory", "measured", "result", "at most", "cosine"};
   const FactorReport *r = factored_of(s);
   if (r == NULL) return;
   strbuf_puts(out, "<h2>Factorised layers</h2>\n<table>\n<tr>");
@@ -179,8 +210,10 @@ void report_factored_html(Session *s, StrBuf *out) {
   for (uint32_t i = 0; i < r->layers.n; i++) html_layer(s, &r->layers.at[i], out);
   strbuf_puts(out, "</table>\n");
   if (r->samples > 0)
-    strbuf_printf(out, "<p>Network on %u %s inputs: relative error %.3g, cosine %.6f against the dense one.</p>\n",
-                  r->samples, inputs_text(r), r->error, r->cosine);
+    strbuf_printf(out,
+                  "<p>Network on %u %s inputs: relative error %.3g (at most %s), cosine %.6f against the dense "
+                  "one.</p>\n",
+                  r->samples, inputs_text(r), r->error, bound_text(s, r->bound), r->cosine);
   svg_errors(s, r, out);
   svg_prices(s, r, out);
 }

@@ -15,6 +15,7 @@ struct WeightChart {
   double least, largest;
   int64_t n, zeros, most;  // most: of the bins without zeros
   int64_t bins[BINS];
+  TensorStats stats;
 };
 
 static void bins_fill(WeightChart *c, Module *m, Const *w) {
@@ -43,7 +44,7 @@ static void weights_of(Session *s, const Op *op) {
   Arena *scratch = arena_new("weights");
   TensorStats t = tensor_stats(s->m, w, false, scratch);
   note_stored(s, op, &t, type_bytes(w->type));
-  WeightChart c = {loc_layer(s->arena, op->loc), t.least, t.largest, t.n, t.zeros, 0, {0}};
+  WeightChart c = {loc_layer(s->arena, op->loc), t.least, t.largest, t.n, t.zeros, 0, {0}, t};
   if (isfinite(t.least) && isfinite(t.largest)) bins_fill(&c, s->m, w);
   vec_push(s->arena, &s->charts, c);
   arena_free(scratch);
@@ -58,7 +59,59 @@ void report_weights_read(Session *s) {
   }
 }
 
+// ---- zeros (S41) and what few bits would keep (S53), as a table
+
+static double zeros_of(const WeightChart *c) { return 100.0 * (double)c->zeros / (double)c->n; }
+
+void report_weights_text(Session *s, StrBuf *out) {
+  if (!s->charts.n) return;
+  strbuf_printf(out, "\n%-36s %10s %10s %8s %8s %8s %8s %8s %8s\n", "weights of the file", "elements", "zeros", "",
+                "values", "cosine 1", "2", "4", "8 bits");
+  for (uint32_t i = 0; i < s->charts.n; i++) {
+    const WeightChart *c = &s->charts.at[i];
+    strbuf_printf(out, "%-36s %10lld %10lld %6.1f %% %8s", c->layer, (long long)c->n, (long long)c->zeros, zeros_of(c),
+                  c->stats.distinct < 0 ? "many" : arena_printf(s->arena, "%lld", (long long)c->stats.distinct));
+    for (int k = 0; k < STATS_COSINES && c->stats.cosine[0] >= 0; k++) strbuf_printf(out, " %8.4f", c->stats.cosine[k]);
+    strbuf_putc(out, '\n');
+  }
+}
+
+void report_weights_json(Session *s, StrBuf *out) {
+  strbuf_puts(out, "\"weights\":[");
+  for (uint32_t i = 0; i < s->charts.n; i++) {
+    const WeightChart *c = &s->charts.at[i];
+    strbuf_printf(out, "%s\n{\"layer\":", i ? "," : "");
+    json_string(out, c->layer);
+    strbuf_printf(out, ",\"elements\":%lld,\"zeros\":%lld", (long long)c->n, (long long)c->zeros);
+    if (c->stats.distinct >= 0) strbuf_printf(out, ",\"values\":%lld", (long long)c->stats.distinct);
+    for (int k = 0; k < STATS_COSINES && c->stats.cosine[0] >= 0; k++)
+      strbuf_printf(out, "%s%.4f%s", k ? "," : ",\"cosines\":[", c->stats.cosine[k], k + 1 < STATS_COSINES ? "" : "]");
+    strbuf_putc(out, '}');
+  }
+  strbuf_puts(out, "],\n");
+}
+
 // ---- the page
+
+static void html_table(Session *s, StrBuf *out) {
+  static const char *const columns[] = {"layer", "elements", "zeros", "values", "cosine 1 bit", "2", "4", "8 bits"};
+  strbuf_puts(out, "<table>\n<tr>");
+  for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+    strbuf_printf(out, "<th%s>%s</th>", i < 1 ? " class=\"t\"" : "", columns[i]);
+  strbuf_puts(out, "</tr>\n");
+  for (uint32_t i = 0; i < s->charts.n; i++) {
+    const WeightChart *c = &s->charts.at[i];
+    strbuf_puts(out, "<tr><td class=\"t\">");
+    html_text(out, c->layer);
+    strbuf_printf(out, "</td><td>%lld</td><td>%lld (%.1f %%)</td><td>%s</td>", (long long)c->n, (long long)c->zeros,
+                  zeros_of(c),
+                  c->stats.distinct < 0 ? "many" : arena_printf(s->arena, "%lld", (long long)c->stats.distinct));
+    for (int k = 0; k < STATS_COSINES && c->stats.cosine[0] >= 0; k++)
+      strbuf_printf(out, "<td>%.4f</td>", c->stats.cosine[k]);
+    strbuf_puts(out, "</tr>\n");
+  }
+  strbuf_puts(out, "</table>\n");
+}
 
 static void svg_text(StrBuf *out, double x, double y, const char *anchor, const char *text) {
   strbuf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, y, anchor);
@@ -118,6 +171,7 @@ static void svg_bytes(Session *s, const Report *r, StrBuf *out) {
 
 void report_weights_html(Session *s, const Report *r, StrBuf *out) {
   strbuf_puts(out, "<h2>Weights</h2>\n");
+  if (s->charts.n) html_table(s, out);
   svg_bytes(s, r, out);
   if (s->charts.n) strbuf_puts(out, "<h3>Values of the weights in the file, zeros left out</h3>\n");
   for (uint32_t i = 0; i < s->charts.n; i++) svg_histogram(s, &s->charts.at[i], out);

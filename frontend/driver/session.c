@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "frontend/driver/cases.h"
 #include "frontend/driver/report.h"
 #include "frontend/onnx.h"
 #include "ir/text.h"
@@ -29,20 +30,33 @@ bool session_target(Session *s) {
   return true;
 }
 
+// E, or layer:E and network:E with a comma between them.
+static bool error_limits(Session *s, const char *text) {
+  const char *p = text;
+  do {
+    bool network = strncmp(p, "network:", 8) == 0, layer = strncmp(p, "layer:", 6) == 0;
+    char *end;
+    p += network ? 8 : layer ? 6 : 0;
+    double limit = strtod(p, &end);
+    if (end == p || (*end && *end != ',') || !(limit >= 0 && limit <= 1))
+      return diag_error(s->diag, DIAG_USAGE, NULL,
+                        "--max-error wants E, or layer:E,network:E, of numbers from 0 to 1, not '%.60s'", text);
+    *(network ? &s->pass_opt.network_error : &s->pass_opt.max_error) = limit;
+    p = end;
+  } while (*p++ == ',');
+  return true;
+}
+
 static bool compression_options(Session *s) {
   const char *error = option_text(&s->opt.max_error, "0"), *optimize = option_text(&s->opt.optimize, "time");
-  char *end;
   s->pass_opt.factorize = s->opt.factorize.at;
   s->pass_opt.n_factorize = s->opt.factorize.n;
   s->pass_opt.prune = s->opt.prune.at;
   s->pass_opt.n_prune = s->opt.prune.n;
   s->pass_opt.by_size = strcmp(optimize, "size") == 0;
-  s->pass_opt.max_error = strtod(error, &end);
   if (!s->pass_opt.by_size && strcmp(optimize, "time") != 0)
     return diag_error(s->diag, DIAG_USAGE, NULL, "--optimize wants time or size, not '%.60s'", optimize);
-  if (end == error || *end || !(s->pass_opt.max_error >= 0 && s->pass_opt.max_error <= 1))
-    return diag_error(s->diag, DIAG_USAGE, NULL, "--max-error wants a number from 0 to 1, not '%.60s'", error);
-  return true;
+  return error_limits(s, error);
 }
 
 bool session_pass_options(Session *s) {
@@ -241,7 +255,7 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
 }
 
 bool session_compile(Session *s, ObjectBytes *out) {
-  if (!session_passes(s, session_pipeline(s))) return false;
+  if (!cases_samples(s) || !session_passes(s, session_pipeline(s))) return false;
   if (!s->m->program)
     return diag_error(s->diag, DIAG_USAGE, NULL, "the pipeline does not contain 'lower': there is nothing to emit");
   return session_emit(s, EMIT_OBJECT, out);

@@ -10,24 +10,30 @@
 // Every error is known twice: from the singular values left out, and from the factors as they are stored. `auto` leaves
 // weights of few different values alone: the strategies that store those as bits come later.
 //
-//   factorize{auto,max-error=0.1,size}   the options in a pipeline
+// With a limit on the error of the results, forms are chosen for all layers first, and network.h says which are taken;
+// layers left out are offered forms of a half and a quarter of the error.
+//
+//   factorize{auto,max-error=0.1,network-error=0.02,size}   the options in a pipeline
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/note.h"
+#include "passes/compress/bound.h"
 #include "passes/compress/calibrate.h"
 #include "passes/compress/measure.h"
+#include "passes/compress/network.h"
 #include "passes/graph_util.h"
 
 #define FEW_VALUES 256
 #define SAME_PRICE 1.03
 #define EQUAL_ERROR 1e-6
+#define LEVELS 3  // limits of a layer's error that are tried where the network has one
 
 typedef struct Factorize {
   PassCtx *ctx;
   Arena *arena;  // pass lifetime
-  double max_error;
+  double max_error, network_error;
   bool by_size;
   VEC(FactorSpec) specs;
   const Calibration *calibration;  // NULL: no inputs are recorded
@@ -55,6 +61,11 @@ static bool read_argument(Factorize *fz, const char *text) {
     fz->max_error = strtod(text + 10, NULL);
     return true;
   }
+  if (strncmp(text, "network-error=", 14) == 0) {
+    fz->network_error = strtod(text + 14, NULL);
+    if (fz->max_error == 0) fz->max_error = fmin(1, 2 * fz->network_error);
+    return true;
+  }
   FactorSpec spec;
   if (!factor_spec_read(text, fz->max_error, fz->arena, fz->ctx->diag, &spec)) return false;
   vec_push(fz->arena, &fz->specs, spec);
@@ -65,6 +76,8 @@ static bool read_argument(Factorize *fz, const char *text) {
 static bool read_options(Factorize *fz) {
   const PassOptions *opt = fz->ctx->opt;
   fz->max_error = opt->max_error;
+  fz->network_error = opt->network_error;
+  if (fz->max_error == 0) fz->max_error = fmin(1, 2 * fz->network_error);
   fz->by_size = opt->by_size;
   for (uint32_t i = 0; i < opt->n_factorize; i++)
     if (!read_argument(fz, opt->factorize[i])) return false;
@@ -174,6 +187,7 @@ static void record_form(Factorize *fz, Choice *c) {
   r->theory = relative(l, c->form->error2);
   r->measured = form_measure(l, c->form, fz->arena);
   r->us_after = form_price(l, c->form, t) * 1e-3 / t->ghz;
+  if (fz->ctx->opt->factored != NULL) form_norms(l, c->form, &r->change, &r->weights, fz->arena);
 }
 
 // The cost gate.
@@ -250,7 +264,7 @@ static void record(Factorize *fz, const Choice *c) {
 
 static void keep_dense(Factorize *fz) {
   Func *f = fz->ctx->m->funcs.at[0];
-  if (fz->ctx->opt->factored == NULL) return;
+  if (fz->ctx->opt->factored == NULL && fz->network_error == 0) return;
   fz->dense = func_clone(f, "qcc.dense");
   fz->ctx->m->funcs.n--;  // never listed
   fz->twins = NEW_ARRAY(fz->arena, Value *, fz->ctx->m->n_ops + 1);
@@ -259,16 +273,16 @@ static void keep_dense(Factorize *fz) {
 }
 
 static void keep_layer(Factorize *fz, const Op *op, const Value *y) {
-  if (fz->dense == NULL) return;
-  vec_push(fz->arena, &fz->before, fz->twins[op->id]);
-  vec_push(fz->arena, &fz->after, y);
-  vec_push(fz->arena, &fz->layers, fz->ctx->opt->factored->layers.n - 1);
+  if (fz->ctx->opt->factored == NULL) return;
+  vec_push(fz->ctx->arena, &fz->before, fz->twins[op->id]);
+  vec_push(fz->ctx->arena, &fz->after, y);
+  vec_push(fz->ctx->arena, &fz->layers, fz->ctx->opt->factored->layers.n - 1);
 }
 
 static void measure(Factorize *fz) {
   if (fz->dense == NULL) return;
   Measured m = {fz->dense, fz->ctx->m->funcs.at[0], fz->layers.n, fz->before.at, fz->after.at, fz->layers.at};
-  if (fz->layers.n > 0) factor_measure(&m, fz->ctx->opt, fz->ctx->opt->factored);
+  if (fz->layers.n > 0 && fz->ctx->opt->factored != NULL) factor_measure(&m, fz->ctx->opt, fz->ctx->opt->factored);
   for (Op *op = fz->dense->first; op != NULL; op = op->next) op_set_operands(op, 0, NULL);
   func_set_results(fz->dense, 0, NULL);
 }
@@ -283,28 +297,135 @@ static bool check_used(Factorize *fz) {
   return true;
 }
 
-static void layer_factorize(Factorize *fz, Op *op, PassResult *result) {
+// The form of a layer, as its spec asks for; everything in fz->arena.
+static void layer_choose(Factorize *fz, const FactorSpec *spec, const Op *op, Choice *c) {
   const char *why;
-  FactorSpec *spec = op->kind == OP_CONV || op->kind == OP_MATMUL ? spec_of(fz, op) : NULL;
-  if (spec == NULL) return;
-  Arena *pass = fz->arena;
-  fz->arena = arena_new("layer");
-  Choice c = {.record = {.loc = op->loc}};
-  if (layer_read(op, &c.layer, fz->arena, &why)) {
-    c.layer.stats = calibration_stats(fz->calibration, op);
-    choose(fz, spec, &c);
+  *c = (Choice){.record = {.loc = op->loc, .alone = -1}};
+  if (layer_read(op, &c->layer, fz->arena, &why)) {
+    c->layer.stats = calibration_stats(fz->calibration, op);
+    choose(fz, spec, c);
   } else {
-    c.record.why = why;
+    c->record.why = why;
   }
-  c.layer.op = op;
-  note(fz, &c);
-  record(fz, &c);
-  Value *y = c.record.applied ? apply(&c) : NULL;
-  arena_free(fz->arena);
-  fz->arena = pass;
-  if (y == NULL) return;
-  keep_layer(fz, op, y);
+  c->layer.op = op;
+}
+
+static void layer_finish(Factorize *fz, Op *op, Choice *c, PassResult *result) {
+  note(fz, c);
+  record(fz, c);
+  if (!c->record.applied) return;
+  keep_layer(fz, op, apply(c));
   *result = PASS_CHANGED;
+}
+
+static FactorSpec *spec_of_layer(Factorize *fz, const Op *op) {
+  return op->kind == OP_CONV || op->kind == OP_MATMUL ? spec_of(fz, op) : NULL;
+}
+
+static void each_layer(Factorize *fz, PassResult *result) {
+  Arena *pass = fz->arena;
+  for (Op *op = fz->ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
+    Choice c;
+    next = op->next;
+    FactorSpec *spec = spec_of_layer(fz, op);
+    if (spec == NULL) continue;
+    fz->arena = arena_new("layer");
+    layer_choose(fz, spec, op, &c);
+    layer_finish(fz, op, &c, result);
+    arena_free(fz->arena);
+    fz->arena = pass;
+  }
+}
+
+// ---- within a limit of the results' error
+
+typedef struct Pending {
+  Op *op;
+  FactorSpec *spec;
+  Choice choice;  // the form of the last level that had one
+} Pending;
+
+typedef struct Together {
+  VEC(Pending) layers;
+  NetworkLayer *fits;  // one per layer
+  NetworkFit fit;
+} Together;
+
+// A layer's choice without what led to it.
+static void choice_keep(Factorize *fz, Choice *to, const Choice *c) {
+  to->layer = c->layer;
+  to->layer.w = NULL;
+  to->record = c->record;
+  if (c->record.why != NULL) to->record.why = arena_printf(fz->arena, "%s", c->record.why);
+  to->form = c->form == NULL ? NULL : form_copy(c->form, fz->arena);
+}
+
+static void offer_form(Factorize *fz, Pending *p, NetworkLayer *to, double scale) {
+  Arena *pass = fz->arena;
+  FactorSpec spec = *p->spec;
+  double limit = fz->max_error;
+  Choice c;
+  to->factored = NULL;
+  if (scale < 1 && spec.ask.by != ASK_ERROR) return;
+  if (spec.ask.by == ASK_ERROR) spec.ask.value *= scale;
+  fz->max_error *= scale;
+  fz->arena = arena_new("layer");
+  layer_choose(fz, &spec, p->op, &c);
+  Arena *layer = fz->arena;
+  fz->arena = pass;
+  if (c.record.applied) {
+    to->factored = form_weights(&c.layer, c.form, layer);
+    to->loss = c.record.measured;
+    to->saved =
+        fmax(fz->by_size ? (double)(c.record.parameters - c.record.parameters_after) : c.record.us - c.record.us_after,
+             1e-9);
+  }
+  if (c.record.applied || scale == 1) choice_keep(fz, &p->choice, &c);
+  arena_free(layer);
+  fz->max_error = limit;
+}
+
+static void offer_level(Factorize *fz, Together *t, double scale) {
+  bool any = false;
+  for (uint32_t i = 0; i < t->layers.n; i++) {
+    if (t->fits[i].taken || (scale < 1 && t->layers.at[i].choice.form == NULL)) continue;
+    offer_form(fz, &t->layers.at[i], &t->fits[i], scale);
+    any = any || t->fits[i].factored != NULL;
+  }
+  if (any) network_fit(fz->dense, fz->ctx->opt, t->layers.n, t->fits, &t->fit, fz->arena);
+}
+
+static void leave_out(Factorize *fz, const Together *t, const NetworkLayer *l, Factored *r) {
+  r->alone = l->alone;
+  if (!r->applied || l->taken) return;
+  r->applied = false;
+  if (t->fit.reason != NULL) {
+    r->why = arena_printf(fz->arena, "the error of the results can't be measured: %s", t->fit.reason);
+  } else {
+    r->why = arena_printf(fz->arena, "%s would bring the error of the results above --max-error=network:%g", r->form,
+                          t->fit.limit);
+  }
+}
+
+static void all_layers(Factorize *fz, PassResult *result) {
+  Together t = {.fit = {.limit = fz->network_error}};
+  for (Op *op = fz->ctx->m->funcs.at[0]->first; op != NULL; op = op->next) {
+    FactorSpec *spec = spec_of_layer(fz, op);
+    if (spec != NULL) vec_push(fz->arena, &t.layers, ((Pending){.op = op, .spec = spec}));
+  }
+  t.fits = NEW_ARRAY(fz->arena, NetworkLayer, t.layers.n + 1);
+  for (uint32_t i = 0; i < t.layers.n; i++) {
+    Op *twin = fz->twins[t.layers.at[i].op->id]->op;
+    t.fits[i] = (NetworkLayer){.op = twin, .dense = op_in(twin, 1), .alone = -1};
+  }
+  for (int level = 0; level < LEVELS && t.fit.reason == NULL; level++) offer_level(fz, &t, ldexp(1, -level));
+  for (uint32_t i = 0; i < t.layers.n; i++) {
+    Pending *p = &t.layers.at[i];
+    op_set_operand(t.fits[i].op, 1, t.fits[i].dense);
+    leave_out(fz, &t, &t.fits[i], &p->choice.record);
+    layer_finish(fz, p->op, &p->choice, result);
+  }
+  if (fz->ctx->opt->factored != NULL) fz->ctx->opt->factored->limit = fz->network_error;
 }
 
 // Does any spec ask for a scheme that looks at recorded inputs?
@@ -321,9 +442,10 @@ PassResult pass_factorize(PassCtx *ctx) {
   if (fz.specs.n == 0) return PASS_SAME;
   keep_dense(&fz);
   if (reads_inputs(&fz)) fz.calibration = calibration_of(ctx->m->funcs.at[0], ctx->opt, ctx->arena);
-  for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
-    next = op->next;
-    layer_factorize(&fz, op, &result);
+  if (fz.network_error > 0) {
+    all_layers(&fz, &result);
+  } else {
+    each_layer(&fz, &result);
   }
   measure(&fz);
   return check_used(&fz) ? result : PASS_FAILED;

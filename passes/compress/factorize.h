@@ -13,8 +13,11 @@ typedef struct Factored {
   const char *why;   // it stays dense
   int64_t parameters, parameters_after;
   double macs, macs_after;
-  double theory, measured;     // relative Frobenius norm: from the tails, and from the factors as stored
-  double us, us_after;         // by the prices of the target
+  double theory, measured;  // relative Frobenius norm: from the tails, and from the factors as stored
+  double us, us_after;      // by the prices of the target
+  double alone;             // error of the network's results with this layer's form alone; < 0: not measured
+  double change, weights;   // bounds of the spectral norms of what changed in the weights, and of the new ones
+  double bound;             // of reach_error, by these norms and those of all layers between; infinite: none is known
   double reach_error, cosine;  // of the layer's result against the dense network, accumulated; error < 0: not measured
 } Factored;
 
@@ -23,6 +26,8 @@ struct FactorReport {
   VEC(Factored) layers;
   uint32_t samples;        // inputs the network was measured on, 0: it was not
   bool recorded;           // given ones, not seeded ones
+  double bound;            // of `error`; infinite: none is known
+  double limit;            // --max-error=network:E, 0: none
   double error, cosine;    // of the network's results: relative norm, smallest cosine
   const char *unmeasured;  // why not
 };

@@ -6,6 +6,7 @@
 
 #include "ir/elem.h"
 #include "passes/compress/linalg.h"
+#include "passes/graph_util.h"
 
 const char *form_text(Arena *arena, const Form *f) {
   StrBuf b;
@@ -127,4 +128,23 @@ double form_measure(const FactorLayer *l, Form *f, Arena *arena) {
   double error2 = squared_distance(l->n_w, w, l->w);
   arena_reset(arena, mark);
   return l->norm2 > 0 ? sqrt(error2 / l->norm2) : sqrt(error2);
+}
+
+Value *form_weights(const FactorLayer *l, const Form *f, Arena *arena) {
+  const Type *t = op_in(l->op, 1)->type;
+  double *w = NEW_ARRAY(arena, double, l->n_w), *stored = NEW_ARRAY(arena, double, l->n_w);
+  bool turned = l->op->kind == OP_MATMUL && op_bool(l->op, A_MATMUL_trans_b);
+  f->rebuild(l, f, w, arena);
+  for (int64_t i = 0; i < l->n_w; i++) stored[turned ? i % l->out * l->in + i / l->out : i] = w[i];
+  return const_of_doubles(l->op->func->module, t, stored, "approximate");
+}
+
+Form *form_copy(const Form *f, Arena *arena) {
+  Form *to = NEW(arena, Form);
+  *to = *f;
+  to->shape = f->shape == NULL ? NULL : arena_printf(arena, "%s", f->shape);
+  for (uint32_t i = 0; i < f->n; i++)
+    if (f->step[i].kind != FORM_MOVE)
+      to->step[i].w = arena_copy(arena, f->step[i].w, (size_t)step_parameters(&f->step[i]) * sizeof(double));
+  return to;
 }

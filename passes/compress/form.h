@@ -90,6 +90,9 @@ double form_macs(const FactorLayer *l, const Form *f);
 double layer_macs(const FactorLayer *l);
 // ||W - rebuilt|| / ||W|| with the factors rounded to the element type of the layer, as they will be stored.
 double form_measure(const FactorLayer *l, Form *f, Arena *arena);
+// The weights that the factors stand for, as a constant with the type and order of the layer's own.
+Value *form_weights(const FactorLayer *l, const Form *f, Arena *arena);
+Form *form_copy(const Form *f, Arena *arena);  // with its factors
 // Cycles of the form, and of the layer itself, by the prices of `plan` on channels-last ops.
 double form_price(const FactorLayer *l, const Form *f, const Target *t);
 double layer_price(const FactorLayer *l, const Target *t);

@@ -1,8 +1,9 @@
 // How far the network with factors is from the dense one (S40): both are run by the interpreter on the same inputs, and
 // every factorised layer's result, and every result of the network, is compared.
 //
-// A layer's number is accumulated: it sees the inputs that the layers before it have already changed. Inputs are those
-// of PassOptions, or seeded ones: floats uniform in [-1, 1), small whole numbers.
+// Beside every number stands its bound (bound.h). A layer's number is accumulated: it sees the inputs that the layers
+// before it have already changed. Inputs are those of PassOptions, or seeded ones: floats uniform in [-1, 1), small
+// whole numbers.
 #include "passes/compress/measure.h"
 
 #include <math.h>
@@ -10,13 +11,14 @@
 
 #include "ir/base/map.h"
 #include "ir/elem.h"
+#include "passes/compress/bound.h"
 
 // Operations of the interpreter for one run of each network; about ten seconds.
 #define RUN_LIMIT 2e9
 #define MOST_SAMPLES 4
 
 typedef struct Sums {
-  double error2, norm2, other2, dot;
+  double error2, norm2, other2, dot, bound2;
 } Sums;
 
 // The results of one run: those of the layers and of the network, in order.
@@ -62,6 +64,8 @@ static void sums_add(Sums *s, const Tensor *dense, const Tensor *now) {
 
 static double sums_error(const Sums *s) { return s->norm2 > 0 ? sqrt(s->error2 / s->norm2) : sqrt(s->error2); }
 
+static double sums_bound(const Sums *s) { return s->norm2 > 0 ? sqrt(s->bound2 / s->norm2) : sqrt(s->bound2); }
+
 static double sums_cosine(const Sums *s) {
   if (s->norm2 == 0 || s->other2 == 0) return s->norm2 == s->other2;
   return s->dot / sqrt(s->norm2 * s->other2);
@@ -82,13 +86,17 @@ static Tensor *seeded(const Func *f, uint32_t sample, Arena *arena) {
   return in;
 }
 
-static double run_cost(const Func *f) {
+const Tensor *measure_inputs(const Func *f, const PassOptions *opt, uint32_t sample, Arena *arena) {
+  return opt->n_samples > 0 ? opt->samples[sample] : seeded(f, sample, arena);
+}
+
+double measure_cost(const Func *f) {
   double cost = 0;
   for (const Op *op = f->first; op != NULL; op = op->next) cost += (double)eval_cost(op);
   return cost;
 }
 
-static const char *cannot_run(const Func *f, const PassOptions *opt) {
+const char *measure_refusal(const Func *f, const PassOptions *opt) {
   for (uint32_t i = 0; i < opt->n_samples; i++)
     for (uint32_t k = 0; k < f->n_args; k++)
       if (opt->samples[i][k].type != f->args[k]->type) return "the recorded inputs have other types";
@@ -97,15 +105,29 @@ static const char *cannot_run(const Func *f, const PassOptions *opt) {
   return NULL;
 }
 
+// The distances are at most: squares are added up as those that are measured are.
+static bool sample_bound(const Measured *m, const Tensor *in, const FactorReport *report, Sums *sums, Arena *arena) {
+  uint32_t all = m->n + m->dense->n_results;
+  BoundLayer *layers = NEW_ARRAY(arena, BoundLayer, m->n + 1);
+  double *bound = NEW_ARRAY(arena, double, all + 1);
+  for (uint32_t i = 0; i < m->n; i++) {
+    const Factored *f = &report->layers.at[m->layer[i]];
+    layers[i] = (BoundLayer){m->before[i]->op, f->change, f->weights};
+  }
+  if (!bound_run(m->dense, in, m->n, layers, bound, arena)) return false;
+  for (uint32_t i = 0; i < all; i++) sums[i].bound2 += bound[i] * bound[i];
+  return true;
+}
+
 // One sample through both networks.
-static bool sample_run(const Measured *m, const Tensor *in, Sums *sums, Arena *arena) {
+static bool sample_run(const Measured *m, const Tensor *in, const FactorReport *report, Sums *sums, Arena *arena) {
   uint32_t all = m->n + m->dense->n_results;
   Kept before = {arena, m->before, m->n, NEW_ARRAY(arena, Tensor, all + 1), NULL};
   Kept after = {arena, m->after, m->n, NEW_ARRAY(arena, Tensor, all + 1), NULL};
   if (!run(m->dense, in, &before, arena) || !run(m->now, in, &after, arena)) return false;
   for (uint32_t i = 0; i < all; i++)
     if (dtype_is_float(before.of[i].type->dtype)) sums_add(&sums[i], &before.of[i], &after.of[i]);
-  return true;
+  return sample_bound(m, in, report, sums, arena);
 }
 
 static void write_sums(const Measured *m, const Sums *sums, FactorReport *report) {
@@ -114,20 +136,23 @@ static void write_sums(const Measured *m, const Sums *sums, FactorReport *report
     Factored *f = &report->layers.at[m->layer[i]];
     f->reach_error = sums_error(&sums[i]);
     f->cosine = sums_cosine(&sums[i]);
+    f->bound = sums_bound(&sums[i]);
   }
   for (uint32_t i = m->n; i < m->n + m->dense->n_results; i++) {
     whole.error2 += sums[i].error2;
     whole.norm2 += sums[i].norm2;
     whole.other2 += sums[i].other2;
     whole.dot += sums[i].dot;
+    whole.bound2 += sums[i].bound2;
   }
   report->error = sums_error(&whole);
   report->cosine = sums_cosine(&whole);
+  report->bound = sums_bound(&whole);
 }
 
 void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *report) {
-  double cost = run_cost(m->dense) + run_cost(m->now);
-  report->unmeasured = cannot_run(m->dense, opt);
+  double cost = measure_cost(m->dense) + measure_cost(m->now);
+  report->unmeasured = measure_refusal(m->dense, opt);
   if (report->unmeasured == NULL && cost > 2 * RUN_LIMIT)
     report->unmeasured = arena_printf(report->arena, "a run of the interpreter takes %.1e operations", cost / 2);
   if (report->unmeasured != NULL) return;
@@ -137,8 +162,8 @@ void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *rep
   Sums *sums = NEW_ARRAY(arena, Sums, m->n + m->dense->n_results + 1);
   for (uint32_t i = 0; i < n; i++) {
     Arena *scratch = arena_new("sample");
-    const Tensor *in = opt->n_samples > 0 ? opt->samples[i] : seeded(m->dense, i, scratch);
-    if (!sample_run(m, in, sums, scratch)) {
+    const Tensor *in = measure_inputs(m->dense, opt, i, scratch);
+    if (!sample_run(m, in, report, sums, scratch)) {
       report->unmeasured = "the interpreter refused the inputs";
       n = i;
     }

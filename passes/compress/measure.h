@@ -13,6 +13,11 @@ typedef struct Measured {
   const uint32_t *layer;  // index of the layer in the report
 } Measured;
 
+// What the networks are run on: recorded inputs of the options, or seeded ones. Arrays of f->n_args tensors.
+const Tensor *measure_inputs(const Func *f, const PassOptions *opt, uint32_t sample, Arena *arena);
+// Why the interpreter can't run f on them, or NULL.
+const char *measure_refusal(const Func *f, const PassOptions *opt);
+double measure_cost(const Func *f);  // of one run, in operations of the interpreter
 // Fills in errors and cosines of the layers and of the network, or report->unmeasured. Samples come from the options.
 void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *report);
 

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "frontend/driver/report.h"
 #include "ir/elem.h"
 #include "runtime/qcc_rt.h"
 #include "tests/support/amx_emulator.h"
@@ -264,8 +265,8 @@ bool test_model_open(TestModel *t, const char *path, const char *const *shapes, 
   return test_model_open_with(t, path, shapes, n_shapes, NULL, 0);
 }
 
-bool test_model_open_with(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes, char **options,
-                          int n_options) {
+static bool open_with(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes, char **options,
+                      int n_options, FactorReport *factored) {
   *t = (TestModel){0};
   Session *s = &t->session;
   *s = (Session){.arena = arena_new("module"), .start = session_now(), .name = "qcc_test", .in_process = true};
@@ -278,7 +279,22 @@ bool test_model_open_with(TestModel *t, const char *path, const char *const *sha
   for (uint32_t i = 0; i < n_shapes; i++) vec_push(s->arena, &s->opt.dim, shapes[i]);
   if (!session_load(s)) return false;
   s->m->name = s->name;
+  if (factored != NULL) {
+    factored->arena = s->arena;
+    s->pass_opt.factored = factored;
+    declare_layers(s);
+    report_weights_read(s);
+  }
   return session_compile(s, &t->object) && session_jit(s, &t->object, s->name, &t->loaded);
+}
+
+bool test_model_open_with(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes, char **options,
+                          int n_options) {
+  return open_with(t, path, shapes, n_shapes, options, n_options, NULL);
+}
+
+bool test_model_open_noted(TestModel *t, const char *path, char **options, int n_options, FactorReport *factored) {
+  return open_with(t, path, NULL, 0, options, n_options, factored);
 }
 
 void test_model_close(TestModel *t) {

@@ -5,6 +5,7 @@
 
 #include "frontend/driver/session.h"
 #include "frontend/onnx.h"
+#include "passes/compress/factorize.h"
 
 typedef enum Outcome { OUTCOME_PASS, OUTCOME_REFUSED, OUTCOME_WRONG, OUTCOME_CRASH } Outcome;
 const char *outcome_text(Outcome o);
@@ -45,6 +46,8 @@ bool test_model_open(TestModel *t, const char *path, const char *const *shapes, 
 // ... with more command-line options, as `qcc` itself takes them.
 bool test_model_open_with(TestModel *t, const char *path, const char *const *shapes, uint32_t n_shapes, char **options,
                           int n_options);
+// ... with all that a report of compression needs.
+bool test_model_open_noted(TestModel *t, const char *path, char **options, int n_options, FactorReport *factored);
 void test_model_close(TestModel *t);
 
 #endif
