@@ -84,6 +84,7 @@ static uint32_t weight_bits(const Op *op, const Plan *p) {
   TruthShape truth;
   if (strcmp(p->strategy, "truth") == 0 && truth_shape(op, &truth))
     return (uint32_t)(((int64_t)truth.y_bits << truth.fan) + truth.k - 1) / (uint32_t)truth.k;
+  if (strcmp(p->strategy, "sparse") == 0 && plan_param(p, "bits", 0) > 0) return (uint32_t)plan_param(p, "bits", 0);
   bool code = strcmp(p->strategy, "code") == 0;
   if ((code || plan_param(p, "once", 0) != 0) && codebook_of(op, &book)) return book.bits;
   return strcmp(p->strategy, "codebook") == 0 ? 8 : value_bits(op_in(op, 1));

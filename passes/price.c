@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/contraction.h"
+#include "passes/price/ties.h"
 #include "passes/price/tiles.h"
 
 double price_total(const Price *p) { return (p->compute > p->memory ? p->compute : p->memory) + p->fixed; }
@@ -125,9 +126,6 @@ static const Strategy strategies[] = {
 #define STRATEGY(name, doc) {#name, doc, strategy_##name##_applies, strategy_##name##_price},
 #include "passes/strategies.def"
 
-#define TIE_SHARE 1.05
-#define TIE_CYCLES 30
-#define CODES_SHARE 0.9
 #undef STRATEGY
 };
 
@@ -149,7 +147,8 @@ static bool is_avoided(const char *name, unsigned avoid) {
 // held as codes are the only form of their layer with its bits, which may cost a little more time.
 static double cost(const Price *p) {
   bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
-  if (plan_param(&p->plan, "once", 0) != 0) return price_total(p) * CODES_SHARE;
+  bool sparse = strcmp(p->plan.strategy, "sparse") == 0;
+  if (plan_param(&p->plan, sparse ? "bits" : "once", 0) != 0) return price_total(p) * CODES_SHARE;
   return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
 }
 

@@ -32,7 +32,7 @@ typedef struct SparseLower {
   bool in_order;  // sums become results where they are computed, else in a step of their own
   PBuf *x;        // planes
   PBuf *sums;     // [images][o][row]; NULL: not needed
-  Value *values, *places, *first, *order, *busy;
+  Value *values, *places, *first, *order, *busy, *book;
 } SparseLower;
 
 // An operand broadcast to the result: its strides over image, channel and the three spatial axes; rows of a matrix are

@@ -2,22 +2,20 @@
 //
 //   for groups of g vectors par { for rows by mr {
 //     acc = 0;  for steps { x = window at base;  acc[v] += values[v] * permute(x, places[v]) }   y = acc } }
-#include "passes/lower/sparse.h"
-#include "passes/sparse_rows.h"
+#include "passes/lower/sparse_rows.h"
 
-typedef struct Rows {
-  SparseEmit e;
-  KBuf *x, *values, *places, *at, *first;
-  int64_t g, mr;  // vectors of a group; rows of x in a tile
-  bool blocks;
-} Rows;
+enum { MOST_SUMS = 16 };
 
 // ---- packing
 
-static int64_t group_steps(const Rows *r, const void *w, int64_t group, SparseRows *to) {
-  const Sparse *s = &r->e.l->s;
-  int64_t lanes = r->g * r->e.l->lanes;
-  return r->blocks ? sparse_blocks(s, w, group * lanes, lanes, to) : sparse_window(s, w, group * lanes, lanes, to);
+int64_t rows_vectors(const Rows *r, int64_t group) {
+  int64_t lanes = r->e.l->lanes, left = (r->e.l->s.o - group * r->g * lanes + lanes - 1) / lanes;
+  return left < r->g ? left : r->g;
+}
+
+static int64_t group_steps(const Rows *r, int64_t group, SparseRows *to) {
+  int64_t filter = group * r->g * r->e.l->lanes, width = rows_vectors(r, group) * r->e.l->lanes;
+  return r->blocks ? sparse_blocks(&r->f, filter, width, to) : sparse_window(&r->f, filter, width, to);
 }
 
 static Value *borrowed(const SparseLower *l, DType t, int64_t n, const void *data, const char *name) {
@@ -28,22 +26,23 @@ static Value *borrowed(const SparseLower *l, DType t, int64_t n, const void *dat
 static bool pack(Rows *r, int64_t groups) {
   SparseLower *l = r->e.l;
   Module *m = l->ctx->m;
-  const void *w = const_data(m, l->s.w);
   int32_t *first = NEW_ARRAY(m->arena, int32_t, groups + 1);
   int64_t steps = 0, slots;
   for (int64_t i = 0; i < groups; i++) {
     first[i] = (int32_t)steps;
-    steps += group_steps(r, w, i, NULL);
+    steps += group_steps(r, i, NULL);
     if (steps > INT32_MAX) return false;
   }
   first[groups] = (int32_t)steps;
+  r->last_first = first[groups - 1];
   if (steps == 0) steps = 1;
   if (!dims_count(3, (int64_t[]){steps, r->g, l->lanes}, &slots)) return false;
+  slots -= (steps - r->last_first) * (r->g - rows_vectors(r, groups - 1)) * l->lanes;
   float *values = NEW_ARRAY(m->arena, float, slots);
   uint8_t *places = NEW_ARRAY(m->arena, uint8_t, slots);
   int32_t *at = NEW_ARRAY(m->arena, int32_t, steps);
   SparseRows to = {values, places, at};
-  for (int64_t i = 0; i < groups; i++) group_steps(r, w, i, &to);
+  for (int64_t i = 0; i < groups; i++) group_steps(r, i, &to);
   l->values = borrowed(l, DT_F32, slots, values, l->s.w->name);
   l->places = borrowed(l, DT_U8, slots, places, "places");
   l->order = borrowed(l, DT_I32, steps, at, "columns");
@@ -61,19 +60,18 @@ static void store_acc(KBuild *b, KBuf *acc, int64_t i, Affine l, KExpr *x) {
   kb_store(b, acc, (Affine[]){aff(i), l}, x);
 }
 
-// acc[m * g + v] += weights * x of one step.
-static void window_step(Rows *r, KBuf *acc, Affine step, Affine row, int64_t mi) {
+// acc[m * g + v] += weights * x of one step, whose weights begin at `from`.
+static void window_step(Rows *r, KBuf *acc, Affine step, Affine from, Affine row, int64_t mi, int64_t g) {
   KBuild *b = &r->e.b;
   const SparseLower *s = r->e.l;
   KVar *base = kb_let(b, "base", kx_load1(b, r->at, step));
-  for (int64_t v = 0; v < r->g; v++)
+  for (int64_t v = 0; v < g; v++)
     for (int64_t m = 0; m < mi; m++) {
-      Affine l = lanes_begin(b, s->lanes);
-      Affine slot = aff_add(aff_plus(aff_mul(step, r->g * s->lanes), v * s->lanes), l);
-      Affine from = aff_add(aff_mul(aff_plus(row, m), s->s.c), aff_var(base));
+      Affine l = lanes_begin(b, s->lanes), slot = aff_add(aff_plus(from, v * s->lanes), l);
+      Affine of = aff_add(aff_mul(aff_plus(row, m), s->s.c), aff_var(base));
       KExpr *place = kx_cast(b, DT_I32, kx_load1(b, r->places, slot));
-      KExpr *x = kx_op2(b, KOP_LOOKUP32, kx_load1(b, r->x, from), place), *w = kx_load1(b, r->values, slot);
-      store_acc(b, acc, m * r->g + v, l, lower_mul_add(s->ctx, b, x, w, load_acc(b, acc, m * r->g + v, l)));
+      KExpr *x = kx_op2(b, KOP_LOOKUP32, kx_load1(b, r->x, of), place), *w = kx_load1(b, r->values, slot);
+      store_acc(b, acc, m * g + v, l, lower_mul_add(s->ctx, b, x, w, load_acc(b, acc, m * g + v, l)));
       kb_end(b);
     }
 }
@@ -95,51 +93,70 @@ static void block_step(Rows *r, KBuf *acc, Affine step, Affine row, int64_t mi) 
   }
 }
 
-static KExpr *sum_of(Rows *r, KBuf *acc, int64_t m, int64_t v, Affine l) {
-  KBuild *b = &r->e.b;
-  if (!r->blocks) return load_acc(b, acc, m * r->g + v, l);
-  KExpr *part[2];
-  for (int64_t i = 0; i < 2; i++) {
-    int64_t at = m * SPARSE_FOURS + 2 * i;
-    part[i] = kx_op2(b, KOP_ADD, load_acc(b, acc, at, l), load_acc(b, acc, at + 1, l));
+// The sums of a result together: of four entries, or of the slots of a word.
+static KExpr *sum_of(Rows *r, KBuf *acc, int64_t at, int64_t sets, Affine l) {
+  KExpr *part[SPARSE_FOURS];
+  for (int64_t i = 0; i < sets; i++) part[i] = load_acc(&r->e.b, acc, sets * at + i, l);
+  for (int64_t n = sets; n > 1; n = (n + 1) / 2) {
+    for (int64_t i = 0; i < n / 2; i++) part[i] = kx_op2(&r->e.b, KOP_ADD, part[2 * i], part[2 * i + 1]);
+    if (n % 2 == 1) part[n / 2] = part[n - 1];
   }
-  return kx_op2(b, KOP_ADD, part[0], part[1]);
+  return part[0];
 }
 
 // Results of `mi` rows; `lanes` of the last vector exist.
 static void store_rows(Rows *r, KBuf *acc, Affine group, Affine row, int64_t mi, int64_t vectors, int64_t lanes) {
   KBuild *b = &r->e.b;
   const SparseLower *s = r->e.l;
+  int64_t sets = acc->dims[0] / (mi * vectors);
   for (int64_t m = 0; m < mi; m++)
     for (int64_t v = 0; v < vectors; v++) {
       Affine l = lanes_begin(b, v + 1 < vectors ? s->lanes : lanes), at_row = aff_plus(row, m);
       Affine o = aff_add(aff_plus(aff_mul(group, r->g * s->lanes), v * s->lanes), l);
+      if (r->filters != NULL) o = aff_var(kb_let(b, "o", kx_load1(b, r->filters, o)));
       Affine at[2 + CONV_AXES] = {aff(0), o, aff(0), aff(0), at_row};
-      sparse_finish(&r->e, sum_of(r, acc, m, v, l), at, aff_add(aff_mul(at_row, s->s.o), o));
+      sparse_finish(&r->e, sum_of(r, acc, m * vectors + v, sets, l), at, aff_add(aff_mul(at_row, s->s.o), o));
       kb_end(b);
     }
+}
+
+// The steps, or words of codes, of a pass. Those of a group that is not full are narrower.
+static void emit_steps(Rows *r, KBuf *acc, Affine group, Affine row, int64_t mi, int64_t g, int64_t pass) {
+  KBuild *b = &r->e.b;
+  int64_t lanes = r->e.l->lanes, passes = r->codes.bits > 0 ? r->codes.passes : 1, step = r->blocks ? SPARSE_FOURS : 1;
+  Affine range = aff_plus(aff_mul(group, passes), pass);
+  KVar *from = kb_let(b, "from", kx_load1(b, r->first, range)),
+       *to = kb_let(b, "to", kx_load1(b, r->first, aff_plus(range, 1)));
+  Affine i = aff_var(kb_for_aff(b, "s", aff_var(from), aff_var(to), step, FOR_SEQ));
+  Affine weights = aff_plus(aff_mul(i, g * lanes), r->last_first * (r->g - g) * lanes);
+  if (r->blocks) {
+    block_step(r, acc, i, row, mi);
+  } else if (r->codes.bits > 0) {
+    codes_step(r, acc, i, weights, row, mi, g, pass);
+  } else {
+    window_step(r, acc, i, weights, row, mi, g);
+  }
+  kb_end(b);
+}
+
+// Sums per result: chains of multiply-adds are kept short where registers are left.
+static int64_t rows_sets(const Rows *r, int64_t mi, int64_t vectors) {
+  if (r->blocks) return SPARSE_FOURS;
+  return r->codes.bits > 0 && mi * vectors * r->codes.slots <= MOST_SUMS ? r->codes.slots : 1;
 }
 
 static void emit_tile(Rows *r, Affine group, Affine row, int64_t mi, int64_t filters) {
   KBuild *b = &r->e.b;
   const SparseLower *s = r->e.l;
-  int64_t sums = mi * (r->blocks ? SPARSE_FOURS : r->g), step = r->blocks ? SPARSE_FOURS : 1;
+  int64_t vectors = (filters + s->lanes - 1) / s->lanes, sums = mi * vectors * rows_sets(r, mi, vectors);
   KBuf *acc = kb_alloc(b, "acc", DT_F32, 2, (int64_t[]){sums, s->lanes}, SPACE_REG);
   for (int64_t i = 0; i < sums; i++) {
     Affine l = lanes_begin(b, s->lanes);
     store_acc(b, acc, i, l, kx_f(b, DT_F32, 0));
     kb_end(b);
   }
-  KVar *from = kb_let(b, "from", kx_load1(b, r->first, group)),
-       *to = kb_let(b, "to", kx_load1(b, r->first, aff_plus(group, 1)));
-  Affine i = aff_var(kb_for_aff(b, "s", aff_var(from), aff_var(to), step, FOR_SEQ));
-  if (r->blocks) {
-    block_step(r, acc, i, row, mi);
-  } else {
-    window_step(r, acc, i, row, mi);
-  }
-  kb_end(b);
-  int64_t vectors = (filters + s->lanes - 1) / s->lanes;
+  emit_steps(r, acc, group, row, mi, vectors, 0);
+  if (r->codes.passes > 1) emit_steps(r, acc, group, row, mi, vectors, 1);
   store_rows(r, acc, group, row, mi, vectors, filters - (vectors - 1) * s->lanes);
 }
 
@@ -154,21 +171,52 @@ static void emit_group(Rows *r, Affine group, int64_t filters) {
   if (whole < rows) emit_tile(r, group, aff(whole), rows - whole, filters);
 }
 
+// What the plan asks for, where the weights allow it.
+static void read_plan(Rows *r, const Plan *plan, SparseBook *book) {
+  const SparseLower *l = r->e.l;
+  Module *m = l->ctx->m;
+  int64_t bits = plan_param(plan, "bits", 0);
+  r->f = (SparseFilters){.s = &l->s, .w = const_data(m, l->s.w)};
+  r->blocks = plan_param(plan, "blocks", 0) != 0;
+  if (r->blocks || r->g < 1 || r->g > 8) r->g = 1;
+  if (r->mr < 1 || r->mr * (r->blocks ? SPARSE_FOURS : r->g) > MOST_SUMS) r->mr = 1;
+  if (r->blocks) return;
+  if (plan_param(plan, "sort", 0) != 0) r->f.order = sparse_order(m->arena, &l->s, r->f.w);
+  if (bits < 4 || bits > 8 || !sparse_book(m, &l->s, book)) return;
+  if (sparse_codes(book, (uint32_t)bits, &r->codes)) {
+    r->f.book = book;
+  } else {
+    r->codes = (SparseCodes){0};
+  }
+}
+
+static void emit_params(Rows *r) {
+  SparseLower *l = r->e.l;
+  r->x = sparse_param(&r->e, lower_buf(l->ctx, op_in(l->op, 0)));
+  r->values = sparse_param(&r->e, lower_const(l->ctx, l->values));
+  if (r->codes.bits > 0) {
+    r->book = sparse_param(&r->e, lower_const(l->ctx, l->book));
+  } else if (!r->blocks) {
+    r->places = sparse_param(&r->e, lower_const(l->ctx, l->places));
+  }
+  r->at = sparse_param(&r->e, lower_const(l->ctx, l->order));
+  r->first = sparse_param(&r->e, lower_const(l->ctx, l->first));
+  if (r->f.order != NULL) {
+    Value *filters = borrowed(l, DT_I32, l->s.o, r->f.order, "filters");
+    r->filters = sparse_param(&r->e, lower_const(l->ctx, filters));
+  }
+  sparse_results(&r->e);
+}
+
 bool sparse_rows(SparseLower *l, const Plan *plan) {
   Rows r = {.e = {.l = l}, .g = plan_param(plan, "g", 1), .mr = plan_param(plan, "mr", 1)};
+  SparseBook book;
   KBuild *b = &r.e.b;
-  r.blocks = plan_param(plan, "blocks", 0) != 0;
-  if (r.blocks || r.g < 1 || r.g > 8) r.g = 1;
-  if (r.mr < 1 || r.mr * (r.blocks ? SPARSE_FOURS : r.g) > 16) r.mr = 1;
+  read_plan(&r, plan, &book);
   int64_t width = r.g * l->lanes, groups = (l->s.o + width - 1) / width, full = l->s.o / width;
-  if (!pack(&r, groups)) return false;
+  if (!(r.codes.bits > 0 ? codes_pack(&r, groups) : pack(&r, groups))) return false;
   kbuild_init(b, l->ctx->m, arena_printf(l->ctx->m->arena, "sparse_%u", l->op->id), l->op->loc);
-  r.x = sparse_param(&r.e, lower_buf(l->ctx, op_in(l->op, 0)));
-  r.values = sparse_param(&r.e, lower_const(l->ctx, l->values));
-  if (!r.blocks) r.places = sparse_param(&r.e, lower_const(l->ctx, l->places));
-  r.at = sparse_param(&r.e, lower_const(l->ctx, l->order));
-  r.first = sparse_param(&r.e, lower_const(l->ctx, l->first));
-  sparse_results(&r.e);
+  emit_params(&r);
   Affine p = aff_var(kb_for(b, "p", 0, groups, 1, FOR_PAR));
   bool both = full > 0 && full < groups;
   if (both) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, p), kx_i(b, DT_I64, full)));

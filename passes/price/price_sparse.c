@@ -3,10 +3,13 @@
 //
 // The rates are those of the target row. The break-even (S47) is the share of zeros from which this is the cheapest.
 #include "passes/price/tiles.h"
+#include "passes/price/ties.h"
 #include "passes/sparse_rows.h"
 
 #define NEVER 1e18
-#define GATHER_CYCLES 1.2  // per lane
+#define GATHER_CYCLES 1.2    // per lane
+#define PERMUTE_CYCLES 0.65  // per permutation of two registers: measured on zen5
+#define SCATTER_CYCLES 2.0   // per result that is stored by itself
 
 enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 8, SQUARE_CYCLES = 3, FMA_LATENCY = 4, MOST_ROWS = 8 };
 
@@ -112,37 +115,110 @@ static void planes_price(const Sparse *s, const Target *t, int64_t nonzeros, Spa
 
 typedef struct RowsTile {
   int64_t g, mr;
-  bool blocks;
+  bool blocks, sorted;
+  SparseCodes codes;  // bits == 0: floats
 } RowsTile;
+
+static bool permutes_two(const Target *t) { return t->vector_bits == 512 && t->arch[0] == 'x'; }
+
+// Cycles to look up a vector of values by their codes.
+static double code_cycles(const Target *t, const SparseCodes *c) {
+  double lookups = c->bits <= 5 ? 1 : (double)(1U << (c->bits - 5));
+  bool permutes = permutes_two(t) || (c->bits <= 4 && t->vector_bits == 256 && t->arch[0] == 'x');
+  return lookups * (permutes ? PERMUTE_CYCLES : (double)target_lanes(t, 32) * GATHER_CYCLES) + 2 * (lookups - 1);
+}
 
 // `steps`: of all groups.
 static void rows_price(const Sparse *s, const Target *t, const RowsTile *r, double steps, Price *p) {
   double lanes = target_lanes(t, 32), g = (double)r->g, mr = (double)r->mr;
   double tiles = (double)ceil_div(s->positions, r->mr), groups = (double)ceil_div(s->o, r->g * (int64_t)lanes);
-  double slots = steps * g * lanes, bytes = slots * (r->blocks ? 4 : 5) + steps * 4;
-  bool permutes = t->vector_bits == 512 && t->arch[0] == 'x';
-  double x = r->blocks ? mr : permutes ? 2 * mr : 0, step = ((r->blocks ? g : 2 * g) + x + 1) / t->sparse_loads_cycle;
+  double slot = r->codes.bits > 0 ? 4.0 / r->codes.slots : r->blocks ? 4 : 5, bytes = steps * (g * lanes * slot + 4);
+  double loads = r->codes.bits > 0 ? 0 : r->blocks ? g : 2 * g;
+  double x = r->blocks ? mr : permutes_two(t) ? 2 * mr : 0, step = (loads + x + 1) / t->sparse_loads_cycle;
   if (!r->blocks) {
-    double lookups = mr * g * (permutes ? 1 : lanes * GATHER_CYCLES);
-    if (lookups > step) step = lookups;
+    step += mr * g * (permutes_two(t) ? PERMUTE_CYCLES : lanes * GATHER_CYCLES);
+    if (r->codes.bits > 0) step += g * code_cycles(t, &r->codes);
     if (step < FMA_LATENCY) step = FMA_LATENCY;
   }
-  p->compute = tiles * (steps * step + groups * ROW_CYCLES);
+  p->compute = tiles * (steps * step + groups * ROW_CYCLES) + (r->sorted ? SCATTER_CYCLES * (double)s->o : 0);
   p->memory = bytes / price_bandwidth(t, bytes) * (tiles > 1 && bytes > t->l2_bytes ? tiles : 1);
   p->fixed = t->call_cycles;
 }
 
+typedef struct RowsChoice {
+  const Sparse *s;
+  const Target *t;
+  RowsTile best;
+  Price *price;
+  double cost;
+} RowsChoice;
+
+static void rows_offer(RowsChoice *c, const RowsTile *tile, double steps) {
+  Price p = *c->price;
+  rows_price(c->s, c->t, tile, steps, &p);
+  double cost = tile->codes.bits > 0 ? price_total(&p) * CODES_SHARE : price_total(&p) * TIE_SHARE + TIE_CYCLES;
+  if (tile->sorted) cost *= TIE_SHARE;
+  if (c->cost > 0 && cost >= c->cost) return;
+  c->best = *tile;
+  c->cost = cost;
+  *c->price = p;
+}
+
+// Codes of the fewest bits, or of 5 in two passes; with more rows the windows of all slots take too many registers.
+static void rows_offer_codes(RowsChoice *c, const SparseFilters *f, RowsTile tile, double steps) {
+  if (tile.mr > 2) tile.mr = 2;
+  uint32_t bits = sparse_code_bits(f->book);
+  if (sparse_codes(f->book, bits, &tile.codes)) rows_offer(c, &tile, steps);
+  if (bits <= 5 || !sparse_codes(f->book, 5, &tile.codes)) return;
+  int64_t lanes = target_lanes(c->t, 32);
+  SparseFilters part = *f;
+  for (steps = 0; part.lo < f->book->n; part.lo += tile.codes.values) {
+    part.hi = part.lo + tile.codes.values;
+    steps += sparse_steps(&part, tile.g * lanes, lanes, false);
+  }
+  rows_offer(c, &tile, steps);
+}
+
+// The window form with `g` vectors of filters, in order and sorted.
+static void rows_offer_windows(RowsChoice *c, const SparseFilters *all, const SparseBook *book, int64_t g) {
+  const Sparse *s = c->s;
+  int64_t lanes = target_lanes(c->t, 32);
+  RowsTile tile = {.g = g, .mr = s->positions < 4 ? s->positions : 4};
+  while (tile.g * tile.mr + 2 * tile.mr + 2 > c->t->n_vregs) tile.mr--;
+  for (int i = 0; i < 2; i++) {
+    SparseFilters f = *all;
+    tile.sorted = i > 0;
+    if (!tile.sorted) f.order = NULL;
+    tile.codes.bits = 0;
+    double steps = sparse_steps(&f, tile.g * lanes, lanes, false);
+    rows_offer(c, &tile, steps);
+    if (book == NULL) continue;
+    f.book = book;
+    rows_offer_codes(c, &f, tile, steps);
+  }
+}
+
 static RowsTile rows_choose(Module *m, const Sparse *s, const Target *t, Price *p) {
   int64_t lanes = target_lanes(t, 32), vectors = ceil_div(s->o, lanes);
-  RowsTile best = {.g = vectors < 4 ? vectors : 4, .mr = s->positions < 4 ? s->positions : 4};
-  while (best.g * best.mr + 2 * best.mr + 2 > t->n_vregs) best.mr--;
-  rows_price(s, t, &best, sparse_steps(m, s, best.g * lanes, false), p);
+  SparseBook book;
+  const SparseBook *few = sparse_book(m, s, &book) ? &book : NULL;
+  RowsChoice c = {.s = s, .t = t, .price = p};
+  Arena *arena = arena_new("order");
+  SparseFilters all = {.s = s, .w = const_data(m, s->w)};
+  all.order = sparse_order(arena, s, all.w);
+  rows_offer_windows(&c, &all, few, vectors < 4 ? vectors : 4);
+  all.order = NULL;
   RowsTile blocks = {.g = 1, .mr = s->positions < 3 ? s->positions : 3, .blocks = true};
-  Price other = *p;
-  rows_price(s, t, &blocks, sparse_steps(m, s, lanes, true), &other);
-  if (price_total(&other) >= price_total(p)) return best;
-  *p = other;
-  return blocks;
+  rows_offer(&c, &blocks, sparse_steps(&all, lanes, lanes, true));
+  arena_free(arena);
+  return c.best;
+}
+
+static void rows_plan(const Op *op, const RowsTile *r, Plan *plan) {
+  plan_add(op, plan, r->blocks ? "blocks" : "g", r->blocks ? 1 : r->g);
+  plan_add(op, plan, "mr", r->mr);
+  if (r->sorted) plan_add(op, plan, "sort", 1);
+  if (r->codes.bits > 0) plan_add(op, plan, "bits", r->codes.bits);
 }
 
 void strategy_sparse_price(const Op *op, const Target *t, Price *p) {
@@ -157,8 +233,7 @@ void strategy_sparse_price(const Op *op, const Target *t, Price *p) {
     RowsTile rows = rows_choose(m, &s, t, &few);
     if (price_total(&few) < price_total(p)) {
       *p = few;
-      plan_add(op, &p->plan, rows.blocks ? "blocks" : "g", rows.blocks ? 1 : rows.g);
-      plan_add(op, &p->plan, "mr", rows.mr);
+      rows_plan(op, &rows, &p->plan);
       return;
     }
   }

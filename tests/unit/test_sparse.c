@@ -10,6 +10,24 @@ typedef struct Shape {
   PostKind post;
 } Shape;
 
+// By rows: blocks, or windows of floats or of codes that hold the values or do not.
+static void rows_plan(Case *c, Plan *plan) {
+  static const char *const names[] = {"g", "mr", "sort", "bits"};
+  if (rnd(c, 3) == 0) {
+    plan->param[0].name = intern(c->m->names, "blocks");
+    plan->param[1].name = intern(c->m->names, "mr");
+    plan->param[0].value = 1;
+    plan->param[1].value = 1 + rnd(c, 3);
+    return;
+  }
+  plan->n = 4;
+  for (uint32_t i = 0; i < 4; i++) plan->param[i].name = intern(c->m->names, names[i]);
+  plan->param[0].value = 1 + rnd(c, 4);
+  plan->param[1].value = 1 + rnd(c, 3);
+  plan->param[2].value = rnd(c, 2);
+  plan->param[3].value = rnd(c, 4) ? 4 + rnd(c, 5) : 0;
+}
+
 static void set_plan(Case *c, const Target *t) {
   static const char *const names[] = {"v", "channels"};
   Plan plan = plan_choose(c->op, t);
@@ -18,14 +36,8 @@ static void set_plan(Case *c, const Target *t) {
   for (uint32_t i = 0; i < 2; i++) plan.param[i].name = intern(c->m->names, names[i]);
   plan.param[0].value = 1 + rnd(c, 9);
   plan.param[1].value = 1 + rnd(c, 40);
-  if (c->op->kind == OP_MATMUL && dtype_is_float(op_in(c->op, 0)->type->dtype) &&
-      op_in(c->op, 0)->type->dims[0] <= 9) {  // by rows
-    bool blocks = rnd(c, 2) == 1;
-    plan.param[0].name = intern(c->m->names, blocks ? "blocks" : "g");
-    plan.param[0].value = blocks ? 1 : 1 + rnd(c, 4);
-    plan.param[1].name = intern(c->m->names, "mr");
-    plan.param[1].value = 1 + rnd(c, 3);
-  }
+  if (c->op->kind == OP_MATMUL && dtype_is_float(op_in(c->op, 0)->type->dtype) && op_in(c->op, 0)->type->dims[0] <= 9)
+    rows_plan(c, &plan);
   op_set_plan(c->op, &plan);
 }
 
@@ -50,13 +62,26 @@ static void add_post(Case *c, PostKind kind) {
 
 // ---- matrices
 
+// Few values: 15 and 31 fit codes of 4 and 5 bits, one more does not. Values come often or seldom.
+static Value *shared_weights(Case *c, const Type *t, uint32_t zeros, uint32_t values) {
+  float *w = arena_alloc(c->arena, (size_t)type_bytes(t) + 1);
+  for (int64_t i = 0; i < type_count(t); i++) {
+    uint32_t v = rnd(c, values);
+    if (rnd(c, 3)) v = v * rnd(c, values) / values;
+    w[i] = rnd(c, 100) < zeros ? 0 : ((float)v - (float)values / 3 + 0.1f) / 64;
+  }
+  return const_bytes(c->m, t, w, "w");
+}
+
 static void check_matmul(const Target *t, int64_t m, int64_t k, int64_t n, uint32_t zeros, uint64_t seed) {
   Case c = case_new(seed, DT_F32, 2, (int64_t[]){m, k});
   bool trans = rnd(&c, 2) == 1, bias = rnd(&c, 2) == 1;
   char *what = arena_printf(c.arena, "m=%lld k=%lld n=%lld zeros=%u %s", (long long)m, (long long)k, (long long)n,
                             zeros, t->name);
   const Type *w = type_tensor(c.m->types, DT_F32, 2, (int64_t[]){trans ? n : k, trans ? k : n});
-  Value *in[3] = {c.f->args[0], const_with_zeros(c.m, w, seed, zeros, "w"), NULL};
+  static const uint32_t values[] = {15, 16, 31, 32, 60, 63, 100, 250};
+  Value *in[3] = {c.f->args[0], NULL, NULL};
+  in[1] = rnd(&c, 4) ? shared_weights(&c, w, zeros, values[rnd(&c, 8)]) : const_with_zeros(c.m, w, seed, zeros, "w");
   if (bias) in[2] = const_generated(c.m, type_tensor(c.m->types, DT_F32, 1, &n), CONST_RAND, 0, 3, "bias");
   c.op = op_new(c.f, NULL, OP_MATMUL, bias ? 3 : 2, in, NULL);
   op_set_int(c.op, A_MATMUL_trans_b, trans);
@@ -76,6 +101,18 @@ static void check_matmuls(const Target *t, int64_t step) {
 Test(sparse, matmul) { check_matmuls(&wide, 17); }
 Test(sparse, matmul_narrow) { check_matmuls(&narrow, 23); }
 Test(sparse, matmul_native) { check_matmuls(target_native(), 13); }
+
+// By rows: every density with every number of rows, of columns past the window and of filters around vectors.
+static void check_rows(const Target *t) {
+  uint64_t seed = 1000;
+  for (int64_t m = 1; m <= 9; m += m < 5 ? 1 : 4)
+    for (int64_t n = 1; n <= 150; n += n < 3 ? 1 : 21, seed++)
+      check_matmul(t, m, 32 + (int64_t)(seed * 31 % 170), n, (uint32_t)(seed * 13 % 101), seed);
+}
+
+Test(sparse, rows) { check_rows(&wide); }
+Test(sparse, rows_narrow) { check_rows(&narrow); }
+Test(sparse, rows_native) { check_rows(target_native()); }
 
 // ---- bytes
 
