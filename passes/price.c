@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/contraction.h"
+#include "passes/lower/codebook.h"
 #include "passes/price/ties.h"
 #include "passes/price/tiles.h"
 
@@ -143,12 +144,19 @@ static bool is_avoided(const char *name, unsigned avoid) {
          ((avoid & AVOID_DROPPED_TERMS) != 0 && strategy_drops_terms(name));
 }
 
+// Floats held as codes: opened once a run, looked up per non-zero, or in the instructions of straight-line code.
+static bool holds_codes(const Op *op, const Plan *p) {
+  Codebook book;
+  if (strcmp(p->strategy, "sparse") == 0) return plan_param(p, "bits", 0) > 0;
+  if (strcmp(p->strategy, "code") == 0) return codebook_of(op, &book);
+  return plan_param(p, "once", 0) != 0;
+}
+
 // Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits. Floats
 // held as codes are the only form of their layer with its bits, which may cost a little more time.
-static double cost(const Price *p) {
+static double cost(const Op *op, const Price *p) {
   bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
-  bool sparse = strcmp(p->plan.strategy, "sparse") == 0;
-  if (plan_param(&p->plan, sparse ? "bits" : "once", 0) != 0) return price_total(p) * CODES_SHARE;
+  if (holds_codes(op, &p->plan)) return price_total(p) * CODES_SHARE;
   return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
 }
 
@@ -158,7 +166,7 @@ static bool choose(const Op *op, const Target *t, unsigned avoid, Price *best) {
     Price p;
     if (is_avoided(strategies[i].name, avoid) || !strategies[i].applies(op, t)) continue;
     strategies[i].price(op, t, &p);
-    if (found && cost(&p) >= cost(best)) continue;
+    if (found && cost(op, &p) >= cost(op, best)) continue;
     *best = p;
     found = true;
   }
