@@ -123,3 +123,9 @@ bool matmul_rows_merge(const Op *op, const MatmulGeom *g) {
   }
   return result_axes_merge(op, 0, g->n_batch + 1);
 }
+
+uint32_t weight_channel_axis(const Op *op) {
+  uint32_t rank = op_in(op, 1)->type->rank;
+  if (op->kind == OP_CONV) return op_enum(op, A_CONV_layout) == LAYOUT_NCHW ? 0 : rank - 1;
+  return op_bool(op, A_MATMUL_trans_b) ? rank - 2 : rank - 1;
+}

@@ -33,6 +33,8 @@ bool matmul_geom(const Op *op, MatmulGeom *g);
 // All batches and rows of A can be walked as one axis of rows: B is shared, A dense, the operands allow it.
 bool matmul_rows_merge(const Op *op, const MatmulGeom *g);
 // Group equals channels and every channel has one filter.
+// The axis of the weights of a conv or matmul (of rank 2 and more) that counts output channels.
+uint32_t weight_channel_axis(const Op *op);
 bool conv_is_depthwise(const ConvGeom *g);
 
 // `fold` neighbouring result columns can be computed as one column with `fold` times the output channels: the result

@@ -1,6 +1,7 @@
 // The precision a file declares for its contractions, read off the graph as it was imported and kept as a note.
 //
 //   conv(dequantize(u8 ...), dequantize(i4 constant))    weights i4, inputs u8
+//   conv(sub(cast(u8 ...), 3), i32 constant)             the same of the integer operators, which widen first
 //   conv(round(mul(clip(x, 0, 1), 3)) ..., constant)     weights f32 with 4 values a channel, inputs rounded to 4
 //   levels
 //
@@ -112,6 +113,17 @@ typedef struct Precision {
   const char *text;
 } Precision;
 
+// Bits that hold the whole numbers of a constant of a wide integer type, less a zero point.
+static uint32_t whole_bits(Module *m, Const *w) {
+  double lo = INFINITY, hi = -INFINITY;
+  for (int64_t i = 0, n = type_count(w->type); i < n; i++) {
+    double v = const_f(m, w, i);
+    lo = fmin(lo, v);
+    hi = fmax(hi, v);
+  }
+  return bits_for(hi - lo + 1);
+}
+
 static Precision weights_precision(Module *m, const Op *op, uint32_t slot) {
   Value *w = op_in(op, slot);
   if (w->kind == VALUE_RESULT && w->op->kind == OP_DEQUANTIZE) w = op_in(w->op, 0);
@@ -123,6 +135,10 @@ static Precision weights_precision(Module *m, const Op *op, uint32_t slot) {
   uint32_t one = slot == 1 || is_recurrent(op->kind) ? channel_values(m, op, w->constant) : 0;
   if (one && (!all || one < all))
     return (Precision){bits_for(one), arena_printf(m->arena, "%s, %u values per channel", t->name, one)};
+  if (dtype_is_int(w->type->dtype) && t->bits > 16) {
+    uint32_t bits = whole_bits(m, w->constant);
+    if (bits < t->bits) return (Precision){bits, arena_printf(m->arena, "integers of %u bits", bits)};
+  }
   if (all && bits_for(all) < t->bits)
     return (Precision){bits_for(all), arena_printf(m->arena, "%s, %u values", t->name, all)};
   return (Precision){t->bits, t->name};
@@ -168,8 +184,18 @@ static Precision levels_precision(Module *m, double levels, const char *how) {
   return (Precision){bits_for(levels), arena_printf(m->arena, "%s to %.0f levels", how, levels)};
 }
 
+// The narrow integers that a wide one is made of, less a zero point; the value itself where it is none.
+static const Value *narrow_of(const Value *x) {
+  const Value *v = x;
+  if (v->kind == VALUE_RESULT && v->op->kind == OP_SUB && v->type->dtype == DT_I32) v = op_in(v->op, 0);
+  if (v->kind != VALUE_RESULT || v->op->kind != OP_CAST) return x;
+  DType from = op_in(v->op, 0)->type->dtype;
+  return dtype_is_int(from) && dtype_info(from)->bits < 32 ? op_in(v->op, 0) : x;
+}
+
 static Precision input_precision(Module *m, const Value *x) {
   double lo = -INFINITY, hi = INFINITY;  // limits after a rounding, in its units
+  if (x->type->dtype == DT_I32) x = narrow_of(x);
   for (uint32_t i = 0; i < TRACE_OPS; i++) {
     const DTypeInfo *t = dtype_info(x->type->dtype);
     if (!dtype_is_float(x->type->dtype) || x->kind != VALUE_RESULT) return (Precision){t->bits, t->name};

@@ -18,11 +18,13 @@
 #include <stdlib.h>
 
 #include "ir/note.h"
+#include "passes/contraction.h"
 #include "passes/graph_util.h"
 #include "passes/recover/bytes.h"
 #include "passes/recover/quantised.h"
 #include "passes/recover/requant_emit.h"
 #include "passes/recover/tail.h"
+#include "passes/recover/whole.h"
 
 typedef struct Layer {
   PassCtx *ctx;
@@ -36,6 +38,7 @@ typedef struct Layer {
   int64_t w_inner;  // weight element i belongs to channel i / w_inner % channels
   const Type *w_type;
   int64_t *w_values;
+  WholeWeights whole;  // the same
   Op *links[TAIL_LINKS];
   Op *quant;  // NULL: the sum becomes float
   Tail tail;
@@ -68,26 +71,19 @@ static bool read_geometry(Layer *l) {
 
 static int64_t w_channel(const Layer *l, int64_t i) { return i / l->w_inner % l->channels; }
 
-// The axis of the weights that counts channels.
-static int64_t w_axis(const Layer *l) {
-  const Type *w = op_in(l->op, 1)->type;
-  if (l->op->kind == OP_CONV) return op_enum(l->op, A_CONV_layout) == LAYOUT_NHWC ? w->rank - 1 : 0;
-  return op_bool(l->op, A_MATMUL_trans_b) ? 0 : 1;
-}
-
 static bool read_weights(Layer *l) {
   Module *m = l->m;
   if (!quantised_of(m, op_in(l->op, 1), &l->w) || !value_is_const(l->w.q)) return stays(l, "weights not quantised");
-  if (l->w.axis >= 0 && l->w.axis != w_axis(l)) return stays(l, "weight scales do not belong to output channels");
+  if (l->w.axis >= 0 && l->w.axis != weight_channel_axis(l->op))
+    return stays(l, "weight scales do not belong to output channels");
   l->w_type = l->w.q->type;
   int64_t n = type_count(l->w_type);
   l->w_values = NEW_ARRAY(l->ctx->arena, int64_t, n);
   for (int64_t i = 0; i < n; i++) {
-    int64_t v = const_i(m, l->w.q->constant, i) - quantised_zero(m, &l->w, w_channel(l, i));
-    if (v < -128 || v > 127) return stays(l, "weights less their zero point pass 8 bits");
-    l->w_values[i] = v;
+    l->w_values[i] = const_i(m, l->w.q->constant, i) - quantised_zero(m, &l->w, w_channel(l, i));
   }
-  return true;
+  l->whole = (WholeWeights){l->w_type, l->w_values, l->channels, l->w_inner, l->w.q->constant->name};
+  return whole_weights_fit(l->op, &l->whole) || stays(l, "weights less their zero point pass 9 bits");
 }
 
 // Range of the sums of every channel: padding adds nothing, which lies inside.
@@ -235,32 +231,19 @@ static void read_tail(Layer *l) {
 
 // ---- rewriting
 
-static Value *byte_weights(Layer *l) {
-  Module *m = l->m;
-  const Type *t = type_with_dtype(m->types, l->w_type, DT_I8);
-  int64_t n = type_count(t);
-  double *v = NEW_ARRAY(l->ctx->arena, double, n);
-  for (int64_t i = 0; i < n; i++) v[i] = (double)l->w_values[i];
-  return const_of_doubles(m, t, v, l->w.q->constant->name);
-}
-
 // The integer contraction before the float one; `shift` as its bias.
 static Value *emit_sum(Layer *l, const int64_t *shift) {
   Module *m = l->m;
   Op *op = l->op;
   if (l->pair) return emit_byte_product(op, l->x.q, quantised_zero(m, &l->x, 0), l->w.q, quantised_zero(m, &l->w, 0));
   int64_t zero = quantised_zero(m, &l->x, 0);
-  Value *in[3] = {emit_unsigned(op, l->x.q, &zero), byte_weights(l), NULL};
+  Value *x = emit_unsigned(op, l->x.q, &zero), *bias = NULL;
   if (shift != NULL) {
     double *v = NEW_ARRAY(l->ctx->arena, double, l->channels);
     for (int64_t c = 0; c < l->channels; c++) v[c] = (double)shift[c];
-    in[2] = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &l->channels), v, NULL);
+    bias = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &l->channels), v, NULL);
   }
-  Op *now = op_new(op->func, op, op->kind, shift ? 3 : 2, in, op->loc);
-  op_copy_attrs(now, op);
-  op_set_int(now, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, zero);
-  now->out[0]->type = type_with_dtype(m->types, op->out[0]->type, DT_I32);
-  return now->out[0];
+  return whole_sum(l->ctx, op, x, zero, &l->whole, bias);
 }
 
 static Value *per_channel(Layer *l, DType t, const double *v) {
@@ -389,8 +372,7 @@ PassResult pass_integer(PassCtx *ctx) {
     if (op->kind != OP_CONV && op->kind != OP_MATMUL) continue;
     ArenaMark mark = arena_mark(ctx->arena);
     Op *before = op->prev;
-    changed |= quantised_narrow(ctx, op);
-    if (quantised_pair(ctx, op)) {
+    if (quantised_narrow(ctx, op) || quantised_pair(ctx, op)) {
       changed = true;
     } else if (make_integer(ctx, op)) {
       changed = true;

@@ -9,8 +9,10 @@
 // Exact: 32-bit sums wrap in both, and padding adds nothing in both. Of two widened operands both become bytes
 // (pair.c).
 #include "ir/note.h"
+#include "passes/contraction.h"
 #include "passes/graph_util.h"
 #include "passes/recover/quantised.h"
+#include "passes/recover/whole.h"
 
 typedef struct Widened {
   Value *q, *at_run;  // at_run: zero point that is no constant
@@ -32,35 +34,34 @@ static bool widened_of(Module *m, const Value *v, Widened *out) {
          !value_is_const(out->q);
 }
 
-static Value *narrow_weights(PassCtx *ctx, const Value *w) {
-  Module *m = ctx->m;
-  if (!value_is_const(w) || w->type->dtype != DT_I32) return NULL;
-  int64_t n = type_count(w->type);
-  for (int64_t i = 0; i < n; i++) {
-    int64_t v = const_i(m, w->constant, i);
-    if (v < -128 || v > 127) return NULL;
+static bool whole_weights(PassCtx *ctx, const Op *op, WholeWeights *w) {
+  const Value *v = op_in(op, 1);
+  if (!value_is_const(v) || v->type->dtype != DT_I32 || !type_is_static(v->type)) return false;
+  int64_t n = type_count(v->type), channels = 1, inner = n > 0 ? n : 1;
+  int64_t *q = NEW_ARRAY(ctx->arena, int64_t, n + 1);
+  for (int64_t i = 0; i < n; i++) q[i] = const_i(ctx->m, v->constant, i);
+  if (v->type->rank > 1) {
+    uint32_t axis = weight_channel_axis(op);
+    channels = v->type->dims[axis];
+    inner = axis + 1 == v->type->rank ? 1 : n / (channels > 0 ? channels : 1);
+    if (op->kind == OP_MATMUL && axis + 2 == v->type->rank) inner = v->type->dims[axis + 1];
   }
-  double *v = NEW_ARRAY(ctx->arena, double, n + 1);
-  for (int64_t i = 0; i < n; i++) v[i] = (double)const_i(m, w->constant, i);
-  return const_of_doubles(m, type_with_dtype(m->types, w->type, DT_I8), v, w->constant->name);
+  *w = (WholeWeights){v->type, q, channels, inner, v->constant->name};
+  return n > 0 && whole_weights_fit(op, w);
 }
 
-// -zero * (sum of each column) added to the product; the zero point of shifted bytes is shifted.
-static void subtract_zero(PassCtx *ctx, Op *op, Value *zero, int64_t shift) {
+// y - zero * (sum of each column of w): the product for a zero point known at run time; that of shifted bytes is
+// shifted.
+static Value *less_zero(PassCtx *ctx, Op *op, Value *y, const WholeWeights *w, Value *zero, int64_t shift) {
   Module *m = ctx->m;
-  const Type *w = op_in(op, 1)->type, *y = op->out[0]->type;
-  bool trans = op_bool(op, A_MATMUL_trans_b);
-  int64_t k = w->dims[trans ? 1 : 0], n = w->dims[trans ? 0 : 1];
+  int64_t n = w->channels;
   double *sums = NEW_ARRAY(ctx->arena, double, n);
-  for (int64_t i = 0; i < k * n; i++) sums[trans ? i / k : i % n] += (double)const_i(m, op_in(op, 1)->constant, i);
-  Op *after = op->next;
-  Value *s = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &n), sums, NULL), *out = op->out[0];
-  Value *z = graph_emit(after, OP_RESHAPE, 1, &zero, type_scalar(m->types, DT_I32), op->loc);
-  if (shift != 0) z = emit_with(after, OP_ADD, z, const_splat_int(m, z->type, shift), op);
-  Value *part = graph_emit(after, OP_MUL, 2, (Value *[]){s, z}, s->type, op->loc);
-  Value *less = graph_emit(after, OP_SUB, 2, (Value *[]){out, part}, y, op->loc);
-  value_replace(out, less);
-  op_set_operand(less->op, 0, out);
+  for (int64_t i = 0, end = type_count(w->type); i < end; i++) sums[i / w->inner % n] += (double)w->v[i];
+  Value *s = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &n), sums, NULL);
+  Value *z = graph_emit(op, OP_RESHAPE, 1, &zero, type_scalar(m->types, DT_I32), op->loc);
+  if (shift != 0) z = emit_with(op, OP_ADD, z, const_splat_int(m, z->type, shift), op);
+  Value *part = graph_emit(op, OP_MUL, 2, (Value *[]){s, z}, s->type, op->loc);
+  return graph_emit(op, OP_SUB, 2, (Value *[]){y, part}, y->type, op->loc);
 }
 
 bool quantised_pair(PassCtx *ctx, Op *op) {
@@ -80,19 +81,17 @@ bool quantised_pair(PassCtx *ctx, Op *op) {
 
 bool quantised_narrow(PassCtx *ctx, Op *op) {
   Widened x;
+  WholeWeights w;
   if (op->out[0]->type->dtype != DT_I32 || op_post(op) != NULL || !widened_of(ctx->m, op_in(op, 0), &x)) return false;
-  int slot = op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero;
-  if (op_int(op, slot) != 0) return false;
-  bool product = op->kind == OP_MATMUL && op_in(op, 1)->type->rank == 2 && op_in(op, 0)->type->rank > 1 && op->next;
+  if (op_int(op, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero) != 0) return false;
+  bool product = op->kind == OP_MATMUL && op_in(op, 1)->type->rank == 2 && op_in(op, 0)->type->rank > 1;
   if (x.at_run != NULL && !product) return false;
-  Value *w = narrow_weights(ctx, op_in(op, 1));
-  if (w == NULL) return false;
-  op_set_operand(op, 0, emit_unsigned(op, x.q, &x.zero));
-  op_set_operand(op, 1, w);
-  if (x.at_run != NULL) {
-    subtract_zero(ctx, op, x.at_run, x.zero);
-  } else {
-    op_set_int(op, slot, x.zero);
-  }
+  if (!whole_weights(ctx, op, &w)) return false;
+  Value *bytes = emit_unsigned(op, x.q, &x.zero), *bias = op_in(op, 2);
+  Value *y = whole_sum(ctx, op, bytes, x.at_run != NULL ? 0 : x.zero, &w, bias);
+  if (x.at_run != NULL) y = less_zero(ctx, op, y, &w, x.at_run, x.zero);
+  y->name = op->out[0]->name;
+  value_replace(op->out[0], y);
+  op_unlink(op);
   return true;
 }
