@@ -1,9 +1,10 @@
 // transpose. When the innermost axis stays innermost it is a walk with vector copies. Otherwise the two axes that are
 // contiguous in the source and in the result are walked in blocks: squares go through a register tile, written by rows
 // and read by columns (the backend makes shuffles of that); what is left is copied element by element, in blocks that
-// stay in the first-level cache. Bytes go by blocks of 16 by as many as a vector holds, the last ones of a row and of a
-// column over those before. A channel shuffle (2, 4 or 8 elements
-// innermost in the result) is done on words that hold them together.
+// stay in the first-level cache. Three planes side by side, the colours of an image, go through a register
+// tile that is read as it lies in the result. Bytes go by blocks of 16 by as many as a vector holds, the last ones of a
+// row and of a column over those before. A channel shuffle (2, 4 or 8 elements innermost in the result) is done on
+// words that hold them together.
 #include "passes/lower/walk.h"
 
 #define BLOCK 16  // most elements of a side of a block
@@ -229,6 +230,68 @@ static bool interleave(LowerCtx *ctx, const Op *op, const Walk *walk, PBuf *y, P
   return true;
 }
 
+// ---- three planes side by side: a register tile written by planes, read as it lies in y
+
+typedef struct Planes {
+  KBuf *y, *x;
+  int64_t n, plane, lanes;  // planes, elements between them in x, positions of a tile
+  Affine y0, x0;
+} Planes;
+
+static void emit_planes(const Planes *s, KBuild *b, Affine at, int64_t lanes) {
+  int64_t all = lanes * s->n;
+  KBuf *tile = kb_alloc(b, "tile", s->x->type, 2, (int64_t[]){lanes, s->n}, SPACE_REG);
+  KBuf *flat = kb_view(b, tile, "flat", s->x->type, 1, &all);
+  Affine c = aff_var(kb_for(b, "c", 0, s->n, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, lanes, 1, FOR_VEC));
+  kb_store(b, tile, (Affine[]){l, c}, kx_load1(b, s->x, aff_add(aff_add(s->x0, at), aff_add(l, aff_mul(c, s->plane)))));
+  kb_end(b);
+  kb_end(b);
+  Affine i = aff_var(kb_for(b, "i", 0, all, 1, FOR_VEC));
+  kb_store1(b, s->y, aff_add(aff_add(s->y0, aff_mul(at, s->n)), i), kx_load1(b, flat, i));
+  kb_end(b);
+}
+
+// Images outside, positions inside; few elements in a row at the end are a narrower tile.
+static bool interleave_planes(LowerCtx *ctx, const Op *op, const Walk *walk, PBuf *y, PBuf *x) {
+  uint32_t last = walk->rank - 1, i = last - 1;
+  Planes s = {.n = walk->dims[last], .plane = walk->stride[1][last]};
+  int64_t n = walk->dims[i], whole;
+  s.lanes = target_lanes(ctx->target, dtype_info(x->type->dtype)->bits);
+  if (s.lanes > BLOCK) s.lanes = BLOCK;
+  whole = n - n % s.lanes;
+  KBuild b;
+  lower_begin(ctx, &b, op);
+  s.y = lower_flat(&b, y);
+  s.x = lower_flat(&b, x);
+  s.y0 = aff(walk->first[0]);
+  s.x0 = aff(walk->first[1]);
+  for (uint32_t l = 0; l < i; l++) {
+    KVar *v = kb_for(&b, "o", 0, walk->dims[l], 1, FOR_SEQ);
+    s.y0 = aff_add(s.y0, aff_term(v, walk->stride[0][l]));
+    s.x0 = aff_add(s.x0, aff_term(v, walk->stride[1][l]));
+  }
+  KVar *p = kb_for(&b, "p", 0, n, s.lanes, i == 0 && n * s.n >= 8192 ? FOR_PAR : FOR_SEQ);
+  if (whole < n) kb_if(&b, kx_op2(&b, KOP_LT, kx_index(&b, aff_var(p)), kx_i(&b, DT_I64, whole)));
+  emit_planes(&s, &b, aff_var(p), s.lanes);
+  if (whole < n) {
+    kb_else(&b);
+    emit_planes(&s, &b, aff(whole), n - whole);
+    kb_end(&b);
+  }
+  for (uint32_t l = 0; l <= i; l++) kb_end(&b);
+  lower_step(ctx, &b, op, NULL, 2, (PBuf *[]){y, x});
+  return true;
+}
+
+// Three planes, over long rows of positions that are neighbours in both.
+static bool has_three_planes(LowerCtx *ctx, const Walk *walk, DType t) {
+  if (walk->rank < 2 || t == DT_BOOL || dtype_info(t)->bits > 32) return false;
+  uint32_t last = walk->rank - 1, i = last - 1;
+  int64_t n = walk->dims[last];
+  return n == 3 && walk->stride[1][i] == 1 && walk->stride[0][i] == n && walk->dims[i] >= BLOCK &&
+         2 * n <= ctx->target->n_vregs;
+}
+
 bool lower_transpose(LowerCtx *ctx, const Op *op) {
   const Type *x = op_in(op, 0)->type, *y = op_out(op, 0)->type;
   int64_t from[MAX_RANK], strides[MAX_RANK];
@@ -240,6 +303,7 @@ bool lower_transpose(LowerCtx *ctx, const Op *op) {
   walk_operand(&walk, 0, strides);
   walk_collapse(&walk);
   if (walk.rank && can_interleave(&walk, y->dtype)) return interleave(ctx, op, &walk, to, of);
+  if (has_three_planes(ctx, &walk, y->dtype)) return interleave_planes(ctx, op, &walk, to, of);
   bool few = walk.rank && walk.stride[1][walk.rank - 1] <= 4;  // vector loads with a stride
   for (uint32_t i = 0; i + 1 < walk.rank && !few; i++) {
     if (walk.stride[1][i] == 1) return transpose_blocks(ctx, op, &walk, i, to, of);

@@ -5,10 +5,12 @@
 //
 // First buffers are merged: a result takes the place of an operand that dies in its step when the kernel allows it
 // (inplace.h); copies that became copies onto themselves are dropped. Then every work buffer gets an offset, aligned to
-// 64, so that buffers live at the same step never overlap: the largest first, each into the smallest gap that holds it.
+// 64, so that buffers live at the same step never overlap: the largest first, each into the smallest gap that holds it;
+// other orders are tried while the whole is larger than what lives at once.
 // Programs with very many buffers are placed in the order of the steps instead, and by size classes when very many of
 // them are live at once: both near-linear.
 #include <stdlib.h>
+#include <string.h>
 
 #include "ir/base/map.h"
 #include "ir/base/bitset.h"
@@ -16,8 +18,10 @@
 #include "passes/pass.h"
 
 #define ALIGN 64
-#define BY_SIZE_MAX 4096  // most buffers placed largest first (quadratic)
-#define LIVE_MAX 4096     // most buffers live at once that are kept sorted (quadratic)
+#define BY_SIZE_MAX 4096    // most buffers placed largest first (quadratic)
+#define LIVE_MAX 4096       // most buffers live at once that are kept sorted (quadratic)
+#define TRIES_MAX 256       // most orders tried
+#define TRIES_COST 4000000  // pairs of buffers looked at over all orders
 
 typedef struct MemPlan {
   Program *p;
@@ -168,9 +172,9 @@ static int64_t best_gap(PBuf *const *near, uint32_t n, int64_t bytes) {
   return best >= 0 ? best : at;
 }
 
-static void place_by_size(MemPlan *mp, PBuf **bufs, uint32_t n) {
-  PBuf **near = NEW_ARRAY(mp->arena, PBuf *, n + 1);
-  qsort(bufs, n, sizeof *bufs, by_size);
+// Places the buffers in this order and returns the bytes they take; `highest` is the first one that ends there.
+static int64_t place_in_order(PBuf **near, PBuf *const *bufs, uint32_t n, uint32_t *highest) {
+  int64_t top = 0;
   for (uint32_t i = 0; i < n; i++) {
     uint32_t n_near = 0;
     for (uint32_t k = 0; k < i; k++) {
@@ -178,7 +182,36 @@ static void place_by_size(MemPlan *mp, PBuf **bufs, uint32_t n) {
     }
     qsort(near, n_near, sizeof *near, by_offset);
     bufs[i]->offset = best_gap(near, n_near, aligned(bufs[i]->bytes));
+    if (bufs[i]->offset + bufs[i]->bytes <= top) continue;
+    top = bufs[i]->offset + bufs[i]->bytes;
+    *highest = i;
   }
+  return top;
+}
+
+static void move_to_front(PBuf **bufs, uint32_t at) {
+  PBuf *b = bufs[at];
+  memmove(bufs + 1, bufs, at * sizeof *bufs);
+  bufs[0] = b;
+}
+
+// The largest first. While that takes more than lives at once, the buffer that sticks out is placed before all others.
+static void place_by_size(MemPlan *mp, PBuf **bufs, uint32_t n) {
+  PBuf **near = NEW_ARRAY(mp->arena, PBuf *, n + 1), **best = NEW_ARRAY(mp->arena, PBuf *, n + 1);
+  uint64_t tries = TRIES_COST / ((uint64_t)n * n + 1);
+  uint32_t highest = 0;
+  qsort(bufs, n, sizeof *bufs, by_size);
+  int64_t least = place_in_order(near, bufs, n, &highest);
+  memcpy(best, bufs, n * sizeof *bufs);
+  for (uint64_t i = 0; i < tries && i < TRIES_MAX && least - mp->p->live_bytes > mp->p->live_bytes / 100; i++) {
+    move_to_front(bufs, highest);
+    int64_t top = place_in_order(near, bufs, n, &highest);
+    if (top >= least) continue;
+    least = top;
+    memcpy(best, bufs, n * sizeof *bufs);
+  }
+  memcpy(bufs, best, n * sizeof *bufs);
+  place_in_order(near, bufs, n, &highest);
 }
 
 // Keeps the buffers that are live, sorted by offset. False when they are too many for that.
@@ -359,8 +392,8 @@ PassResult pass_memplan(PassCtx *pc) {
   drop_idle_steps(mp.p);
   drop_unused_kernels(&mp);
   liveness(mp.p);
-  place(&mp);
   sum_live_bytes(&mp);
+  place(&mp);
   set_noalias(mp.p, mp.arena);
   return PASS_CHANGED;
 }
