@@ -44,6 +44,10 @@ typedef struct Roofs {
 } Roofs;
 
 bool roofs_measure(const Session *s, Roofs *r);
+// The kernels behind it, and the fastest multiply-adds of vectors per second of this moment alone: to be timed between
+// other things. bench_close afterwards.
+bool roof_open(const Session *s, Bench *b);
+double roof_fma_now(const Bench *b, const Target *t);
 double roofs_bandwidth(const Roofs *r, const Target *t, double bytes);  // of the level that holds so many bytes
 // Seconds of `macs` multiply-adds of one kind.
 double roof_float(const Roofs *r, const Target *t, double macs);

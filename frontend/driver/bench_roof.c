@@ -110,7 +110,7 @@ static const char *roof_text(Arena *arena, const Target *t) {
 static void measure_round(const Bench *b, const Target *t, Roofs *r) {
   double ops = (double)ROUNDS * (t->n_vregs >= 32 ? 24 : 12);
   r->hz = fmax(r->hz, 2.0 * ROUNDS * CHAIN / bench_step(b, STEP_CLOCK));
-  r->fma = fmax(r->fma, ops / bench_step(b, STEP_FMA));
+  r->fma = fmax(r->fma, roof_fma_now(b, t));
   r->dot4 = fmax(r->dot4, ops / bench_step(b, STEP_DOT4));
   r->popcnt = fmax(r->popcnt, ops / bench_step(b, STEP_POPCNT));
   r->call = fmin(r->call, bench_step(b, STEP_NOTHING));
@@ -120,11 +120,19 @@ static void measure_round(const Bench *b, const Target *t, Roofs *r) {
   r->loads = r->bytes[0] / (t->vector_bits / 8.0);
 }
 
+bool roof_open(const Session *s, Bench *b) {
+  BenchSpec spec = {.text = roof_text(s->arena, s->target), .lowered = true};
+  return bench_open(b, s, &spec);
+}
+
+double roof_fma_now(const Bench *b, const Target *t) {
+  return (double)ROUNDS * (t->n_vregs >= 32 ? 24 : 12) / bench_step(b, STEP_FMA);
+}
+
 bool roofs_measure(const Session *s, Roofs *r) {
   enum { MEASURED = 4 };
   Bench b;
-  BenchSpec spec = {.text = roof_text(s->arena, s->target), .lowered = true};
-  bool ok = bench_open(&b, s, &spec);
+  bool ok = roof_open(s, &b);
   *r = (Roofs){.call = 1};
   for (int i = 0; ok && i < MEASURED; i++) measure_round(&b, s->target, r);
   bench_close(&b);

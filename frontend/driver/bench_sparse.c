@@ -2,8 +2,8 @@
 // rate of products by non-zeros for --calibrate.
 //
 //   conv1x1-256x28: dense 455.1 us
-//    zeros   sparse us   x dense
-//     50 %       325.0      1.40
+//    zeros   sparse us   x dense     code us   x dense   of roof
+//     50 %       325.0      1.40           -         -         -
 //   sparse wins from 33 % zeros (reckoned: 29 %)
 #include <math.h>
 #include <string.h>
@@ -69,9 +69,22 @@ static const Strategy *strategy_named(const char *name) {
   return NULL;
 }
 
-// Seconds of the layer; 0: the strategy does not apply.
-static double seconds_of(const Session *s, const SparseShape *shape, uint32_t zeros, const char *strategy,
-                         double *even) {
+// The layer and the float roof in turns; `share`: of the roof that the multiply-adds of the layer come to.
+static double layer_and_roof(const Bench *b, const Target *t, const Bench *roof, double *share) {
+  enum { TURNS = 3 };
+  double seconds = INFINITY, rate = 0, macs = 0;
+  for (int i = 0; i < TURNS; i++) {
+    rate = fmax(rate, roof_fma_now(roof, t));
+    seconds = fmin(seconds, bench_layer(b, LAYER));
+  }
+  for (uint32_t i = 0; i < b->s.m->program->steps.n; i++) macs += b->s.m->program->steps.at[i].macs;
+  *share = macs / seconds / (rate * t->vector_bits / 32);
+  return seconds;
+}
+
+// Seconds of the layer; 0: the strategy does not apply. With a roof, also the share of it.
+static double seconds_of(const Session *s, const SparseShape *shape, uint32_t zeros, const char *strategy, double *even,
+                         const Bench *roof, double *share) {
   ByZeros by = {s->target, strategy_named(strategy), even};
   bool dense = strcmp(strategy, "fma") == 0;
   if (by.strategy == NULL) return 0;
@@ -82,7 +95,8 @@ static double seconds_of(const Session *s, const SparseShape *shape, uint32_t ze
     spec.ctx = &by;
   }
   double seconds = 0;
-  if (bench_open(&b, s, &spec) && strcmp(bench_strategy(&b, LAYER), strategy) == 0) seconds = bench_layer(&b, LAYER);
+  if (bench_open(&b, s, &spec) && strcmp(bench_strategy(&b, LAYER), strategy) == 0)
+    seconds = roof != NULL ? layer_and_roof(&b, s->target, roof, share) : bench_layer(&b, LAYER);
   bench_close(&b);
   return seconds;
 }
@@ -98,18 +112,20 @@ static double crossing(const double *seconds, double dense) {
   return 0;
 }
 
-static void shape_sweep(const Session *s, const SparseShape *shape) {
-  double even[N_BY_ZEROS] = {-1, -1}, seconds[N_BY_ZEROS][N_PERCENTS], dense = seconds_of(s, shape, 0, "fma", even);
-  bool has_code = strategy_named("code") != NULL;
-  printf("\n%s: dense %.2f us\n%7s %11s %9s %11s %9s\n", shape->name, 1e6 * dense, "zeros", "sparse us", "x dense",
-         has_code ? "code us" : "", has_code ? "x dense" : "");
+static void shape_sweep(const Session *s, const SparseShape *shape, const Bench *roof) {
+  double even[N_BY_ZEROS] = {-1, -1}, seconds[N_BY_ZEROS][N_PERCENTS];
+  double dense = seconds_of(s, shape, 0, "fma", even, NULL, NULL);
+  printf("\n%s: dense %.2f us\n%7s %11s %9s %11s %9s %9s\n", shape->name, 1e6 * dense, "zeros", "sparse us", "x dense",
+         "code us", "x dense", "of roof");
   for (uint32_t i = 0; i < N_PERCENTS; i++) {
     printf("%5u %%", percents[i]);
+    double share = 0;
     for (uint32_t k = 0; k < N_BY_ZEROS; k++) {
-      double t = seconds[k][i] = seconds_of(s, shape, percents[i], by_zeros[k], &even[k]);
+      double t = seconds[k][i] = seconds_of(s, shape, percents[i], by_zeros[k], &even[k], k > 0 ? roof : NULL, &share);
       if (t > 0) printf(" %11.2f %9.2f", 1e6 * t, dense / t);
       if (t <= 0) printf(" %11s %9s", "-", "-");
     }
+    if (share > 0) printf(" %7.0f %%", 100 * share);
     printf("\n");
     fflush(stdout);
   }
@@ -123,8 +139,11 @@ static void shape_sweep(const Session *s, const SparseShape *shape) {
 }
 
 void bench_sparse(const Session *s, const char *only) {
-  for (uint32_t i = 0; i < N_SHAPES; i++)
-    if (strstr(shapes[i].name, only)) shape_sweep(s, &shapes[i]);
+  Bench roof;
+  bool ok = roof_open(s, &roof);
+  for (uint32_t i = 0; ok && i < N_SHAPES; i++)
+    if (strstr(shapes[i].name, only)) shape_sweep(s, &shapes[i], &roof);
+  bench_close(&roof);
 }
 
 // ---- calibration
@@ -159,13 +178,13 @@ double bench_sparse_loads(const Session *s, const Roofs *r) {
 
 // Halves the shares of zeros until two neighbours are left, one of which is slower than dense and one is not.
 static double measured_even(const Session *s, const SparseShape *shape, double *reckoned) {
-  double dense = seconds_of(s, shape, 0, "fma", reckoned), seconds[N_PERCENTS] = {0};
+  double dense = seconds_of(s, shape, 0, "fma", reckoned, NULL, NULL), seconds[N_PERCENTS] = {0};
   uint32_t lo = 0, hi = N_PERCENTS - 1;
-  seconds[lo] = seconds_of(s, shape, percents[lo + 1], "sparse", reckoned);
+  seconds[lo] = seconds_of(s, shape, percents[lo + 1], "sparse", reckoned, NULL, NULL);
   if (seconds[lo] > 0 && seconds[lo] <= dense) return percents[lo + 1];
   while (hi - lo > 1) {
     uint32_t mid = (lo + hi) / 2;
-    double t = seconds[mid] = seconds_of(s, shape, percents[mid], "sparse", reckoned);
+    double t = seconds[mid] = seconds_of(s, shape, percents[mid], "sparse", reckoned, NULL, NULL);
     if (t > 0 && t <= dense) {
       hi = mid;
     } else {
