@@ -3,8 +3,8 @@
 // A group is as many rows as registers hold: 28 sums in zmm0-27 with x in zmm31 and shifted x in zmm30, or 14 sums in
 // ymm0-13 with x in ymm15 and the weight in ymm14 (AVX2 has no broadcast operands). Groups one after the other, each
 // with the loop over the rows of a chunk around its code. Registers: rdi, rsi the parameters x and y; r8, r9 x and y of
-// this round; rax 512 bytes into the weights in use, so that one signed byte reaches 256 of them; ecx rounds left. No
-// stack, no calls; all of these and every vector register belong to the callee.
+// this round; rax 512 bytes into the weights in use, so that one signed byte reaches 256 of them; ecx rounds left; edx
+// what a sum of integers begins with. No stack, no calls; all of these and every vector register belong to the callee.
 #include "backends/asm_x86.h"
 
 #include <stdlib.h>
@@ -27,8 +27,8 @@ static const Form ymm_form = {"ymm", 8, 14, 15, 15, 14, false};
 typedef struct Item {
   int64_t at;
   uint32_t row;  // register
-  float w;
-  bool fused;
+  uint32_t w;    // bits
+  AsmTermKind kind;
 } Item;
 
 typedef struct Printer {
@@ -45,15 +45,13 @@ typedef struct Printer {
 
 // ---- weights
 
-static uint32_t bits_of(float w) {
-  uint32_t bits;
-  memcpy(&bits, &w, sizeof bits);
-  return bits;
-}
+enum { SIGN_BIT = INT32_MIN, ONE = 0x3f800000 };  // of floats
 
-// Displacement from rax to a place with the magnitude of w; moves rax on when the weights in reach are used up.
-static int64_t weight_place(Printer *p, float w) {
-  uint32_t bits = bits_of(w) & 0x7fffffff;
+static uint32_t magnitude(uint32_t w) { return w & ~(uint32_t)SIGN_BIT; }
+static bool is_minus(uint32_t w) { return (w & (uint32_t)SIGN_BIT) != 0; }
+
+// Displacement from rax to a place with these bits; moves rax on when the weights in reach are used up.
+static int64_t weight_place(Printer *p, uint32_t bits) {
   for (uint32_t i = p->n_pool; i-- > p->window;)
     if (p->pool[i] == bits) return 4 * ((int64_t)i - p->window) - 512;
   if (p->n_pool - p->window == REACH) {
@@ -98,8 +96,8 @@ static void print_simple(Printer *p, const char *op, const char *reg, uint32_t x
 // A product and a sum, each rounded.
 static void print_two(Printer *p, uint32_t x, const Item *i) {
   const Form *f = p->f;
-  long long at = (long long)weight_place(p, i->w);
-  const char *add = i->w < 0 ? "vsubps" : "vaddps";
+  long long at = (long long)weight_place(p, magnitude(i->w));
+  const char *add = is_minus(i->w) ? "vsubps" : "vaddps";
   if (f->broadcast) {
     strbuf_printf(p->out, "\tvmulps\t%lld(%%rax){1to16}, %%zmm%u, %%zmm%u\n", at, x, f->w);
   } else {
@@ -112,16 +110,21 @@ static void print_two(Printer *p, uint32_t x, const Item *i) {
 static void print_item(Printer *p, const Item *i) {
   const Form *f = p->f;
   uint32_t x = print_x(p, i->at);
-  if (i->w == 1 || i->w == -1) {
-    print_simple(p, i->w < 0 ? "vsubps" : "vaddps", f->reg, x, i->row);
+  if (i->kind == ASM_DOT4) {
+    strbuf_printf(p->out, "\tvpdpbusd\t%lld(%%rax){1to16}, %%zmm%u, %%zmm%u\n", (long long)weight_place(p, i->w), x,
+                  i->row);
     return;
   }
-  if (!i->fused) {
+  if (magnitude(i->w) == ONE) {
+    print_simple(p, is_minus(i->w) ? "vsubps" : "vaddps", f->reg, x, i->row);
+    return;
+  }
+  if (i->kind == ASM_TWO) {
     print_two(p, x, i);
     return;
   }
-  const char *op = i->w < 0 ? "vfnmadd231ps" : "vfmadd231ps";
-  long long at = (long long)weight_place(p, i->w);
+  const char *op = is_minus(i->w) ? "vfnmadd231ps" : "vfmadd231ps";
+  long long at = (long long)weight_place(p, magnitude(i->w));
   if (f->broadcast) {
     strbuf_printf(p->out, "\t%s\t%lld(%%rax){1to16}, %%zmm%u, %%zmm%u\n", op, at, x, i->row);
   } else {
@@ -147,19 +150,23 @@ static Item *group_items(Printer *p, uint32_t from, uint32_t to, uint32_t *n) {
   for (uint32_t r = from; r < to; r++)
     for (uint32_t t = list->rows.at[r].first; t < list->rows.at[r].end; t++) {
       const AsmTerm *term = &list->terms.at[t];
-      items[at++] = (Item){term->at, r - from, term->w, term->fused};
+      items[at++] = (Item){term->at, r - from, term->w, term->kind};
     }
   qsort(items, *n, sizeof *items, by_place);
   return items;
 }
 
 static void print_sums(Printer *p, uint32_t from, uint32_t to) {
-  for (uint32_t r = 0; r < to - from; r++)
-    if (r < 16) {
+  for (uint32_t r = 0; r < to - from; r++) {
+    int32_t start = p->list->rows.at[from + r].start;
+    if (start != 0) {
+      strbuf_printf(p->out, "\tmovl\t$%d, %%edx\n\tvpbroadcastd\t%%edx, %%%s%u\n", start, p->f->reg, r);
+    } else if (r < 16) {
       strbuf_printf(p->out, "\tvxorps\t%%xmm%u, %%xmm%u, %%xmm%u\n", r, r, r);
     } else {
       strbuf_printf(p->out, "\tvpxord\t%%%s%u, %%%s%u, %%%s%u\n", p->f->reg, r, p->f->reg, r, p->f->reg, r);
     }
+  }
 }
 
 static void print_group(Printer *p, uint32_t group, uint32_t from, uint32_t to) {
@@ -188,6 +195,12 @@ static void print_group(Printer *p, uint32_t group, uint32_t from, uint32_t to) 
   arena_reset(p->arena, mark);
 }
 
+static bool has_fours(const AsmList *list) {
+  for (uint32_t i = 0; i < list->rows.n; i++)
+    if (list->rows.at[i].start != 0) return true;
+  return list->terms.n > 0 && list->terms.at[0].kind == ASM_DOT4;
+}
+
 static const Form *form_of(const TargetRow *row, uint32_t lanes) {
   if (lanes == 16 && target_has(row, FEATURE_AVX512F)) return &zmm_form;
   return lanes == 8 && target_has(row, FEATURE_FMA) && target_has(row, FEATURE_AVX2) ? &ymm_form : NULL;
@@ -208,7 +221,7 @@ static bool print_kernel(StrBuf *out, Arena *arena, const Kernel *k, const Targe
   if (row->t.arch[0] != 'x' || k->n_params != 2 || !asm_list_of(arena, k, &list)) return false;
   if ((list.x != NULL && list.x != k->params[0]) || list.y != k->params[1] || !in_reach(&list)) return false;
   Printer p = {.arena = arena, .out = out, .list = &list, .f = form_of(row, list.lanes), .symbol = symbol};
-  if (p.f == NULL) return false;
+  if (p.f == NULL || (has_fours(&list) && (!p.f->broadcast || !target_has(row, FEATURE_AVX512VNNI)))) return false;
   strbuf_printf(out, "\t.text\n\t.p2align\t6\n\t.type\t%s,@function\n%s:\n\tendbr64\n", symbol, symbol);
   uint32_t rows = list.rows.n, groups = (rows + p.f->rows - 1) / p.f->rows, from = 0;
   for (uint32_t g = 0; g < groups; g++) {

@@ -9,8 +9,9 @@
 // A kernel whose loops run over its own tables is executed here on symbols; what it does to vectors is a list of
 // multiply-adds, which are put in the order of x. Rows keep their order, so the sums are those of the loops, bit for
 // bit. Through LLVM IR such code would take minutes; the assembler does a million lines in two seconds.
-// Weights +1 and -1 become additions and subtractions, equal weights (but for the sign) near each other share a place.
-// The schedule is that of a published idea, code generated for a sparse matrix (S48); see docs/structure.md.
+// Integer sums of fours of bytes (dot4) are the same with vpdpbusd, and begin with a number of the row.
+// Weights +1 and -1 of floats become additions and subtractions, equal weights (but for the sign) near each other share
+// a place. The schedule is that of a published idea, code generated for a sparse matrix (S48); see docs/structure.md.
 #ifndef QCC_BACKENDS_ASM_X86_H
 #define QCC_BACKENDS_ASM_X86_H
 

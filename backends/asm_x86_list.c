@@ -2,6 +2,8 @@
 // asm_x86.h. Refuses (false) whatever it does not know, so any kernel may be asked about.
 #include "backends/asm_x86_list.h"
 
+#include <string.h>
+
 #include "ir/base/bitset.h"
 #include "ir/elem.h"
 
@@ -63,7 +65,7 @@ static bool is_acc(const Run *r, const KBuf *b, const Affine *idx, const KVar *l
 }
 
 static bool same_buf(const KBuf **held, const KBuf *b) {
-  if (b->param < 0 || b->type != DT_F32 || b->view_of != NULL) return false;
+  if (b->param < 0 || (b->type != DT_F32 && b->type != DT_I32) || b->view_of != NULL) return false;
   if (*held == NULL) *held = b;
   return *held == b;
 }
@@ -73,25 +75,30 @@ static bool same_step(int64_t *held, int64_t step, bool first) {
   return *held == step;
 }
 
-static bool weight_of(const Run *r, const KExpr *x, float *w) {
+// The bits of a weight: a float, or what `view` shows as four bytes.
+static bool weight_of(const Run *r, const KExpr *x, DType t, uint32_t *w) {
   int64_t at;
-  if (x->kind == KX_CONST && x->type == DT_F32) {
-    *w = (float)x->f;
+  if (x->kind == KX_CONST && x->type == t) {
+    float f = (float)x->f;
+    if (t == DT_F32) memcpy(w, &f, sizeof f);
+    if (t != DT_F32) *w = (uint32_t)x->i;
     return true;
   }
-  if (x->kind != KX_LOAD || x->buf->space != SPACE_TABLE || x->buf->type != DT_F32) return false;
+  if (x->kind != KX_LOAD || x->buf->space != SPACE_TABLE || x->buf->type != t) return false;
   if (!number_of_affine(r, &x->idx[0], &at) || at < 0 || at >= x->buf->dims[0]) return false;
-  *w = (float)elem_get_f(x->buf->data, DT_F32, at);
+  memcpy(w, (const uint8_t *)x->buf->data + 4 * at, sizeof *w);
   return true;
 }
 
 // acc + x * w
-static bool add_term(Run *r, const KVar *lane, const KExpr *x, const KExpr *w, const KExpr *sum, bool fused) {
-  AsmTerm t = {.fused = fused};
+static bool add_term(Run *r, const KVar *lane, const KExpr *x, const KExpr *w, const KExpr *sum, AsmTermKind kind) {
+  AsmTerm t = {.kind = kind};
+  DType type = kind == ASM_DOT4 ? DT_I32 : DT_F32;
   int64_t step;
   AsmList *list = r->list;
   if (!r->open || sum->kind != KX_LOAD || !is_acc(r, sum->buf, sum->idx, lane)) return false;
-  if (x->kind != KX_LOAD || !same_buf(&list->x, x->buf) || !weight_of(r, w, &t.w)) return false;
+  if (x->kind != KX_LOAD || !same_buf(&list->x, x->buf) || x->buf->type != type) return false;
+  if (!weight_of(r, w, type, &t.w)) return false;
   if (!vector_at(r, x->buf, x->idx, lane, &t.at, &step) || !same_step(&list->x_step, step, list->terms.n == 0))
     return false;
   AsmRow *row = &list->rows.at[list->rows.n - 1];
@@ -103,17 +110,27 @@ static bool add_term(Run *r, const KVar *lane, const KExpr *x, const KExpr *w, c
 
 static bool is_op(const KExpr *x, KOp op) { return x->kind == KX_OP && x->op == op; }
 
+// A sum begins: floats with 0, integers with any number.
+static bool open_row(Run *r, const KExpr *v) {
+  AsmRow row = {.first = r->list->terms.n};
+  int64_t start = 0;
+  if (r->open || (v->type == DT_F32 && (v->kind != KX_CONST || v->f != 0))) return false;
+  if (v->type != DT_F32 && (v->type != DT_I32 || !number_of(r, v, &start))) return false;
+  row.start = (int32_t)start;
+  vec_push(r->arena, &r->list->rows, row);
+  return r->open = true;
+}
+
 static bool store_acc(Run *r, const KVar *lane, const KExpr *v) {
-  AsmList *list = r->list;
-  if (v->kind == KX_CONST) {
-    AsmRow row = {.first = list->terms.n};
-    if (r->open || v->f != 0 || v->type != DT_F32) return false;
-    vec_push(r->arena, &list->rows, row);
-    return r->open = true;
+  if (v->kind != KX_OP) return open_row(r, v);
+  if (is_op(v, KOP_FMA)) return add_term(r, lane, v->arg[0], v->arg[1], v->arg[2], ASM_FUSED);
+  if (is_op(v, KOP_DOT4)) {
+    const KExpr *x = v->arg[1], *w = v->arg[2];
+    if (!is_op(x, KOP_VIEW) || x->type != DT_U8X4 || !is_op(w, KOP_VIEW) || w->type != DT_I8X4) return false;
+    return add_term(r, lane, x->arg[0], w->arg[0], v->arg[0], ASM_DOT4);
   }
-  if (is_op(v, KOP_FMA)) return add_term(r, lane, v->arg[0], v->arg[1], v->arg[2], true);
   if (!is_op(v, KOP_ADD) || !is_op(v->arg[0], KOP_MUL)) return false;
-  return add_term(r, lane, v->arg[0]->arg[0], v->arg[0]->arg[1], v->arg[1], false);
+  return add_term(r, lane, v->arg[0]->arg[0], v->arg[0]->arg[1], v->arg[1], ASM_TWO);
 }
 
 static bool store_y(Run *r, const KVar *lane, const KStmt *s) {

@@ -5,15 +5,18 @@
 #include "ir/base/vec.h"
 #include "ir/kernel.h"
 
+typedef enum AsmTermKind { ASM_FUSED, ASM_TWO, ASM_DOT4 } AsmTermKind;  // ASM_TWO: a product and a sum, each rounded
+
 typedef struct AsmTerm {
   int64_t at;  // element of x in lane 0
-  float w;
-  bool fused;  // one rounding; else a product and a sum
+  uint32_t w;  // bits of a float, or four signed bytes
+  AsmTermKind kind;
 } AsmTerm;
 
-// y[to ..] = sum of terms [first, end), from 0.
+// y[to ..] = start + sum of terms [first, end).
 typedef struct AsmRow {
   int64_t to;
+  int32_t start;  // of integers; floats begin with 0
   uint32_t first, end;
 } AsmRow;
 

@@ -35,6 +35,22 @@ typedef struct Emit {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// ---- elements
+
+DType pixel_blocks_type(const PixelBlocks *p) { return p->fours ? DT_I32 : DT_F32; }
+
+static KExpr *zero(Emit *e) {
+  DType t = pixel_blocks_type(e->p);
+  return t == DT_F32 ? kx_f(&e->b, t, 0) : kx_i(&e->b, t, 0);
+}
+
+// An element of x as blocks hold it.
+static KExpr *load_x(Emit *e, Affine at) {
+  if (!e->p->fours) return kx_cast(&e->b, DT_F32, lower_load1(&e->b, e->x, at));
+  KExpr *v = kx_load1(&e->b, e->x, at);
+  return e->p->flip == 0 ? v : kx_op2(&e->b, KOP_XOR, v, kx_i(&e->b, DT_I32, e->p->flip));
+}
+
 // ---- geometry
 
 void pixel_blocks_list(PixelBlocks *p, int64_t pixels, int64_t lanes) {
@@ -74,9 +90,11 @@ bool pixel_blocks_window(LowerCtx *ctx, PixelBlocks *p, const ConvGeom *g, int64
   }
   Window w = conv_window(g);
   w.extent[2] = (ceil_div(p->cols, p->step) - 1) * p->step + lanes;
-  p->x = conv_stage(ctx, p->op, &w, DT_F32, extent, &p->x_first);
+  w.fill = p->fours ? op_int(p->op, A_CONV_x_zero) : 0;
+  p->x = conv_stage(ctx, p->op, &w, p->fours ? p->x->type->dtype : DT_F32, extent, &p->x_first);
   if (p->x == NULL) return false;
-  p->x_row = extent[2] * g->c;
+  if (p->fours) p->x_first /= 4;
+  p->x_row = extent[2] * p->c;
   p->x_image = extent[1] * p->x_row;
   return true;
 }
@@ -138,17 +156,20 @@ static void add_first_extra(Emit *e, Value *v, bool bias) {
 }
 
 static PBuf *work_buf(Emit *e, const char *name, int64_t groups, int64_t elems) {
-  return lower_work(e->ctx, name, type_tensor(e->ctx->m->types, DT_F32, 2, (int64_t[]){groups, elems}));
+  return lower_work(e->ctx, name,
+                    type_tensor(e->ctx->m->types, pixel_blocks_type(e->p), 2, (int64_t[]){groups, elems}));
 }
 
 static void add_params(Emit *e, int64_t groups) {
   const Op *op = e->p->op;
+  int64_t fours = type_count(e->p->x->type) / 4;
   e->x = add_param(e, e->p->x);
+  if (e->p->fours) e->x = kb_view(&e->b, e->x, "x4", DT_I32, 1, &fours);
   e->y = add_param(e, lower_buf(e->ctx, op_out(op, 0)));
   e->xb = add_param(e, work_buf(e, "x_blocks", groups, pixel_blocks_x_elems(e->p)));
   e->yb = add_param(e, work_buf(e, "y_blocks", groups, pixel_blocks_y_elems(e->p)));
   for (uint32_t i = 0; i < e->p->n_inner; i++) e->inner[i] = add_param(e, e->p->inner[i]);
-  e->has_bias = op_in(op, 2) != NULL;
+  e->has_bias = op_in(op, 2) != NULL && !e->p->fours;  // sums of bytes begin with it
   for (uint32_t i = 0; i < op_n_post(op) + e->has_bias; i++) {
     bool bias = e->has_bias && i == 0;
     Value *v = op_in(op, bias ? 2 : op_info(op->kind)->max_in + i - e->has_bias);
@@ -166,11 +187,10 @@ static void add_params(Emit *e, int64_t groups) {
 static void square_in(Emit *e, Affine from, Affine to, int64_t valid) {
   KBuild *b = &e->b;
   int64_t side = e->side;
-  KBuf *tile = kb_alloc(b, "tile", DT_F32, 2, (int64_t[]){side, side}, SPACE_REG);
+  KBuf *tile = kb_alloc(b, "tile", pixel_blocks_type(e->p), 2, (int64_t[]){side, side}, SPACE_REG);
   for (int64_t r = 0; r < side; r++) {
     Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
-    KExpr *v = r < valid ? kx_cast(b, DT_F32, lower_load1(b, e->x, aff_plus(aff_add(from, l), r * e->p->c)))
-                         : kx_f(b, DT_F32, 0);
+    KExpr *v = r < valid ? load_x(e, aff_plus(aff_add(from, l), r * e->p->c)) : zero(e);
     kb_store(b, tile, (Affine[]){aff(r), l}, v);
     kb_end(b);
   }
@@ -186,8 +206,7 @@ static void few_in(Emit *e, Affine from, Affine to, int64_t valid) {
   KBuild *b = &e->b;
   Affine c = aff_var(kb_for(b, "c", 0, e->p->c, 1, FOR_SEQ)), at = aff_add(to, aff_mul(c, e->p->lanes));
   for (int64_t r = 0; r < e->side; r++) {
-    KExpr *v = r < valid ? kx_cast(b, DT_F32, lower_load1(b, e->x, aff_plus(aff_add(from, c), r * e->p->c)))
-                         : kx_f(b, DT_F32, 0);
+    KExpr *v = r < valid ? load_x(e, aff_plus(aff_add(from, c), r * e->p->c)) : zero(e);
     kb_store1(b, e->xb, aff_plus(at, r), v);
   }
   kb_end(b);
@@ -248,15 +267,15 @@ static void square_out(Emit *e, Affine from, Affine row, Affine channel, int64_t
   KBuild *b = &e->b;
   int64_t side = e->side;
   bool loop = e->rows != NULL;
-  KBuf *tile = kb_alloc(b, "tile", DT_F32, 2, (int64_t[]){side, side}, SPACE_REG);
+  KBuf *tile = kb_alloc(b, "tile", pixel_blocks_type(e->p), 2, (int64_t[]){side, side}, SPACE_REG);
   for (int64_t c = 0; c < side; c++) {
     Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
-    KExpr *v = c < n ? kx_load1(b, e->yb, aff_plus(aff_add(from, l), c * e->p->lanes)) : kx_f(b, DT_F32, 0);
+    KExpr *v = c < n ? kx_load1(b, e->yb, aff_plus(aff_add(from, l), c * e->p->lanes)) : zero(e);
     kb_store(b, tile, (Affine[]){aff(c), l}, v);
     kb_end(b);
   }
   for (int64_t r = 0; r < valid; r++) {
-    KBuf *to = loop ? e->rows : kb_alloc(b, "row", DT_F32, 2, (int64_t[]){1, side}, SPACE_REG);
+    KBuf *to = loop ? e->rows : kb_alloc(b, "row", pixel_blocks_type(e->p), 2, (int64_t[]){1, side}, SPACE_REG);
     Affine l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
     kb_store(b, to, (Affine[]){aff(loop ? r : 0), l}, kx_load(b, tile, (Affine[]){l, aff(r)}));
     kb_end(b);
@@ -292,7 +311,7 @@ static void copy_lanes(Emit *e, Affine from, Affine to, int64_t lo, int64_t hi) 
   KBuild *b = &e->b;
   if (lo >= hi) return;
   Affine l = aff_plus(aff_var(kb_for(b, "l", 0, hi - lo, 1, FOR_VEC)), lo);
-  kb_store1(b, e->xb, aff_add(to, l), kx_cast(b, DT_F32, lower_load1(b, e->x, aff_add(from, l))));
+  kb_store1(b, e->xb, aff_add(to, l), load_x(e, aff_add(from, l)));
   kb_end(b);
 }
 
@@ -300,7 +319,7 @@ static void zero_lanes(Emit *e, Affine to, int64_t lo, int64_t hi) {
   KBuild *b = &e->b;
   if (lo >= hi) return;
   Affine l = aff_plus(aff_var(kb_for(b, "l", 0, hi - lo, 1, FOR_VEC)), lo);
-  kb_store1(b, e->xb, aff_add(to, l), kx_f(b, DT_F32, 0));
+  kb_store1(b, e->xb, aff_add(to, l), zero(e));
   kb_end(b);
 }
 
@@ -489,7 +508,7 @@ bool pixel_blocks_lower(LowerCtx *ctx, const PixelBlocks *p, Kernel *inner, doub
   add_params(&e, groups);
   Affine group = aff_var(kb_for(b, "g", 0, groups, 1, FOR_PAR)), number = group;
   if (!p->first && price_post(p->op) > LONG_POST)
-    e.rows = kb_alloc(b, "rows", DT_F32, 2, (int64_t[]){e.side, e.side}, SPACE_STACK);
+    e.rows = kb_alloc(b, "rows", pixel_blocks_type(p), 2, (int64_t[]){e.side, e.side}, SPACE_STACK);
   if (each > 1) {
     Affine lo = aff_mul(group, each), hi = aff_plus(lo, each);
     if (chunks % each != 0)

@@ -23,9 +23,11 @@
 
 typedef struct PixelBlocks {
   const Op *op;
-  PBuf *x;                          // floats
+  PBuf *x;                          // floats, or bytes with channels last
+  bool fours;                       // bytes: elements of blocks are fours of channels, those of the result are i32
+  int64_t flip;                     // of fours: xored into the elements of x
   bool first;                       // x and y have their channels first, else last
-  int64_t c, o;                     // channels of x, of the result
+  int64_t c, o;                     // channels (or fours) of x, of the result
   int64_t images, rows, cols;       // of the result
   int64_t pixels;                   // of the result of an image; less than rows * cols: the last row is shorter
   int64_t x_first, x_image, x_row;  // elements of x: of the first block; between images, rows
@@ -39,6 +41,8 @@ typedef struct PixelBlocks {
   PBuf *inner[PIXEL_INNER];
 } PixelBlocks;
 
+// The type of an element of both blocks.
+DType pixel_blocks_type(const PixelBlocks *p);
 // A 1x1 convolution or matrix product over a list of `pixels` (channels first: of each image), in blocks of `lanes`.
 // Set before: op, x, first, c, o, images.
 void pixel_blocks_list(PixelBlocks *p, int64_t pixels, int64_t lanes);

@@ -16,15 +16,16 @@
 // Rows of the result whose sums are held in registers.
 static int64_t group_rows(const Target *t) { return t->n_vregs >= 32 ? 28 : 14; }
 
-static bool has_assembly(const Target *t) {
-  return strcmp(t->arch, "x86-64") == 0 && t->has_fma && (t->vector_bits == 512 || t->vector_bits == 256);
+static bool has_assembly(const Target *t, bool fours) {
+  if (strcmp(t->arch, "x86-64") != 0) return false;
+  return fours ? t->has_dot4 && t->vector_bits == 512 : t->has_fma && (t->vector_bits == 512 || t->vector_bits == 256);
 }
 
 bool strategy_code_applies(const Op *op, const Target *t) {
   CodeShape s;
-  if (!has_assembly(t) || is_empty(op) || !code_shape(op, target_lanes(t, 32), &s)) return false;
+  if (is_empty(op) || !code_shape(op, target_lanes(t, 32), &s) || !has_assembly(t, s.fours)) return false;
   if (!pixel_blocks_applies(op, t)) return false;
-  return FMA_BYTES * (double)code_nonzeros(op) <= 2.0 * t->code_bytes;
+  return FMA_BYTES * (double)code_nonzeros(op, &s) <= 2.0 * t->code_bytes;
 }
 
 static double power(double base, int64_t n) {
@@ -41,7 +42,7 @@ void strategy_code_price(const Op *op, const Target *t, Price *p) {
   *p = (Price){.plan = {.strategy = intern(op->func->module->names, "code")}, .fixed = 2 * t->call_cycles};
   if (!code_shape(op, lanes, &s)) return;
   const ConvGeom *g = &s.g;
-  int64_t n = code_nonzeros(op), chunk = code_chunk(&s, t, lanes), reach = (g->kernel[2] - 1) * g->dilation[2];
+  int64_t n = code_nonzeros(op, &s), chunk = code_chunk(&s, t, lanes), reach = (g->kernel[2] - 1) * g->dilation[2];
   int64_t rows = s.window ? g->out[1] : (s.pixels + lanes - 1) / lanes, chunks = (rows + chunk - 1) / chunk;
   if (s.first && !s.window) chunks = g->n * ((s.pixels / g->n + lanes - 1) / lanes);
   int64_t blocks = s.window ? g->n * ((g->out[2] + lanes - reach - 1) / (lanes - reach)) : 1;
@@ -53,7 +54,7 @@ void strategy_code_price(const Op *op, const Target *t, Price *p) {
   // Weights are broadcast from memory: half a load where a load port is as wide as a vector.
   double broadcast = t->load_per_cycle < 2 ? t->load_per_cycle / 2 : 1;
   double loads = ((double)n * broadcast + x_loads + (double)g->o) / t->load_per_cycle;
-  double row = OVERHEAD * max2((double)n / t->fma_per_cycle, loads);
+  double row = OVERHEAD * max2((double)n / (s.fours ? t->dot4_per_cycle : t->fma_per_cycle), loads);
   double code = FMA_BYTES * ((double)n + x_loads), fetch = code > 32768 ? code / (t->l2_bytes_cycle / 4) : 0;
   double call = max2(row * (double)chunk, fetch);
   double sides = (double)lanes / 16, scale = lanes < 16 ? sides * sides : 1;  // smaller squares move less each

@@ -12,9 +12,23 @@ typedef struct Shape {
   int values;                                             // 0: any; 1: -1 and 1; 2: three magnitudes
   PostKind post;
   bool first;  // channels first
+  DType x;     // DT_NONE: floats; else of bytes
+  int64_t x_zero;
 } Shape;
 
+// Bytes for x of bytes: fours of them are all zero more often than single weights by chance would be.
+static Value *byte_weights(Case *c, const Shape *s, uint32_t rank, const int64_t *dims) {
+  const Type *type = type_tensor(c->m->types, DT_I8, rank, dims);
+  int8_t *w = arena_alloc(c->arena, (size_t)type_count(type) + 1);
+  for (int64_t i = 0; i < type_count(type); i++) {
+    bool zero = rnd(c, 100) < s->zeros;
+    w[i] = (int8_t)(zero ? 0 : s->values == 1 ? (int)rnd(c, 2) * 2 - 1 : (int)rnd(c, 255) - 127);
+  }
+  return const_bytes(c->m, type, w, "w");
+}
+
 static Value *weights(Case *c, const Shape *s, uint32_t rank, const int64_t *dims) {
+  if (s->x != DT_NONE) return byte_weights(c, s, rank, dims);
   const Type *type = type_tensor(c->m->types, DT_F32, rank, dims);
   float *w = arena_alloc(c->arena, (size_t)type_bytes(type) + 4);
   for (int64_t i = 0; i < type_count(type); i++) {
@@ -31,12 +45,13 @@ static Op *conv_op(Case *c, const Shape *s) {
   int64_t dims[4] = {s->o, s->c, s->kernel[0], s->kernel[1]};
   for (int i = 0; i < 2; i++) pads[i] = pads[i + 2] = (s->kernel[i] - 1) * s->dilation / 2;
   Value *in[3] = {c->f->args[0], weights(c, s, 4, s->first ? dims : last), NULL};
-  in[2] = case_weight(c, DT_F32, 1, &s->o, true);
+  in[2] = case_weight(c, s->x == DT_NONE ? DT_F32 : DT_I32, 1, &s->o, true);
   Op *op = op_new(c->f, NULL, OP_CONV, 3, in, NULL);
   op_set_int(op, A_CONV_layout, s->first ? LAYOUT_NCHW : LAYOUT_NHWC);
   op_set_ints(op, A_CONV_pads, 4, pads);
   op_set_ints(op, A_CONV_dilations, 2, (int64_t[]){s->dilation, s->dilation});
   op_set_ints(op, A_CONV_strides, 2, (int64_t[]){s->stride, 1});
+  op_set_int(op, A_CONV_x_zero, s->x_zero);
   return op;
 }
 
@@ -47,7 +62,8 @@ static Case build(const Shape *s, const Target *t, int64_t lanes, int64_t chunk,
     x[2] = s->size[0];
     x[3] = s->size[1];
   }
-  Case c = case_new(seed, DT_F32, s->conv ? 4 : 2, s->conv ? x : rows);
+  bool bytes = s->x != DT_NONE;
+  Case c = case_new(seed, bytes ? s->x : DT_F32, s->conv ? 4 : 2, s->conv ? x : rows);
   if (s->conv) {
     c.op = conv_op(&c, s);
   } else {
@@ -55,10 +71,13 @@ static Case build(const Shape *s, const Target *t, int64_t lanes, int64_t chunk,
     int64_t dims[2] = {trans ? s->o : s->c, trans ? s->c : s->o};
     c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], weights(&c, s, 2, dims)}, NULL);
     op_set_int(c.op, A_MATMUL_trans_b, trans);
+    op_set_int(c.op, A_MATMUL_x_zero, s->x_zero);
   }
   cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
   int64_t channels[3] = {s->o, 1, 1};
-  case_post(&c, s->post, s->post == POST_CHANNEL ? case_weight(&c, DT_F32, s->first ? 3 : 1, channels, true) : NULL);
+  case_post(
+      &c, s->post,
+      s->post == POST_CHANNEL ? case_weight(&c, bytes ? DT_I32 : DT_F32, s->first ? 3 : 1, channels, true) : NULL);
   Plan plan = {.strategy = intern(c.m->names, "code"), .n = 2};
   plan.param[0].name = intern(c.m->names, "chunk");
   plan.param[0].value = chunk;
@@ -77,19 +96,27 @@ static const Shape shapes[] = {
     {.n = 50, .c = 300, .o = 5, .zeros = 20, .values = 2, .post = POST_SIGMOID},
     {.n = 20, .c = 24, .o = 30, .zeros = 100},
     {.n = 7, .c = 1, .o = 1, .zeros = 0},
-    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU, false},
-    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_RELU, false},
-    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE, false},
-    {true, 1, 18, 20, {7, 20}, {5, 1}, 1, 1, 60, 2, POST_SIGMOID, false},
-    {true, 1, 8, 3, {11, 13}, {3, 3}, 2, 2, 85, 0, POST_NONE, false},
-    {true, 3, 7, 30, {4, 9}, {1, 4}, 1, 1, 50, 0, POST_CHANNEL, false},
-    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU, true},
-    {true, 2, 9, 16, {8, 4}, {1, 1}, 1, 1, 80, 2, POST_CHANNEL, true},
-    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_SIGMOID, true},
-    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE, true},
-    {true, 1, 6, 3, {5, 29}, {5, 5}, 1, 1, 70, 0, POST_NONE, true},
-    {true, 2, 8, 3, {11, 45}, {3, 3}, 2, 2, 85, 0, POST_CHANNEL, true},
-    {true, 1, 4, 30, {1, 3}, {1, 3}, 1, 1, 30, 0, POST_NONE, true},
+    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU, false, DT_NONE, 0},
+    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_RELU, false, DT_NONE, 0},
+    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE, false, DT_NONE, 0},
+    {true, 1, 18, 20, {7, 20}, {5, 1}, 1, 1, 60, 2, POST_SIGMOID, false, DT_NONE, 0},
+    {true, 1, 8, 3, {11, 13}, {3, 3}, 2, 2, 85, 0, POST_NONE, false, DT_NONE, 0},
+    {true, 3, 7, 30, {4, 9}, {1, 4}, 1, 1, 50, 0, POST_CHANNEL, false, DT_NONE, 0},
+    {true, 1, 20, 33, {5, 7}, {1, 1}, 1, 1, 80, 0, POST_RELU, true, DT_NONE, 0},
+    {true, 2, 9, 16, {8, 4}, {1, 1}, 1, 1, 80, 2, POST_CHANNEL, true, DT_NONE, 0},
+    {true, 2, 16, 16, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_SIGMOID, true, DT_NONE, 0},
+    {true, 1, 5, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_NONE, true, DT_NONE, 0},
+    {true, 1, 6, 3, {5, 29}, {5, 5}, 1, 1, 70, 0, POST_NONE, true, DT_NONE, 0},
+    {true, 2, 8, 3, {11, 45}, {3, 3}, 2, 2, 85, 0, POST_CHANNEL, true, DT_NONE, 0},
+    {true, 1, 4, 30, {1, 3}, {1, 3}, 1, 1, 30, 0, POST_NONE, true, DT_NONE, 0},
+    {.n = 33, .c = 64, .o = 57, .zeros = 70, .x = DT_U8},
+    {.n = 5, .c = 8, .o = 3, .zeros = 40, .x = DT_I8, .x_zero = -3, .post = POST_RELU},
+    {.n = 100, .c = 128, .o = 60, .zeros = 95, .values = 1, .x = DT_U8, .x_zero = 4, .post = POST_CHANNEL},
+    {.n = 20, .c = 24, .o = 30, .zeros = 100, .x = DT_I8},
+    {true, 2, 16, 33, {6, 14}, {3, 3}, 1, 1, 90, 0, POST_RELU, false, DT_U8, 5},
+    {true, 1, 8, 40, {9, 31}, {3, 3}, 1, 1, 70, 1, POST_CHANNEL, false, DT_I8, -7},
+    {true, 1, 20, 17, {7, 20}, {5, 1}, 1, 1, 60, 0, POST_NONE, false, DT_I8, 0},
+    {true, 1, 8, 4, {11, 13}, {3, 3}, 2, 2, 85, 0, POST_NONE, false, DT_U8, 1},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -179,7 +206,7 @@ static Count count_code(Case *c, const Target *t) {
   cr_assert(head != NULL && at != NULL && head < at);
   Count n = {0};
   for (char *line = strtok(at, "\n"); line != NULL && strstr(line, "vzeroupper") == NULL; line = strtok(NULL, "\n")) {
-    if (strstr(line, "231ps") || strstr(line, "vaddps") || strstr(line, "vsubps")) {
+    if (strstr(line, "231ps") || strstr(line, "vpdpbusd") || strstr(line, "vaddps") || strstr(line, "vsubps")) {
       n.products++;
     } else if (strstr(line, "vmovups") && strstr(line, "(%r8),")) {
       n.loads++;
@@ -218,14 +245,31 @@ Test(code, ten_products) {
   }
 }
 
+static int64_t nonzero_floats(Case *c) {
+  const float *w = const_data(c->m, op_in(c->op, 1)->constant);
+  int64_t n = 0;
+  for (int64_t k = 0; k < type_count(op_in(c->op, 1)->type); k++) n += w[k] != 0;
+  return n;
+}
+
+// Fours along the channels, which are the last but one axis of the weights, the last one when transposed.
+static int64_t nonzero_fours(Case *c, const Shape *s) {
+  const int8_t *w = const_data(c->m, op_in(c->op, 1)->constant);
+  bool trans = !s->conv && op_int(c->op, A_MATMUL_trans_b) != 0;
+  int64_t n = 0, count = type_count(op_in(c->op, 1)->type), step = trans ? 1 : s->o;
+  for (int64_t k = 0; k < count; k++) {
+    int64_t channel = trans ? k % s->c : k / s->o % s->c;
+    if (channel % 4 == 0) n += w[k] != 0 || w[k + step] != 0 || w[k + 2 * step] != 0 || w[k + 3 * step] != 0;
+  }
+  return n;
+}
+
 Test(code, a_product_per_nonzero) {
   for (uint32_t i = 0; i < SHAPES; i++) {
     const Shape *s = &shapes[i];
-    const Target *t = target_by_name(i % 2 == 0 ? "zen4" : "x86-64-v3");
+    const Target *t = target_by_name(i % 2 == 0 || s->x != DT_NONE ? "zen4" : "x86-64-v3");
     Case c = build(s, t, target_lanes(t, 32), 1, i);
-    const float *w = const_data(c.m, op_in(c.op, 1)->constant);
-    int64_t nonzeros = 0;
-    for (int64_t k = 0; k < type_count(op_in(c.op, 1)->type); k++) nonzeros += w[k] != 0;
+    int64_t nonzeros = s->x == DT_NONE ? nonzero_floats(&c) : nonzero_fours(&c, s);
     lower(&c, t, PIPE_JIT, false);
     Count n = count_code(&c, t);
     cr_expect(n.products == nonzeros && n.stores == s->o && n.others == 0, "shape %u: %lld products of %lld", i,
