@@ -100,16 +100,19 @@ static void row_reason(Session *s, LayerRow *row) {
   vec_push(s->arena, &row->notes, n);
 }
 
-// The largest constant of a contraction is its weights (both of a recurrent cell's); what else its steps read is
-// tables.
+// The largest constant that a step of a contraction reads is its weights (both of a recurrent cell's), once; what else
+// its steps read is tables.
 static void row_add_constants(LayerRow *row, const Step *step, bool *seen) {
-  int64_t largest = 0, sum = 0;
+  int64_t most = 0, largest = 0, sum = 0;
   for (uint32_t i = 0; i < step->n_args; i++) {
     const PBuf *b = step->args[i];
-    if (b->kind != PBUF_CONST || b->alias_of || seen[b->constant->id]) continue;
+    if (b->kind != PBUF_CONST || b->alias_of) continue;
+    bool again = seen[b->constant->id];
     seen[b->constant->id] = true;
-    sum += b->bytes;
-    if (b->bytes > largest) largest = b->bytes;
+    if (!again) sum += b->bytes;
+    if (b->bytes < most || (b->bytes == most && again)) continue;
+    most = b->bytes;
+    largest = again ? 0 : b->bytes;
   }
   if (!row->contraction) largest = 0;
   row->weight_bytes += largest;

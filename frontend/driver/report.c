@@ -104,9 +104,12 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
   strbuf_printf(out, "\"weight_bytes\":%lld,\"table_bytes\":%lld,\"thresholds\":%lld,\"object_bytes\":%lld,",
                 (long long)r->weight_bytes, (long long)r->table_bytes, (long long)r->thresholds,
                 (long long)r->object_bytes);
-  strbuf_printf(out, "\"parameters\":%lld,\"declared_weight_bytes\":%.0f,\"workspace_bytes\":%lld,\"live_bytes\":%lld,",
-                (long long)s->params.elements, s->params.weight_bits / 8, (long long)p->workspace_bytes,
-                (long long)p->live_bytes);
+  double as_float = 4.0 * (double)s->params.elements, constants = (double)(r->weight_bytes + r->table_bytes);
+  strbuf_printf(out, "\"parameters\":%lld,\"parameter_bytes_f32\":%.0f,\"constants_ratio\":%.4f,\"object_ratio\":%.4f,",
+                (long long)s->params.elements, as_float, ratio(as_float, constants),
+                ratio(as_float, (double)r->object_bytes));
+  strbuf_printf(out, "\"declared_weight_bytes\":%.0f,\"workspace_bytes\":%lld,\"live_bytes\":%lld,",
+                s->params.weight_bits / 8, (long long)p->workspace_bytes, (long long)p->live_bytes);
   report_factored_json(s, out);
   report_weights_json(s, out);
   strbuf_puts(out, "\"layers\":[\n");

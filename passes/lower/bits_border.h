@@ -25,7 +25,14 @@ Border border_of(Module *m, const ConvGeom *g);
 // taps outside of the input: a row of columns per class. g as the op has it, the nest over the window of a convolution
 // (axes 1 to 3 are spatial); i8 weights, channels last.
 void border_bias(LowerCtx *ctx, Nest *n, const ConvGeom *g, int64_t factor);
-// A constant of the narrowest of i16, i32 and i64 that holds all values.
+// The same rows, or the limits that bits_steps made of them, out of the packed weights at run time: they would take as
+// many bytes as the weights do where channels are few. For one plane of weights of two values and groups of one; leaves
+// the constant elsewhere. Every tap has `channels` bits in
+// `words` words. After nest_result_buf.
+//
+//   for l in 0..16 vec {  t0 = popcnt(w[tap 0][l]) ..  rows[class][l] = each[l] + 2 (t0 + t1 + ..) - taps * channels  }
+void border_open(LowerCtx *ctx, Nest *n, const ConvGeom *g, int64_t words, int64_t channels);
+// A constant of the narrowest of i8, u8, i16, i32 and i64 that holds all values.
 Value *border_const(Module *m, uint32_t rank, const int64_t *dims, const int64_t *v);
 
 #endif

@@ -148,8 +148,7 @@ static int64_t count_from(int64_t limit, int64_t base, int64_t mul, int64_t most
   return count < -most ? -most : count > most + 1 ? most + 1 : count;
 }
 
-// The largest magnitude of a count: bits of one column, missing channels included, times the weights of the planes.
-static int64_t most_counts(const Nest *n) {
+int64_t bits_most_counts(const Nest *n) {
   int64_t bits = dtype_info(n->type)->bits;
   for (uint32_t i = 0; i < n->n_red; i++) bits *= n->red[i];
   return bits * ((INT64_C(1) << n->planes.x) - 1) * ((INT64_C(1) << n->planes.w) - 1);
@@ -159,7 +158,7 @@ static int64_t most_counts(const Nest *n) {
 // flip says so; else those that are > it.
 static void fill_limits(const Nest *n, const Column *column, int64_t limits, int64_t rows, bool above, int64_t *table,
                         int64_t *flip) {
-  int64_t columns = n->n, most = most_counts(n), mul = n->planes.mul;
+  int64_t columns = n->n, most = bits_most_counts(n), mul = n->planes.mul;
   Module *m = n->op->func->module;
   for (int64_t j = 0; j < columns; j++) {
     bool holds_above = (mul > 0) != column[j].falls;  // the code rises with the count
@@ -179,7 +178,7 @@ static void fill_limits(const Nest *n, const Column *column, int64_t limits, int
 static void find_steps(LowerCtx *ctx, Nest *n, Arena *scratch) {
   Steps s = {.ctx = ctx, .scratch = scratch, .op = n->op, .columns = n->n};
   const PlanesX *f = n->words;
-  int64_t limits = f->planes == 1 ? 1 : 3, most = most_counts(n), bits = dtype_info(n->type)->bits;
+  int64_t limits = f->planes == 1 ? 1 : 3, most = bits_most_counts(n), bits = dtype_info(n->type)->bits;
   if (f->planes > 2 || most >= (INT64_C(1) << (bits < 32 ? bits - 1 : 31)) - 1 || !read_post(&s)) return;
   if (n->bias != NULL && !value_is_const(n->bias)) return;
   Column *column = NEW_ARRAY(ctx->m->arena, Column, n->n);
@@ -193,7 +192,10 @@ static void find_steps(LowerCtx *ctx, Nest *n, Arena *scratch) {
           *flip = NEW_ARRAY(ctx->m->arena, int64_t, n->n);
   bool above = 2 * rises > n->n;
   fill_limits(n, column, limits, rows, above, table, flip);
+  int64_t *of_sums = NEW_ARRAY(ctx->m->arena, int64_t, limits * n->n);
+  for (int64_t i = 0; i < limits * n->n; i++) of_sums[i] = column[i % n->n].limit[i / n->n];
   n->steps.n = (uint32_t)limits;
+  n->steps.limit = of_sums;
   n->steps.above = above;
   n->steps.stride = rows * n->n;
   n->bias = border_const(ctx->m, 2, (int64_t[]){limits * rows, n->n}, table);

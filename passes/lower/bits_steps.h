@@ -18,6 +18,9 @@ bool bits_body_value(Arena *scratch, Func *body, Value *const *operands, uint32_
 // A constant with one value, or one per channel (the last axis).
 bool bits_per_channel(const Value *v, int64_t channels);
 
+// The largest magnitude of a count: bits of one column, missing channels included, times the weights of the planes.
+int64_t bits_most_counts(const Nest *n);
+
 // For a nest of counts whose result is words: turns bias and post function into limits of comparisons where the post
 // function allows it.
 void bits_steps(LowerCtx *ctx, Nest *n);

@@ -263,7 +263,7 @@ static PackSpec planes_reduction(Nest *n, const ConvGeom *g, const PlanesX *x) {
 }
 
 bool lower_conv(LowerCtx *ctx, const Op *op) {
-  ConvGeom g;
+  ConvGeom g, filter;
   Plan plan = lower_plan(ctx, op);
   if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
@@ -299,11 +299,11 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
     w.room = plan_is(&plan, "tile8") ? TILE8_ROOM : 0;
     int64_t extent[CONV_AXES];
     if (!conv_x(ctx, op, &n, &w, staged, extent)) return false;
-    ConvGeom bytes = g;
+    filter = g;
     if (planes) weights = conv_planes(ctx, op, &n, &g, &bits, &signs);
     window_nest(&n, &g, rank, extent);
     if (plan_is(&plan, "tile8") && plan_param(&plan, "flat", 0) != 0) tile8_flatten(&n);
-    if (planes) border_bias(ctx, &n, &bytes, bits.zero - bits.fill);  // padding is to add nothing
+    if (planes) border_bias(ctx, &n, &filter, bits.zero - bits.fill);  // padding is to add nothing
   }
   n.n = g.o / g.group;
   n.tile = nest_tile(ctx, &plan, n.type, &n);
@@ -326,6 +326,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   }
   if (n.w == NULL) return false;
   nest_result_buf(ctx, &n);
+  if (planes && signs.unit == 1 && n.border.classes != NULL) border_open(ctx, &n, &filter, bits.words, bits.channels);
   n.post_again = n.words == NULL && !planes && lower_post_again(op, n.type);
   nest_settle(&n);
   return nest_lower(ctx, &n, plan.strategy);

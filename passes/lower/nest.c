@@ -273,7 +273,7 @@ static void emit_params(Emit *e) {
   e->units = (BitsUnits){.b = &e->b, .words = e->y};
   if (n->lookups + n->book > 0) e->table = flat_param(e, "table", n->table, SPACE_CONST);
   if (n->bias != NULL) {
-    const PBuf *bias = lower_buf(e->ctx, n->bias);
+    const PBuf *bias = n->rows != NULL ? n->rows : lower_buf(e->ctx, n->bias);
     KBuf *param = flat_param(e, "bias", bias, bias->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);
     e->extra[e->n_extra] = param;
     operand_strides(n, n->bias->type, e->stride[e->n_extra]);
@@ -329,7 +329,7 @@ bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   PBuf *bufs[6 + MAX_RANK] = {n->x, n->w, n->y};
   uint32_t n_bufs = 3;
   if (n->lookups + n->book > 0) bufs[n_bufs++] = n->table;
-  if (n->bias != NULL) bufs[n_bufs++] = lower_buf(ctx, n->bias);
+  if (n->bias != NULL) bufs[n_bufs++] = n->rows != NULL ? n->rows : lower_buf(ctx, n->bias);
   for (uint32_t i = 0; i < n->rank; i++)
     if (n->class_at[i] != NULL) bufs[n_bufs++] = lower_buf(ctx, n->class_at[i]);
   if (n->steps.flip != NULL) bufs[n_bufs++] = lower_buf(ctx, n->steps.flip);

@@ -50,8 +50,17 @@ typedef struct NestSteps {
   uint32_t n;  // 0: the post function makes the codes
   bool above;
   int64_t stride;
-  Value *flip;  // [columns] of 0 and -1, or NULL
+  Value *flip;           // [columns] of 0 and -1, or NULL
+  const int64_t *limit;  // [n][columns] of the sums: where the tables come from; INT64_MIN, INT64_MAX: always, never
 } NestSteps;
+
+// What the rows of the bias add for padding (bits_border.h): per class and column `factor` times the sum of the weights
+// of all taps outside, and `each` of the column.
+typedef struct NestBorder {
+  const struct Border *classes;  // NULL: one row for all
+  int64_t factor;
+  const int64_t *each;  // [columns]
+} NestBorder;
 
 // Matrix tiles (tile8.h): the results of a tile are products of tiles of `rows` by 4 lanes bytes of x and weights.
 typedef struct NestMatrix {
@@ -71,10 +80,12 @@ typedef struct Nest {
   PBuf *x, *w, *y;
   const PlanesX *words;  // y are words of codes (bits.h); NULL: elements
   Value *bias;           // broadcast to the result, or NULL; with classes: rows of columns
-  DType type;            // of the arithmetic
-  bool dot;              // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
-  PackBits bits;         // with dot: weights are fields of bytes (pack_bits.h); sums are shifted by bits.shift
-  bool counts;           // x and w are words of bits, see `planes`
+  PBuf *rows;            // the bias where a step before writes it, or NULL: the constant
+  NestBorder border;
+  DType type;     // of the arithmetic
+  bool dot;       // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
+  PackBits bits;  // with dot: weights are fields of bytes (pack_bits.h); sums are shifted by bits.shift
+  bool counts;    // x and w are words of bits, see `planes`
   NestPlanes planes;
   NestSteps steps;
   NestMatrix matrix;
