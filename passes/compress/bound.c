@@ -157,6 +157,7 @@ static double through(const Bounds *b, const Op *op, const Tensor *in) {
     case OP_MAXPOOL:
       return distance(b, op_in(op, 0)) *
              sqrt(readers(op, A_MAXPOOL_kernel, A_MAXPOOL_strides, A_MAXPOOL_dilations, op_in(op, 0)->type->rank - 2));
+    case OP_PAD: return op_enum(op, A_PAD_mode) == PAD_CONSTANT ? distance(b, op_in(op, 0)) : INFINITY;
     case OP_AVGPOOL:
       return distance(b, op_in(op, 0)) *
              sqrt(readers(op, A_AVGPOOL_kernel, A_AVGPOOL_strides, A_AVGPOOL_dilations, op_in(op, 0)->type->rank - 2));

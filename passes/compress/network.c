@@ -16,7 +16,7 @@
 #include "passes/compress/measure.h"
 
 #define WORK_LIMIT 8e9  // operations of the interpreter; about half a minute
-#define MOST_SAMPLES 4
+#define MOST_SAMPLES 16
 
 typedef struct Trial {
   Func *f;

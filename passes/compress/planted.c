@@ -126,7 +126,8 @@ static void try_conv(Planted *p) {
   if (from_few) try_scheme(p, "point_then_spatial", &ask);
   if (to_few && from_few) {
     try_scheme(p, "tucker2", &ask);
-    try_scheme(p, "cp", &ask);
+    try_scheme(p, "cp_joint", &ask);  // exact where the slices tell the components apart
+    if (p->best == NULL || strcmp(p->best->scheme, "cp_joint") != 0) try_scheme(p, "cp", &ask);
   }
   if (p->l.nd == 2 && p->l.kernel[0] > 1 && p->l.kernel[1] > 1 && (is_low(p, &rows) || is_low(p, &cols)))
     try_scheme(p, "separable", &ask);

@@ -10,6 +10,8 @@
 
 #define CP_BUDGET 2e9   // multiply-adds of the sweeps of all fits of a form
 #define CP_FITS 10      // numbers of components that are tried
+#define CP_GLANCE 8     // part of a fit's sweeps that tell whether it comes near
+#define CP_NEAR 4       // ... which is: this many times the squared error that is allowed
 #define CANCELLING 1e3  // a component this many times the tensor cancels against others
 
 // The modes of a form: output channels, input channels, then all taps or one mode per axis.
@@ -76,7 +78,8 @@ static int64_t least_components(const FactorLayer *l, const FactorAsk *ask, Form
   return ranks[0];
 }
 
-// Fits with growing numbers of components from `r` on until the error fits; by rank, the one that is asked for.
+// Fits with growing numbers of components from `r` on until the error fits; by rank, the one that is asked for. A fit
+// that is far off after a few sweeps is not worth all of them: the next one starts from it.
 static bool fit(const FactorLayer *l, const FactorAsk *ask, Cp *c, int64_t r, int64_t most, double *error2,
                 Arena *arena) {
   double allowed = allowed2(l, ask);
@@ -87,7 +90,10 @@ static bool fit(const FactorLayer *l, const FactorAsk *ask, Cp *c, int64_t r, in
   }
   for (int i = 0; i < CP_FITS && r <= most; i++) {
     cp_grow(c, l->w, r, arena);
-    *error2 = cp_refine(c, l->w, CP_BUDGET / (ask->by == ASK_RANK ? 1 : CP_FITS), arena);
+    double budget = CP_BUDGET / (ask->by == ASK_RANK ? 1 : CP_FITS);
+    *error2 = cp_refine(c, l->w, ask->by == ASK_RANK ? budget : budget / CP_GLANCE, arena);
+    if (ask->by != ASK_RANK && *error2 > allowed && *error2 <= CP_NEAR * allowed)
+      *error2 = cp_refine(c, l->w, budget, arena);
     if (ask->by == ASK_RANK || *error2 <= allowed) return true;
     r += (r + 3) / 4;
   }
