@@ -54,6 +54,15 @@ bool infer_eltwise_bool(Op *op) { return broadcast_to(op, 0, DT_BOOL); }
 
 bool infer_float_bool(Op *op) { return infer_is_float(op, 0, "operand 0") && broadcast_to(op, 0, DT_BOOL); }
 
+static bool is_double(const Op *op) {
+  const Type *t = infer_in(op, 0);
+  return t->dtype == DT_F64 || infer_fail(op, "operand 0 must be f64, it is %s", infer_text(op, t));
+}
+
+bool infer_fma(Op *op) { return is_double(op) && broadcast_to(op, 0, DT_F64); }
+
+bool infer_low_word(Op *op) { return is_double(op) && broadcast_to(op, 0, DT_I32); }
+
 bool infer_pow(Op *op) {
   uint32_t rank;
   int64_t dims[MAX_RANK];

@@ -329,6 +329,11 @@ KExpr *kx_view(KBuild *b, DType t, KExpr *x) {
   return given(b, KOP_VIEW, t, x);
 }
 
+KExpr *kx_low_word(KBuild *b, KExpr *x) {
+  QCC_CHECK(x->type == DT_F64, "kernel %s: low_word of %s", b->k->name, dtype_info(x->type)->name);
+  return given(b, KOP_LOW_WORD, DT_I32, x);
+}
+
 KExpr *kx_clone(KBuild *b, const KExpr *x) {
   KExpr *r = arena_copy(b->arena, x, sizeof *x);
   if (x->kind == KX_LOAD) r->idx = copy_idx(b, x->buf, x->idx);

@@ -61,6 +61,7 @@ KExpr *kx_op2(KBuild *b, KOp op, KExpr *x, KExpr *y);
 KExpr *kx_op3(KBuild *b, KOp op, KExpr *x, KExpr *y, KExpr *z);
 KExpr *kx_cast(KBuild *b, DType t, KExpr *x);  // x itself when it has that type already
 KExpr *kx_view(KBuild *b, DType t, KExpr *x);
+KExpr *kx_low_word(KBuild *b, KExpr *x);  // f64 -> i32
 KExpr *kx_clone(KBuild *b, const KExpr *x);
 
 #endif

@@ -178,6 +178,7 @@ static Slot run_op(const Ins *n, const Slot *slot) {
     case KOP_SELECT: return a.i ? b : c;
     case KOP_CAST: return cast(n->type, n->to, a);
     case KOP_VIEW: return view(n->type, n->to, a);
+    case KOP_LOW_WORD: return (Slot){.i = (int64_t)kop_eval_f(n->op, &a.f)};
     case KOP_POPCNT: return (Slot){.i = popcount(n->type, a.i)};
     case KOP_DOT4: return (Slot){.i = dot4(n->type, a.i, b.i, c.i)};
     case KOP_DOT2: return (Slot){.f = dot2(a.f, b.i, c.i)};

@@ -70,6 +70,12 @@ static double swish_f(double x, double alpha) {
   return s == 0 && isinf(x) ? copysign(0.0, x) : x * s;
 }
 
+static double low_word_f(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return (double)(int32_t)(uint32_t)bits;
+}
+
 static double celu_f(double x, double alpha) { return isnan(x) ? x : fmax(x, 0) + fmin(0, alpha * expm1(x / alpha)); }
 
 static double sign_f(double x) { return isnan(x) ? x : (x > 0) - (x < 0); }
@@ -97,7 +103,6 @@ double kop_eval_f(KOp op, const double *a) {
     case KOP_FMOD: return fmod(x, a[1]);
     case KOP_MIN: return min_f(x, a[1]);
     case KOP_MAX: return max_f(x, a[1]);
-    case KOP_FMA: return fma(x, a[1], a[2]);
     case KOP_EQ: return x == a[1];
     case KOP_LT: return x < a[1];
     case KOP_LE: return x <= a[1];
@@ -138,6 +143,8 @@ double kop_eval_f(KOp op, const double *a) {
     case KOP_GELU: return gelu_f(x);
     case KOP_GELU_TANH: return gelu_tanh_f(x);
     case KOP_ISNAN: return isnan(x);
+    case KOP_LOW_WORD: return low_word_f(x);
+    case KOP_FMA: return fma(x, a[1], a[2]);
     case KOP_ISINF: return isinf_f(x, a[1], a[2]);
     case KOP_POW: return pow(x, a[1]);
     case KOP_CLIP: return min_f(max_f(x, a[1]), a[2]);

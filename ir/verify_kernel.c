@@ -114,6 +114,8 @@ static bool check_operand_types(const VerifyKernel *v, const KExpr *x) {
   if (x->op == KOP_VIEW)
     return dtype_info(x->type)->bits == dtype_info(arg[0]->type)->bits ||
            fail(v, "view of %s as %s", dname(arg[0]->type), dname(x->type));
+  if (x->op == KOP_LOW_WORD)
+    return (arg[0]->type == DT_F64 && x->type == DT_I32) || fail(v, "low_word of %s", dname(arg[0]->type));
   if (x->op == KOP_CAST) {
     DClass from = dtype_info(arg[0]->type)->cls, to = dtype_info(x->type)->cls;
     return (from != DC_LANE && to != DC_LANE && to != DC_NONE && to != DC_STR) ||

@@ -173,13 +173,23 @@ static LV round_to_bytes(Emit *e, const Pack *p, DType to, LV x, int64_t add) {
   return pack_bytes(e, p, to, quarter);
 }
 
-// Integers of 32 bits that fit bytes.
-static LV narrow_to_bytes(Emit *e, DType to, LV x) {
+// Integers of 32 bits saturated to bytes as x86 packs them, or NULL.
+LV emit_saturate_bytes(Emit *e, DType to, LV x) {
+  if (LLVMGetTypeKind(LLVMTypeOf(x)) != LLVMVectorTypeKind) return NULL;
   const Pack *p = pack_of(e, to, lanes_of(x));
-  if (p == NULL || lanes_of(x) < 4 * p->lanes) return resize(e, x, type_value(e, to), false);
+  uint32_t n = lanes_of(x);
+  if (p == NULL) return NULL;
+  if (n < 4 * p->lanes) return resize_lanes(e, emit_saturate_bytes(e, to, resize_lanes(e, x, 4 * p->lanes)), n);
   LV quarter[4];
   for (uint32_t i = 0; i < 4; i++) quarter[i] = quarter_of(e, x, i, p->lanes);
   return pack_bytes(e, p, to, quarter);
+}
+
+// Integers of 32 bits that fit bytes.
+static LV narrow_to_bytes(Emit *e, DType to, LV x) {
+  const Pack *p = pack_of(e, to, lanes_of(x));
+  bool packs = p != NULL && lanes_of(x) == 4 * p->lanes;
+  return packs ? emit_saturate_bytes(e, to, x) : resize(e, x, type_value(e, to), false);
 }
 
 // Vectors of at most 32 bits, which LLVM would convert lane by lane: clamped to a range where the instruction is exact.

@@ -183,6 +183,18 @@ static bool is_byte_and_back(const KExpr *x) {
   return rounded_part(byte->arg[0], &add) != NULL;
 }
 
+// The i32 under x = cast(min(max(i32, lo), hi), byte): packing does the limits that are those of the type. NULL else.
+static const KExpr *limited_byte(const KExpr *x) {
+  if (x->op != KOP_CAST || (x->type != DT_U8 && x->type != DT_I8)) return NULL;
+  const KExpr *min = x->arg[0], *max = min->kind == KX_OP ? min->arg[0] : NULL;
+  if (max == NULL || max->kind != KX_OP || min->op != KOP_MIN || max->op != KOP_MAX || max->type != DT_I32) return NULL;
+  const KExpr *hi = min->arg[1], *lo = max->arg[1];
+  if (hi->kind != KX_CONST || lo->kind != KX_CONST) return NULL;
+  int64_t least = dtype_min(x->type), most = dtype_max(x->type);
+  if (lo->i < least || hi->i > most || lo->i > hi->i) return NULL;
+  return hi->i < most ? min : lo->i > least ? max : max->arg[0];
+}
+
 static LV emit_op(Emit *e, const KExpr *x) {
   if (kop_table(x->op) > 0) return emit_lookup(e, x);
   const KExpr *first = x->arg[0];
@@ -191,6 +203,9 @@ static LV emit_op(Emit *e, const KExpr *x) {
   if (rounded && (add == 0 || dtype_info(x->type)->bits <= 8))
     return emit_round_cast(e, first->type, x->type, emit_expr(e, rounded), add);
   if (is_byte_and_back(x)) return emit_byte_and_back(e, first->type, emit_expr(e, first->arg[0]));
+  const KExpr *limited = limited_byte(x);
+  LV byte = limited != NULL ? emit_saturate_bytes(e, x->type, emit_expr(e, limited)) : NULL;
+  if (byte) return byte;
   LV word = x->op == KOP_OR ? emit_word(e, x) : NULL;
   if (!word && x->op == KOP_OR) word = emit_rows(e, x);
   if (word) return word;

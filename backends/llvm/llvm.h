@@ -89,6 +89,7 @@ LV vary_bitcast(Emit *e, LV v, LT scalar);
 
 // ---- cast.c
 LV emit_round_cast(Emit *e, DType from, DType to, LV x, int64_t add);  // of x rounded half to even, plus a whole number
+LV emit_saturate_bytes(Emit *e, DType to, LV x);   // i32 to u8 or i8; NULL where x86 does not pack them
 LV emit_byte_and_back(Emit *e, DType byte, LV x);  // whole floats cast to u8 or i8 and back to their type
 LV emit_cast(Emit *e, DType from, DType to, LV x);
 LV widen_half(Emit *e, DType t, LV x);   // f16 or bf16 -> float

@@ -497,11 +497,23 @@ static LV emit_view(Emit *e, DType from, DType to, LV x) {
 
 static LV emit_popcnt(Emit *e, DType t, LV x) { return t == DT_BOOL ? x : unary_intrinsic(e, "llvm.ctpop", x); }
 
+// Of a vector, every second one of its halves.
+static LV emit_low_word(Emit *e, LV x) {
+  if (LLVMGetTypeKind(LLVMTypeOf(x)) != LLVMVectorTypeKind)
+    return LLVMBuildTrunc(e->b, LLVMBuildBitCast(e->b, x, e->i64, ""), e->i32, "");
+  int32_t even[256];
+  uint32_t n = lanes_of(x);
+  QCC_CHECK(n <= 256, "low_word of %u lanes", n);
+  for (uint32_t i = 0; i < n; i++) even[i] = (int32_t)(2 * i);
+  return shuffle(e, LLVMBuildBitCast(e->b, x, LLVMVectorType(e->i32, 2 * n), ""), NULL, n, even);
+}
+
 LV emit_kop(Emit *e, KOp op, DType type, DType arg_type, LV *a) {
   switch (op) {
     case KOP_SELECT: return emit_select(e, a[0], a[1], a[2]);
     case KOP_CAST: return emit_cast(e, arg_type, type, a[0]);
     case KOP_VIEW: return emit_view(e, arg_type, type, a[0]);
+    case KOP_LOW_WORD: return emit_low_word(e, a[0]);
     case KOP_POPCNT: return emit_popcnt(e, type, a[0]);
     case KOP_DOT2: return emit_dot2(e, a);
     default: break;

@@ -58,6 +58,7 @@ static KExpr *fold_const(Arena *arena, KExpr *x) {
     case KOP_CAST: return fold_cast(arena, x);
     case KOP_SELECT: return x->arg[0]->i ? x->arg[1] : x->arg[2];
     case KOP_VIEW:
+    case KOP_LOW_WORD:
     case KOP_POPCNT:
     case KOP_DOT2:
     case KOP_DOT4:

@@ -31,6 +31,8 @@ typedef struct Cell {
   KBuf *tables, *pattern, *scale;        // sums of h; for making them; [planes][gates * hidden]
   KBuf *bits[RNN_GATES];                 // of the phase that begins with this gate
   KBuf *dword[RNN_GATES][SIGN_PLANES];   // of the current tile
+  KVar *one;                             // 1, which LLVM does not know
+  KBuf *sums;                            // [gates][hidden] of a step, for the activations after all tiles
   PBuf *bufs[24];
   uint32_t n_bufs;
   // The current step.
@@ -149,7 +151,7 @@ static void load_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const 
       kb_store(b, c->dword[g][p], acc, kx_load1(b, c->bits[c->from], at));
 }
 
-// k[1] is the group.
+// k[1] is the group. Products with 1 are exact; multiply-adds leave the adders, whose ports permutations need, alone.
 static void add_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
   (void)col;
   Cell *c = ctx;
@@ -157,7 +159,7 @@ static void add_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const A
   for (uint32_t g = c->from; g < c->to; g++)
     for (uint32_t p = 0; p < c->signs->planes; p++) {
       KExpr *sum = signs_lookup(b, c->tables, at, k[1].base, kx_load(b, c->dword[g][p], acc));
-      kb_store(b, c->acc[g][p], acc, kx_op2(b, KOP_ADD, kx_load(b, c->acc[g][p], acc), sum));
+      kb_store(b, c->acc[g][p], acc, kx_op3(b, KOP_FMA, sum, kx_var(b, c->one), kx_load(b, c->acc[g][p], acc)));
     }
 }
 
@@ -177,6 +179,7 @@ static void scale_signs(void *ctx, KBuild *b, const Affine *k, Affine col, const
 static void sum_signs(Cell *c, KBuild *b, const Columns *cols) {
   for (uint32_t g = c->from; g < c->to; g++)
     for (uint32_t p = 0; p < c->signs->planes; p++) c->dword[g][p] = columns_alloc(b, cols, "signs", DT_U32);
+  c->one = kb_let(b, "one", kx_load1(b, c->pattern, aff(SIGN_ENTRIES - 1)));
   Affine k[2] = {aff_var(kb_for(b, "d", 0, signs_dwords(c->signs), 1, FOR_SEQ))};
   columns_each(b, cols, k, load_signs, c);
   for (int64_t group = 0; group < SIGN_TABLES; group++) {
@@ -185,6 +188,22 @@ static void sum_signs(Cell *c, KBuild *b, const Columns *cols) {
   }
   kb_end(b);
   columns_each(b, cols, NULL, scale_signs, c);
+}
+
+static Affine sums_at(const Cell *c, uint32_t g, Affine col) {
+  return aff_plus(aff_add(aff_mul(c->row, c->s.gates), unit(c, col)), g * c->s.n_hidden);
+}
+
+static void keep_sums(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  for (uint32_t g = c->from; g < c->to; g++) kb_store1(b, c->sums, sums_at(c, g, col), kx_load(b, c->acc[g][0], acc));
+}
+
+static void take_sums(void *ctx, KBuild *b, const Affine *k, Affine col, const Affine *acc) {
+  (void)k;
+  Cell *c = ctx;
+  for (uint32_t g = c->from; g < c->to; g++) kb_store(b, c->acc[g][0], acc, kx_load1(b, c->sums, sums_at(c, g, col)));
 }
 
 static void store_h(Cell *c, KBuild *b, Affine col, KExpr *value) {
@@ -272,7 +291,7 @@ static void tile(Cell *c, KBuild *b, const Columns *cols, Affine first, ColumnFn
     columns_over(b, cols, 1, &groups, add_gates, c);
     if (c->parts > 1) columns_each(b, cols, NULL, sum_parts, c);
   }
-  columns_each(b, cols, NULL, finish, c);
+  columns_each(b, cols, NULL, c->signs ? keep_sums : finish, c);
 }
 
 static int64_t lanes_of(const Cell *c) {
@@ -304,6 +323,27 @@ static Affine tile_first(const Cell *c, KBuild *b, Affine j, int64_t last) {
   return aff_var(kb_let(b, "first", kx_op3(b, KOP_SELECT, kx_var(b, c->odd), backwards, kx_index(b, j))));
 }
 
+static void finish_columns(Cell *c, KBuild *b, const Columns *cols, Affine first, ColumnFn *finish) {
+  c->first = first;
+  for (uint32_t g = c->from; g < c->to; g++) c->acc[g][0] = columns_alloc(b, cols, "sum", c->s.t);
+  columns_each(b, cols, NULL, take_sums, c);
+  columns_each(b, cols, NULL, finish, c);
+}
+
+// The activations of tiles that kept their sums: chains of operations that wait for each other, so that many of them
+// should lie together.
+static void finish_sums(Cell *c, KBuild *b, ColumnFn *finish) {
+  int64_t h = c->s.n_hidden, lanes = lanes_of(c), whole = h - h % lanes;
+  if (whole > 0) {
+    Columns cols = columns_new(c->ctx, c->s.t, lanes);
+    finish_columns(c, b, &cols, aff_var(kb_for(b, "j", 0, whole, lanes, FOR_SEQ)), finish);
+    kb_end(b);
+  }
+  if (whole == h) return;
+  Columns rest = columns_new(c->ctx, c->s.t, h - whole);
+  finish_columns(c, b, &rest, aff(whole), finish);
+}
+
 // All hidden units, for gates [from, to).
 static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, ColumnFn *finish) {
   int64_t h = c->s.n_hidden, width = tile_width(c, to - from), whole = h - h % width;
@@ -326,6 +366,7 @@ static void phase(Cell *c, KBuild *b, uint32_t from, uint32_t to, KBuf *source, 
     Columns cols = columns_new(c->ctx, c->s.t, h - whole);
     tile(c, b, &cols, aff(whole), finish);
   }
+  if (c->signs) finish_sums(c, b, finish);
 }
 
 // The new state may overwrite the old one: no tile reads h after another one has written it.
@@ -449,6 +490,8 @@ static void sign_operands(Cell *c, KBuild *b) {
   c->scale = operand(c, b, lower_const(c->ctx, const_borrowed(m, t, scale, NULL)));
   c->pattern = operand(c, b, lower_const(c->ctx, signs_pattern(m)));
   c->tables = operand(c, b, lower_work(c->ctx, "tables", type_tensor(m->types, DT_F32, 1, &sums)));
+  const Type *gates_of_units = type_tensor(m->types, DT_F32, 2, (int64_t[]){c->s.batch, n});
+  c->sums = operand(c, b, lower_work(c->ctx, "sums", gates_of_units));
 }
 
 // Lookups pay where a table of 32 floats is two registers and the loop over them is one.

@@ -105,6 +105,7 @@ KExpr *lower_eltwise_expr(KBuild *b, const Op *op, KExpr *const *args) {
   KExpr *arg[3] = {0};
   uint32_t n = 0;
   if (op->kind == OP_CAST) return cast_expr(b, op_out(op, 0)->type->dtype, args[0]);
+  if (op->kind == OP_LOW_WORD) return kx_low_word(b, args[0]);
   if (op->kind == OP_POW) return pow_expr(b, args[0], args[1]);
   for (uint32_t i = 0; i < info->max_in; i++) arg[n++] = args[i];
   for (uint32_t i = 0; i < info->n_attrs; i++) {

@@ -35,8 +35,9 @@ static double tile_cycles(const Work *w, const Target *t, double pixels, double 
   double loops = (double)w->k / (double)w->k_inner * 3;  // entering and leaving the innermost loop
   // What the end of a tile reads stays in registers, or is read again for every pixel while sums wait in memory.
   bool crowded = w->held > 0 && fma + vectors * (1 + (double)w->held) + 2 > (double)t->n_vregs;
-  // Four vectors of sums make one of bytes; fewer are cut into halves first.
-  double store = 1.5 + (crowded ? 1.2 : 0) + (w->to_bytes && vectors < 3 ? 2 : 0);
+  // Four vectors of sums make one of bytes; of three it is stored in parts, and fewer are cut into halves first.
+  double bytes = !w->to_bytes || vectors > 3 ? 0 : vectors > 2 ? 1 : 2;
+  double store = 1.5 + (crowded ? 1.2 : 0) + bytes;
   return step * (double)w->k + loops + TILE_CYCLES + fma * store * ks;
 }
 

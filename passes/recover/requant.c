@@ -24,7 +24,7 @@ typedef struct Channel {
   int64_t right;
 } Channel;
 
-static DType type_of_form(RequantForm f) { return f == REQUANT_F64 ? DT_F64 : DT_F32; }
+static DType type_of_form(RequantForm f) { return f == REQUANT_F64 || f == REQUANT_WHOLE ? DT_F64 : DT_F32; }
 
 // ---- meaning
 
@@ -60,6 +60,10 @@ static int64_t level_at(const Channel *c, int64_t sum, int64_t other, unsigned f
     return q < c->low ? c->low : q > c->high ? c->high : q;
   }
   double x = elem_round(type_of_form(c->form), (double)(sum + c->shift));
+  if (c->form == REQUANT_WHOLE) {
+    double level = multiply_add(DT_F64, x, c->mul, c->add + REQUANT_ROUNDER, fused & FUSE_OUTER) - REQUANT_ROUNDER;
+    return level<(double)c->low ? c->low : level>(double) c->high ? c->high : (int64_t)level;
+  }
   double v = nearbyint(float_form(c, x, (double)other, fused)) + (double)c->zero;
   return v<(double)c->low ? c->low : v>(double) c->high ? c->high : (int64_t)v;
 }
@@ -69,6 +73,7 @@ const char *requant_text(const Requant *r) {
     case REQUANT_SHIFT: return "one i32 factor and shift per channel";
     case REQUANT_F32: return "one f32 factor per channel";
     case REQUANT_SPLIT: return "one f32 factor in two parts per channel";
+    case REQUANT_WHOLE: return "one f64 factor and a whole number per channel";
     default: return "one f64 factor per channel";
   }
 }
@@ -291,8 +296,54 @@ static bool shift_form(Channel *c, double best, double other) {
   return false;
 }
 
+// m with s * m >= h narrows [*lo, *hi]; with s * m <= h where it comes down.
+static void bound_factor(int64_t s, double h, bool down, double *lo, double *hi) {
+  bool most = down == (s > 0);
+  if (s == 0) {
+    if (down ? h < 0 : h > 0) *lo = INFINITY;
+  } else if (most) {
+    *hi = fmin(*hi, h / (double)s);
+  } else {
+    *lo = fmax(*lo, h / (double)s);
+  }
+}
+
+// The factors that keep every boundary in place with the summand c->add: [*lo, *hi].
+static bool factors(const Channel *c, double *lo, double *hi) {
+  const Boundaries *b = c->b;
+  *lo = -INFINITY;
+  *hi = INFINITY;
+  for (int64_t k = 0; k < b->n; k++) {
+    double half = half_of(c, 0, k) - c->add;
+    bound_factor(b->at[k] + c->shift, half, c->falls, lo, hi);
+    bound_factor(b->at[k] - 1 + c->shift, half, !c->falls, lo, hi);
+  }
+  if (is_open_end(c, b, false)) bound_factor(b->lo + c->shift, half_of(c, 0, -1) - c->add, c->falls, lo, hi);
+  if (is_open_end(c, b, true)) bound_factor(b->hi + c->shift, half_of(c, 0, b->n) - c->add, !c->falls, lo, hi);
+  return *lo <= *hi && isfinite(*lo) && isfinite(*hi);
+}
+
+// No level passes 31 bits, so that a low word holds it.
+static bool word_holds(const Channel *c, double mul) {
+  double most = fmax(fabs((double)(c->b->lo + c->shift)), fabs((double)(c->b->hi + c->shift)));
+  return most * fabs(mul) + fabs(c->add) < 0x1p31 - 1;
+}
+
+static bool whole_form(Channel *c, double mul, double add) {
+  double lo, hi;
+  c->add = rint(add - mul * (double)c->shift);
+  if (!factors(c, &lo, &hi) || !word_holds(c, fmax(fabs(lo), fabs(hi)))) return false;
+  double middle = lo / 2 + hi / 2;
+  for (int i = 0; i < NEAR_WRITTEN; i++) {
+    c->mul = i == 0 && mul >= lo && mul <= hi ? mul : neighbour(DT_F64, middle, i);
+    if (holds(c)) return true;
+  }
+  return false;
+}
+
 static bool channel_find(const RequantProblem *p, int64_t i, Channel *c) {
   if (c->passed == 0 && c->n_other == 1) return constant_form(c);
+  if (c->form == REQUANT_WHOLE) return p->mul != NULL && whole_form(c, p->mul[i], p->add[i]);
   double other = c->has_other ? p->other_mul[i] : 0;
   c->other = other;
   if (c->form == REQUANT_SHIFT) return shift_form(c, best_factor(c), other);
@@ -317,6 +368,7 @@ static Channel channel_of(const RequantProblem *p, const Requant *r, int64_t i) 
 
 static bool find_as(const RequantProblem *p, Requant *out) {
   out->boundaries = 0;
+  out->word = true;
   for (int64_t i = 0; i < p->channels; i++) {
     Channel c = channel_of(p, out, i);
     if (!channel_find(p, i, &c)) return false;
@@ -324,6 +376,7 @@ static bool find_as(const RequantProblem *p, Requant *out) {
     out->mul_low[i] = c.mul_low;
     out->add[i] = c.add;
     out->right[i] = c.right;
+    out->word = out->word && !c.has_other && word_holds(&c, c.mul);
     if (c.has_other) out->other_mul[i] = c.other;
     out->boundaries += c.passed;
   }
@@ -338,14 +391,16 @@ bool requant_find(const RequantProblem *p, Arena *arena, Requant *out) {
   out->right = NEW_ARRAY(arena, int64_t, p->channels);
   if (p->n_other > 0) out->other_mul = NEW_ARRAY(arena, double, p->channels);
   for (int form = 0; form < REQUANT_FORMS; form++) {
-    if (!(p->forms >> form & 1) || (form == REQUANT_SPLIT && p->n_other > 0)) continue;
+    bool one = form == REQUANT_SPLIT || form == REQUANT_WHOLE;
+    if (!(p->forms >> form & 1) || (one && p->n_other > 0)) continue;
     out->form = (RequantForm)form;
     for (int i = 0; i < 4; i++) {
       // The zero point inside of the summand costs nothing, but may turn ties around.
       bool outside = i % 2 == 1;
       out->shifted = i < 2;
       out->zero = outside ? p->zero : 0;
-      if ((out->shifted && p->shift == NULL) || (outside && (p->zero == 0 || form == REQUANT_SHIFT))) continue;
+      bool inside = form == REQUANT_SHIFT || form == REQUANT_WHOLE;
+      if ((out->shifted && p->shift == NULL) || (outside && (p->zero == 0 || inside))) continue;
       if (find_as(p, out)) return true;
     }
   }

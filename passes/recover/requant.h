@@ -8,6 +8,7 @@
 //   shift   q = clamp((a * m + b) >> r)               i32, no product passes 31 bits
 //   f32     q = clamp(round(a * m + b) + zero)
 //   split   q = clamp(round(a * m + (a * l + b)) + zero)   the factor in two parts, where 24 bits are too few
+//   whole   as f64, b a whole number: 1.5 * 2^52 + b is added in the same step and the low word is the level
 //   f64     as f32
 //
 // A second integer y of few values, as of a residual part, may take part: there are boundaries for each of its values,
@@ -26,10 +27,20 @@ typedef struct Boundaries {
   bool falls;
 } Boundaries;
 
-typedef enum RequantForm { REQUANT_SHIFT, REQUANT_F32, REQUANT_SPLIT, REQUANT_F64, REQUANT_FORMS } RequantForm;
+typedef enum RequantForm {
+  REQUANT_SHIFT,
+  REQUANT_F32,
+  REQUANT_SPLIT,
+  REQUANT_WHOLE,
+  REQUANT_F64,
+  REQUANT_FORMS
+} RequantForm;
+
+#define REQUANT_ROUNDER 0x1.8p52  // added to an f64 below 2^31, leaves the nearest whole number in its low word
 
 typedef struct Requant {
   RequantForm form;
+  bool word;                  // all levels before the limits lie below 2^31
   bool shifted;               // the sum comes with the problem's shift added
   int64_t zero;               // the problem's zero point, or 0 when it is inside of `add`
   double *mul, *mul_low;      // [channels]; mul_low of the split form

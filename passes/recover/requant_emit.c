@@ -59,6 +59,28 @@ static Value *emit_float(const Emit *e, Value *sum, DType to) {
   return emit_cast_to(e->at, r->zero == 0 ? rounded(e, y) : y, to, e->at);
 }
 
+static Value *limited(const Emit *e, Value *y, DType to) {
+  Emit ints = *e;
+  ints.t = DT_I32;
+  y = with(e, OP_MAX, y, whole_constant(&ints, e->r->low));
+  y = with(e, OP_MIN, y, whole_constant(&ints, e->r->high));
+  return emit_cast_to(e->at, y, to, e->at);
+}
+
+// The level in the low word of what the sum becomes: rounded by the sum with a large number, in the same step where
+// summands are whole.
+static Value *emit_word(const Emit *e, Value *sum, DType to) {
+  const Requant *r = e->r;
+  double rounder = r->form == REQUANT_WHOLE ? REQUANT_ROUNDER : 0;
+  for (int64_t c = 0; c < e->c->channels; c++) e->scratch[c] = r->add[c] + rounder;
+  Value *x = emit_cast_to(e->at, sum, DT_F64, e->at), *in[3] = {x, constant(e, r->mul), constant(e, e->scratch)};
+  Value *y = graph_emit(e->at, OP_FMA, 3, in, x->type, e->at->loc);
+  if (rounder == 0) y = with(e, OP_ADD, y, const_splat(e->m, type_scalar(e->m->types, DT_F64), REQUANT_ROUNDER));
+  y = graph_emit(e->at, OP_LOW_WORD, 1, &y, type_with_dtype(e->m->types, y->type, DT_I32), e->at->loc);
+  if (r->zero != 0) y = with(e, OP_ADD, y, const_splat_int(e->m, type_scalar(e->m->types, DT_I32), r->zero));
+  return limited(e, y, to);
+}
+
 static Value *emit_shift(const Emit *e, Value *sum, DType to) {
   const Requant *r = e->r;
   if (sum->type->dtype != DT_I32) sum = emit_cast_to(e->at, sum, DT_I32, e->at);
@@ -68,17 +90,16 @@ static Value *emit_shift(const Emit *e, Value *sum, DType to) {
     y = with(e, OP_ADD, y, part);
   }
   if (any(r->add, e->c->channels)) y = with(e, OP_ADD, y, constant(e, r->add));
-  y = with(e, OP_SHR, y, whole_constant(e, r->right));
-  y = with(e, OP_MAX, y, whole_constant(e, r->low));
-  y = with(e, OP_MIN, y, whole_constant(e, r->high));
-  return emit_cast_to(e->at, y, to, e->at);
+  return limited(e, with(e, OP_SHR, y, whole_constant(e, r->right)), to);
 }
 
 Value *requant_emit(Op *at, Value *sum, Value *other, const Requant *r, const ChannelAxis *channels, DType to,
                     Arena *arena) {
   Emit e = {.at = at, .m = at->func->module, .r = r, .c = channels, .other = other};
-  e.t = r->form == REQUANT_SHIFT ? DT_I32 : r->form == REQUANT_F64 ? DT_F64 : DT_F32;
+  bool is_double = r->form == REQUANT_F64 || r->form == REQUANT_WHOLE;
+  e.t = r->form == REQUANT_SHIFT ? DT_I32 : is_double ? DT_F64 : DT_F32;
   e.scratch = NEW_ARRAY(arena, double, channels->channels);
+  if (r->form == REQUANT_WHOLE || (r->form == REQUANT_F64 && r->word)) return emit_word(&e, sum, to);
   return r->form == REQUANT_SHIFT ? emit_shift(&e, sum, to) : emit_float(&e, sum, to);
 }
 

@@ -38,6 +38,7 @@ static KExpr *case_expr(KBuild *b, const Case *c, KExpr **arg) {
   if (is_rounding(c)) return kx_cast(b, c->to, kx_op1(b, KOP_ROUND, arg[0]));
   if (c->op == KOP_CAST) return kx_cast(b, c->to, arg[0]);
   if (c->op == KOP_VIEW) return kx_view(b, c->to, arg[0]);
+  if (c->op == KOP_LOW_WORD) return kx_low_word(b, arg[0]);
   uint32_t n = kop_info(c->op)->arity;
   return n == 1   ? kx_op1(b, c->op, arg[0])
          : n == 2 ? kx_op2(b, c->op, arg[0], arg[1])
@@ -57,7 +58,7 @@ static void add_kernel(Module *m, const Case *c, int64_t n, bool uniform) {
     in[i] = kb_param(&b, names[i], operand_type(c->op, c->type, i), 1, &n, SPACE_ARG);
   DType to = c->op == KOP_CAST || c->op == KOP_VIEW || is_rounding(c) ? c->to
              : kop_info(c->op)->rule == KRULE_BOOL                    ? DT_BOOL
-             : c->op == KOP_DOT4                                      ? DT_I32
+             : c->op == KOP_DOT4 || c->op == KOP_LOW_WORD             ? DT_I32
              : c->op == KOP_DOT2                                      ? DT_F32
                                                                       : c->type;
   KBuf *out = kb_param(&b, "o", to, 1, &n, SPACE_ARG);
@@ -72,6 +73,7 @@ static void add_kernel(Module *m, const Case *c, int64_t n, bool uniform) {
 static bool is_float_op(KOp op) { return (op >= KOP_NEG && op <= KOP_FMA) || (op >= KOP_EQ && op <= KOP_SELECT); }
 
 static bool accepts(KOp op, DType t) {
+  if (op == KOP_LOW_WORD) return t == DT_F64;
   if (dtype_is_float(t)) return is_float_op(op);
   if (op == KOP_SQRT || kop_table(op) > 0 || op == KOP_DOT4 || op == KOP_DOT2) return false;
   return true;
@@ -173,11 +175,11 @@ Test(emit, foreign_rows_compile) {
 }
 
 Test(emit, views_and_packed_lanes) {
-  const Case cases[] = {{KOP_VIEW, DT_F64, DT_I64},   {KOP_VIEW, DT_I32, DT_F32},  {KOP_VIEW, DT_U16, DT_F16},
-                        {KOP_VIEW, DT_U16, DT_BF16},  {KOP_VIEW, DT_I8, DT_U8},    {KOP_VIEW, DT_U32, DT_U8X4},
-                        {KOP_VIEW, DT_I8X4, DT_I32},  {KOP_DOT4, DT_U8X4, DT_I32}, {KOP_DOT4, DT_I8X4, DT_I32},
-                        {KOP_AND, DT_U8X4, DT_U8X4},  {KOP_XOR, DT_I8X4, DT_I8X4}, {KOP_SHR, DT_U8X4, DT_U8X4},
-                        {KOP_DOT2, DT_BF16X2, DT_F32}};
+  const Case cases[] = {{KOP_LOW_WORD, DT_F64, DT_I32}, {KOP_VIEW, DT_F64, DT_I64},   {KOP_VIEW, DT_I32, DT_F32},
+                        {KOP_VIEW, DT_U16, DT_F16},     {KOP_VIEW, DT_U16, DT_BF16},  {KOP_VIEW, DT_I8, DT_U8},
+                        {KOP_VIEW, DT_U32, DT_U8X4},    {KOP_VIEW, DT_I8X4, DT_I32},  {KOP_DOT4, DT_U8X4, DT_I32},
+                        {KOP_DOT4, DT_I8X4, DT_I32},    {KOP_AND, DT_U8X4, DT_U8X4},  {KOP_XOR, DT_I8X4, DT_I8X4},
+                        {KOP_SHR, DT_U8X4, DT_U8X4},    {KOP_DOT2, DT_BF16X2, DT_F32}};
   for (uint32_t r = 0; r < target_count(); r++) {
     const Target *t = target_at(r);
     uint32_t n = sizeof cases / sizeof cases[0] - (t->has_fma ? 0 : 1);

@@ -1,6 +1,7 @@
 // Requantisation found by search: what it computes equals the reference at every sum, and what can't be is refused.
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 #include "passes/recover/tail.h"
 
@@ -19,6 +20,14 @@ static double multiply_add(const Requant *r, double x, double m, double a, bool 
 // What the ops of the form give, all multiply-adds fused or none.
 static int64_t computed(const Requant *r, const Tail *t, int64_t c, int64_t sum, bool fused) {
   int64_t shifted = sum + (r->shifted ? t->shift[c] : 0);
+  if (r->form == REQUANT_WHOLE) {
+    double by = r->mul[c], add = r->add[c] + REQUANT_ROUNDER,
+           y = fused ? fma((double)shifted, by, add) : (double)shifted * by + add;
+    int64_t bits;
+    memcpy(&bits, &y, sizeof bits);
+    int64_t q = (int32_t)(uint32_t)bits;
+    return q < r->low[c] ? r->low[c] : q > r->high[c] ? r->high[c] : q;
+  }
   double x = r->form == REQUANT_F64 ? (double)shifted : (double)(float)shifted, v = r->add[c];
   if (r->form == REQUANT_SPLIT) v = multiply_add(r, x, r->mul_low[c], v, fused);
   double q = nearbyint(multiply_add(r, x, r->mul[c], v, fused)) + (double)r->zero;

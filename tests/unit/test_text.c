@@ -213,6 +213,7 @@ static KExpr *operand(KBuild *b, KOp op, uint32_t i, KBuf *x, KVar *v) {
   if (op == KOP_NOT || (op == KOP_SELECT && i == 0)) t = DT_BOOL;
   if (op == KOP_DOT4) t = i == 0 ? DT_I32 : DT_I8X4;
   if (op == KOP_DOT2) t = i == 0 ? DT_F32 : DT_BF16X2;
+  if (op == KOP_LOW_WORD) t = DT_F64;
   bool table = kop_table(op) > 0;
   if (table && i == 1) t = DT_I64;
   if (table && i == 0) return kx_load1(b, x, aff(0));
@@ -237,6 +238,8 @@ Test(text, every_kernel_op) {
         value = kx_cast(&b, DT_F16, arg[0]);
       } else if (op == KOP_VIEW) {
         value = kx_view(&b, DT_U32, arg[0]);
+      } else if (op == KOP_LOW_WORD) {
+        value = kx_low_word(&b, arg[0]);
       } else {
         value = kop_info((KOp)op)->arity == 1   ? kx_op1(&b, (KOp)op, arg[0])
                 : kop_info((KOp)op)->arity == 2 ? kx_op2(&b, (KOp)op, arg[0], arg[1])
