@@ -425,7 +425,10 @@ static void all_layers(Factorize *fz, PassResult *result) {
     leave_out(fz, &t, &t.fits[i], &p->choice.record);
     layer_finish(fz, p->op, &p->choice, result);
   }
-  if (fz->ctx->opt->factored != NULL) fz->ctx->opt->factored->limit = fz->network_error;
+  FactorReport *report = fz->ctx->opt->factored;
+  if (report == NULL) return;
+  report->limit = fz->network_error;
+  report->samples = t.fit.samples;  // what the limit was kept on is what is reported
 }
 
 // Does any spec ask for a scheme that looks at recorded inputs?

@@ -150,6 +150,11 @@ static void write_sums(const Measured *m, const Sums *sums, FactorReport *report
   report->bound = sums_bound(&whole);
 }
 
+uint32_t measure_samples(const PassOptions *opt, double cost, double limit) {
+  uint32_t most = (uint32_t)fmax(1, fmin(MOST_SAMPLES, limit / fmax(cost, 1)));
+  return opt->n_samples > 0 && opt->n_samples < most ? opt->n_samples : most;
+}
+
 void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *report) {
   double cost = measure_cost(m->dense) + measure_cost(m->now);
   report->unmeasured = measure_refusal(m->dense, opt);
@@ -157,8 +162,7 @@ void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *rep
     report->unmeasured = arena_printf(report->arena, "a run of the interpreter takes %.1e operations", cost / 2);
   if (report->unmeasured != NULL) return;
   Arena *arena = arena_new("measure");
-  uint32_t most = (uint32_t)fmax(1, fmin(MOST_SAMPLES, 2 * RUN_LIMIT / fmax(cost, 1)));
-  uint32_t n = opt->n_samples > 0 ? (opt->n_samples < most ? opt->n_samples : most) : most;
+  uint32_t n = report->samples > 0 ? report->samples : measure_samples(opt, cost, 2 * RUN_LIMIT);
   Sums *sums = NEW_ARRAY(arena, Sums, m->n + m->dense->n_results + 1);
   for (uint32_t i = 0; i < n; i++) {
     Arena *scratch = arena_new("sample");

@@ -18,6 +18,8 @@ const Tensor *measure_inputs(const Func *f, const PassOptions *opt, uint32_t sam
 // Why the interpreter can't run f on them, or NULL.
 const char *measure_refusal(const Func *f, const PassOptions *opt);
 double measure_cost(const Func *f);  // of one run, in operations of the interpreter
+// How many of them, each taking `cost` of at most `limit`: one to four.
+uint32_t measure_samples(const PassOptions *opt, double cost, double limit);
 // Fills in errors and cosines of the layers and of the network, or report->unmeasured. Samples come from the options.
 void factor_measure(const Measured *m, const PassOptions *opt, FactorReport *report);
 

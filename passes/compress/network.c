@@ -15,8 +15,8 @@
 #include "ir/elem.h"
 #include "passes/compress/measure.h"
 
-#define WORK_LIMIT 8e9  // operations of the interpreter; about half a minute
-#define MOST_SAMPLES 16
+#define WORK_LIMIT \
+  8e9  // operations of the interpreter for all that is measured of one set of forms; about half a minute
 
 typedef struct Trial {
   Func *f;
@@ -138,15 +138,14 @@ void network_fit(Func *f, const PassOptions *opt, uint32_t n, NetworkLayer *laye
     layers[i].alone = -1;
     order[count++] = &layers[i];
   }
-  double cost = measure_cost(f), runs = 2.0 * count + log2(count + 1.0) + 2;
-  bool thorough = cost * runs <= WORK_LIMIT;
-  if (!thorough) runs = log2(count + 1.0) + 3;
+  double cost = measure_cost(f), few = log2(count + 1.0) + 3, all = few + 2.0 * count;
   fit->reason = measure_refusal(f, opt);
-  if (fit->reason == NULL && cost * runs > WORK_LIMIT)
+  if (fit->reason == NULL && cost * few > WORK_LIMIT)
     fit->reason = arena_printf(arena, "a run of the interpreter takes %.1e operations", cost);
   if (fit->reason != NULL || count == 0) return;
-  uint32_t most = (uint32_t)fmin(MOST_SAMPLES, WORK_LIMIT / (cost * runs));
-  t.samples = opt->n_samples > 0 && opt->n_samples < most ? opt->n_samples : most;
+  t.samples = fit->samples =
+      fit->samples > 0 ? fit->samples : measure_samples(opt, fmin(cost, WORK_LIMIT) * few, WORK_LIMIT);
+  bool thorough = cost * all * t.samples <= WORK_LIMIT;
   for (uint32_t i = 0; i < n; i++) put(&layers[i], false);
   bool measured = keep_dense(&t);
   for (uint32_t i = 0; i < n; i++)

@@ -18,6 +18,7 @@ typedef struct NetworkLayer {
 typedef struct NetworkFit {
   double limit;        // of the relative error of the results
   double error;        // of the layers taken
+  uint32_t samples;    // that it was measured on; 0: not yet
   const char *reason;  // the network can't be measured: no more layers are taken
 } NetworkFit;
 
