@@ -22,6 +22,7 @@ typedef struct Target {
   double load_per_cycle;  // vector loads per cycle
   double l1_bytes_cycle, l2_bytes_cycle, l3_bytes_cycle, dram_bytes_cycle;
   double dot4_per_cycle;
+  double dot2_per_cycle;      // vectors of products of bfloat16 pairs; 0: the target has none
   double tile_cycles;         // of one product of matrix tiles, 16 x 64 by 64 x 16 bytes; 0: the target has none
   double popcnt_per_cycle;    // vectors of 64-bit words joined with others, counted and added to sums, per cycle
   double sparse_loads_cycle;  // loads per cycle of products by non-zeros (strategy sparse), vectors and numbers

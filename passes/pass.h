@@ -17,6 +17,7 @@ typedef struct FactorReport FactorReport;  // passes/compress/factorize.h
 // Options that reach passes. Command-line options set them; golden tests set them as pass arguments.
 typedef struct PassOptions {
   bool strict_fp;                // --fp=strict: no contraction, no reassociation beyond what the text says
+  bool bf16;                     // --fp=bf16: contractions may round their operands to bfloat16
   int64_t fold_bytes;            // folding budget: bytes a folded result may have
   double tolerate;               // weights may miss a grid by this much of a step; 0: bit for bit
   bool explain;                  // plan reports its price table

@@ -479,9 +479,24 @@ static LV emit_dot4(Emit *e, bool a_signed, LV *arg) {
 }
 
 // High halves first, one rounding per product, denormals kept: the hardware's dot product does neither.
+// Sixteen lanes of pairs natively; those of a short vector lie in the first of them.
+static LV dot2_native(Emit *e, LV *v) {
+  uint32_t n = lanes_of(v[0]);
+  LT pairs = LLVMVectorType(LLVMBFloatTypeInContext(e->ctx), 32);
+  LV arg[3];
+  for (int i = 0; i < 3; i++) {
+    arg[i] = n == 16 ? v[i] : resize_lanes(e, v[i], 16);
+    if (i > 0) arg[i] = LLVMBuildBitCast(e->b, arg[i], pairs, "");
+  }
+  LV r = call_intrinsic(e, "llvm.x86.avx512bf16.dpbf16ps.512", 0, NULL, 3, arg);
+  return n == 16 ? r : resize_lanes(e, r, n);
+}
+
 static LV emit_dot2(Emit *e, LV *arg) {
   LV v[3] = {arg[0], arg[1], arg[2]};
   same_shape(e, 3, v);
+  uint32_t n = is_varying(v[0]) ? lanes_of(v[0]) : 1;
+  if (n > 1 && n <= 16 && target_has(e->row, FEATURE_AVX512BF16)) return dot2_native(e, v);
   LV high = int_of(v[1], 0xffff0000u), sixteen = int_of(v[1], 16);
   LV r = emit_fma(e, vary_bitcast(e, LLVMBuildAnd(e->b, v[1], high, ""), e->f32),
                   vary_bitcast(e, LLVMBuildAnd(e->b, v[2], high, ""), e->f32), v[0]);

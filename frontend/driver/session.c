@@ -13,6 +13,7 @@
 #include "frontend/onnx.h"
 #include "ir/text.h"
 #include "ir/verify.h"
+#include "passes/lower/bf16.h"
 #include "runtime/qcc_rt.h"
 
 double session_now(void) {
@@ -27,6 +28,10 @@ bool session_target(Session *s) {
   if (!s->target)
     return diag_error(s->diag, DIAG_USAGE, NULL, "no target named '%.60s'; there are native, %s", name,
                       target_list(s->arena));
+  if (s->pass_opt.bf16 && !bf16_pays(s->target))
+    return diag_error(s->diag, DIAG_USAGE, NULL,
+                      "--fp=bf16: %s multiplies bfloat16 no faster than f32; take --target=zen4 or zen5, or --fp=fast",
+                      s->target->name);
   return true;
 }
 
@@ -67,8 +72,9 @@ bool session_pass_options(Session *s) {
   s->pass_opt.explain = option_flag(&s->opt.explain);
   s->pass_opt.explain_layer = option_text(&s->opt.explain, "");
   s->pass_opt.tolerate = strtod(tolerate, &end);
-  if (!s->pass_opt.strict_fp && strcmp(fp, "fast") != 0)
-    return diag_error(s->diag, DIAG_USAGE, NULL, "--fp wants fast or strict, not '%.60s'", fp);
+  s->pass_opt.bf16 = strcmp(fp, "bf16") == 0;
+  if (!s->pass_opt.strict_fp && !s->pass_opt.bf16 && strcmp(fp, "fast") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--fp wants fast, strict or bf16, not '%.60s'", fp);
   if (end == tolerate || *end || !(s->pass_opt.tolerate >= 0 && s->pass_opt.tolerate < 0.5))
     return diag_error(s->diag, DIAG_USAGE, NULL, "--tolerate wants a number from 0 to below 0.5, not '%.60s'",
                       tolerate);

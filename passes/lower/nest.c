@@ -2,6 +2,7 @@
 //
 // Shape of the code: one par loop over (panels x) rows x blocks of columns; inside it panels and tiles; inside a tile
 // the reduction loops around an unrolled outer product of nv weight vectors and mr * my broadcast elements.
+#include "passes/lower/bf16.h"
 #include "passes/lower/nest_emit.h"
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -48,6 +49,7 @@ double nest_macs(const Nest *n) {
   if (n->matrix.pitch > 0) columns = ((columns - n->matrix.width) / n->matrix.pitch + 1) * n->matrix.width;
   double macs = (double)columns * (double)n->n;
   for (uint32_t i = 0; i < n->n_red; i++) macs *= (double)n->red[i];
+  if (n->pairs) macs *= 2;
   for (uint32_t i = 0; i < n->n_rows; i++) macs *= (double)n->row[i].extent;
   return macs;
 }
@@ -253,6 +255,13 @@ static void view_bytes(Emit *e) {
   }
 }
 
+// Two neighbours along the reduction as one lane.
+static void view_pairs(Emit *e) {
+  int64_t w_count = e->w->dims[0] / 2, x_count = e->x->dims[0] / 2;
+  e->w = kb_view(&e->b, e->w, "w2", DT_BF16X2, 1, &w_count);
+  e->x = kb_view(&e->b, e->x, "x2", DT_BF16X2, 1, &x_count);
+}
+
 // The bias is a row per border class: parameters for the tables that say where a place finds its row.
 static bool class_params(Emit *e) {
   bool any = false;
@@ -269,6 +278,7 @@ static void emit_params(Emit *e) {
   e->x = flat_param(e, "x", n->x, SPACE_ARG);
   e->w = flat_param(e, "w", n->w, n->w->kind == PBUF_CONST ? SPACE_CONST : SPACE_ARG);
   if (n->dot) view_bytes(e);
+  if (n->pairs) view_pairs(e);
   e->y = flat_param(e, "y", n->y, SPACE_ARG);
   e->units = (BitsUnits){.b = &e->b, .words = e->y};
   if (n->lookups + n->book > 0) e->table = flat_param(e, "table", n->table, SPACE_CONST);
@@ -314,6 +324,7 @@ static int64_t stored_rows(const Emit *e) {
 
 bool nest_lower(LowerCtx *ctx, const Nest *nest, const char *strategy) {
   Nest copy = *nest, *n = &copy;
+  bf16_pairs(ctx, n);
   bool words = n->dot && words_of_x(n);
   Emit e = {.ctx = ctx, .n = n, .k = nest_k(n), .vectors = ceil_div(n->n, n->tile.lanes), .words = words};
   e.rows = stored_rows(&e);

@@ -85,6 +85,7 @@ typedef struct Nest {
   DType type;     // of the arithmetic
   bool dot;       // x are bytes multiplied by four at once (dot4) with weights packed by four; else one by one
   PackBits bits;  // with dot: weights are fields of bytes (pack_bits.h); sums are shifted by bits.shift
+  bool pairs;     // x and w are pairs of bfloat16 along the reduction (bf16.h), which counts them
   bool counts;    // x and w are words of bits, see `planes`
   NestPlanes planes;
   NestSteps steps;

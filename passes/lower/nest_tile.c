@@ -76,6 +76,7 @@ static KExpr *load_row(Emit *e, Affine at) {
 static KExpr *load_x(Emit *e, Affine at, Four have) {
   if (e->n->dot) return load_four(e, at, have);
   if (e->n->lookups > 0) return load_row(e, at);
+  if (e->n->pairs) return kx_load(&e->b, e->x, &at);
   KExpr *x = lower_load(&e->b, e->x, &at);
   if (dtype_is_float(e->n->type)) return x;
   x = kx_cast(&e->b, e->n->type, x);
@@ -83,6 +84,7 @@ static KExpr *load_x(Emit *e, Affine at, Four have) {
 }
 
 static KExpr *multiply_add(Emit *e, KExpr *x, KExpr *w, KExpr *acc) {
+  if (e->n->pairs) return kx_op3(&e->b, KOP_DOT2, acc, x, w);
   return e->n->dot ? kx_op3(&e->b, KOP_DOT4, acc, x, w) : lower_mul_add(e->ctx, &e->b, x, w, acc);
 }
 
@@ -257,8 +259,11 @@ static void emit_sum_parts(Emit *e, const Tile *t) {
 void nest_emit_tile(Emit *e, Tile t, const Pos *p) {
   const Nest *n = e->n;
   t.acc = kb_alloc(&e->b, "acc", n->type, 4, (int64_t[]){n->tile.ks, t.mi * t.yi, t.nvec, n->tile.lanes}, SPACE_REG);
-  t.row = kb_alloc(&e->b, "wv", n->dot ? DT_I8X4 : n->type, 2,
-                   (int64_t[]){n->lookups > 1 ? 2 * t.nvec : t.nvec, n->tile.lanes}, SPACE_REG);
+  t.row = kb_alloc(&e->b, "wv",
+                   n->dot     ? DT_I8X4
+                   : n->pairs ? DT_BF16X2
+                              : n->type,
+                   2, (int64_t[]){n->lookups > 1 ? 2 * t.nvec : t.nvec, n->tile.lanes}, SPACE_REG);
   Pos q = nest_base(e, p);
   emit_zero(e, &t);
   if (n->dot && n->bias != NULL) nest_start_bias(e, &t, &q);

@@ -85,6 +85,7 @@ check "--explain" sh -c "$qcc $model -o m.o --explain 2>&1 | grep -q fma"
 check "--time-passes" sh -c "$qcc $model -o m.o --time-passes 2>&1 | grep -q '^lower .* ms'"
 check "--print-after" sh -c "$qcc $model -o m.o --print-after=fuse 2>&1 | grep -q '^# after fuse'"
 check "--verify-each" "$qcc" "$model" -o m.o --verify-each
+check "--fp=bf16" "$qcc" "$model" -o m.o --fp=bf16 --target=zen4
 check "--fp=strict" "$qcc" "$model" -o m.o --fp=strict
 check "quiet unless asked" sh -c "[ -z \"\$($qcc $model -o m.o 2>&1)\" ]"
 check "-v says what was done" sh -c "$qcc -v $model -o m.o | grep -q steps"
@@ -172,6 +173,7 @@ ends 2 1 header "$qcc" "$model" -o box/m.h
 ends 2 1 emit "$qcc" "$model" -o box/m.o --emit=exe
 ends 2 1 x86-64-v3 "$qcc" "$model" -o box/m.o --target=vax
 ends 2 1 strict "$qcc" "$model" -o box/m.o --fp=exact
+ends 2 1 "no faster than f32" "$qcc" "$model" -o box/m.o --fp=bf16 --target=x86-64-v3
 ends 2 1 tolerate "$qcc" "$model" -o box/m.o --tolerate=1
 ends 2 1 NAME=NUMBER "$qcc" "$model" -o box/m.o --dim N
 ends 2 1 NAME=NUMBER "$qcc" "$model" -o box/m.o --dim N=-1

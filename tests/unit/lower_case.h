@@ -25,11 +25,13 @@
 typedef struct Check {
   double ulps;        // 0: exact
   int64_t lo, hi;     // range of integer arguments, [lo, hi)
+  bool whole;         // float arguments are whole numbers from -8 to 8
+  bool bf16;          // --fp=bf16
   bool specials;      // float arguments contain NaN, infinities, -0
   const char *extra;  // more text (functions, constants) in front
 } Check;
 
-static const Target lower_wide = {.name = "wide", CPU_512, .has_masks = true, .has_fma = true};
+static const Target lower_wide = {.name = "wide", CPU_512, .has_masks = true, .has_fma = true, .dot2_per_cycle = 2};
 static const Target lower_narrow = {.name = "narrow", CPU_128, .has_fma = true};
 
 static uint64_t lower_state = 1;
@@ -43,6 +45,7 @@ static inline void lower_fill(void *data, const Type *t, const Check *c) {
   for (int64_t i = 0; i < type_count(t); i++) {
     if (dtype_is_float(t->dtype)) {
       double v = ((double)lower_rnd(4001) - 2000) / 1000;
+      if (c->whole) v = (double)lower_rnd(17) - 8;
       if (c->specials && lower_rnd(4) == 0) v = special[lower_rnd(8)];
       elem_set_f(data, t->dtype, i, v);
     } else {
@@ -139,6 +142,7 @@ static inline void lower_run(const char *text, const Check *c, const Target *tar
   cr_assert(m != NULL, "%s\n%s", diag_text(diag), text);
   Func *f = m->funcs.at[0];
   PassOptions opt = pass_options_default();
+  opt.bf16 = c->bf16;
   RunOptions runner = {.verify_each = true};
   cr_assert(pipeline_run(m, target, "infer", &opt, &runner, arena, NULL), "%s\n%s", diag_text(diag), text);
   Tensor *args = NEW_ARRAY(arena, Tensor, f->n_args + 1), *want = NEW_ARRAY(arena, Tensor, f->n_results + 1);
