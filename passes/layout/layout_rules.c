@@ -266,6 +266,50 @@ static bool rule_per_axis(Layout *l, Op *op) {
   return true;
 }
 
+static double scale_of(const Op *op, uint32_t axis) {
+  uint32_t n;
+  const double *v = op_floats(op, A_RESIZE_scales, &n);
+  return axis < n ? v[axis] : 1;
+}
+
+// A smooth resize that only the caller reads: rows are resized where channels lie together, then the smaller tensor is
+// transposed, then the other axis is resized, whose rows are copied as they are.
+static bool is_last_resize(const Op *op, const Perm *p) {
+  const Value *y = op->out[0];
+  Perm last = perm_channels_last(p->rank);
+  EnumValue mode = op_enum(op, A_RESIZE_mode);
+  if (mode == RESIZE_NEAREST || op_enum(op, A_RESIZE_coord) == COORD_TF_CROP_AND_RESIZE || p->rank != 4) return false;
+  if (!perm_equal(p, &last) || y->uses != NULL || y->n_uses == 0) return false;
+  return scale_of(op, 0) == 1 && scale_of(op, 1) == 1 && scale_of(op, 2) > 1 && scale_of(op, 3) > 1;
+}
+
+static Value *resize_axis_of(Layout *l, Op *op, Value *x, uint32_t axis, uint32_t at) {
+  double scales[4] = {1, 1, 1, 1};
+  int64_t dims[4];
+  Op *now = layout_op(l, op, 1, &x);
+  for (uint32_t i = 0; i < 4; i++) dims[i] = i == at ? op->out[0]->type->dims[axis] : x->type->dims[i];
+  scales[at] = scale_of(op, axis);
+  op_set_floats(now, A_RESIZE_scales, 4, scales);
+  now->out[0]->type = type_with_dims(layout_module(l)->types, x->type, 4, dims);
+  return now->out[0];
+}
+
+static bool rule_resize(Layout *l, Op *op) {
+  Perm p = layout_perm(l, op_in(op, 0)), id = perm_identity(p.rank);
+  if (!is_last_resize(op, &p)) return rule_per_axis(l, op);
+  Value *x = resize_axis_of(l, op, layout_base(l, op_in(op, 0), &p), 3, p.at[3]);
+  int64_t perm[4], dims[4];
+  for (uint32_t i = 0; i < 4; i++) {
+    perm[i] = p.at[i];
+    dims[i] = x->type->dims[p.at[i]];
+  }
+  const Type *t = type_with_dims(layout_module(l)->types, x->type, 4, dims);
+  Value *plain = graph_emit(layout_at(l), OP_TRANSPOSE, 1, &x, t, op->loc);
+  op_set_ints(plain->op, A_TRANSPOSE_perm, 4, perm);
+  layout_set(l, op->out[0], resize_axis_of(l, op, plain, 2, 2), &id);
+  return true;
+}
+
 // ---- transposes and reshapes
 
 static bool rule_transpose(Layout *l, Op *op) {
@@ -403,7 +447,7 @@ const LayoutRule *layout_rule(OpKind kind) {
       {OP_SLICE, false, rule_per_axis},
       {OP_PAD, false, rule_per_axis},
       {OP_TILE, false, rule_per_axis},
-      {OP_RESIZE, false, rule_per_axis},
+      {OP_RESIZE, false, rule_resize},
       {OP_TRANSPOSE, true, rule_transpose},
       {OP_RESHAPE, false, rule_reshape},
       {OP_MATMUL, false, rule_matmul},
