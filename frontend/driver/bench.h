@@ -34,6 +34,28 @@ const char *bench_strategy(const Bench *b, const char *layer);
 void bench_fill(const Loaded *l);  // small numbers into float inputs
 StepFn *bench_step_fn(const Session *s, const Loaded *l);
 
+// Seconds of one inference.
+typedef struct BenchTime {
+  double median, min;
+} BenchTime;
+
+// Times whole inferences for about a second (--iterations: so many). False after diag_error.
+bool bench_whole(Session *s, const Loaded *l, BenchTime *out, uint32_t *runs);
+
+// --peer: other systems on the same model, by their own account.
+#define PEERS_MAX 16
+typedef struct Peer {
+  const char *name, *refused;  // refused: why there is no time, which then is infinite
+  BenchTime time;
+} Peer;
+typedef struct Peers {
+  Peer at[PEERS_MAX];
+  uint32_t n;
+} Peers;
+// The object and the command of --peer in turns; the smallest of all rounds. False after diag_error.
+bool bench_peers(Session *s, const Loaded *l, BenchTime *own, uint32_t *runs, Peers *p);
+void bench_print_peers(const BenchTime *own, const Peers *p);
+
 // What one core does per second.
 typedef struct Roofs {
   double hz;

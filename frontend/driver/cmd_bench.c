@@ -1,5 +1,6 @@
 // qcc bench: the very bytes of the object, loaded into this process and timed: whole inferences, then each step of the
 // program through NAME_run_step, which the backend emits on request.
+#include <cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,16 +13,12 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-typedef struct Sample {
-  double median, min;
-} Sample;
-
-static Sample sample_of(double *t, uint32_t n) {
+static BenchTime sample_of(double *t, uint32_t n) {
   qsort(t, n, sizeof *t, by_value);
-  return (Sample){n % 2 ? t[n / 2] : 0.5 * (t[n / 2 - 1] + t[n / 2]), t[0]};
+  return (BenchTime){n % 2 ? t[n / 2] : 0.5 * (t[n / 2 - 1] + t[n / 2]), t[0]};
 }
 
-static bool time_whole(Session *s, const Loaded *l, Sample *out, uint32_t *runs) {
+bool bench_whole(Session *s, const Loaded *l, BenchTime *out, uint32_t *runs) {
   double start = session_now();
   int status = loaded_run(l);
   if (status) return diag_error(s->diag, DIAG_REFUSED, NULL, "run failed: %s", qcc_status_text(status));
@@ -80,6 +77,57 @@ static void print_layers(Session *s, const double *seconds) {
   printf("sum of steps %.1f us\n", 1e6 * total);
 }
 
+// The layers are timed only next to peers: a plain --json is for scripts that want the network's time alone.
+static void json_layers(Session *s, const Loaded *l, cJSON *to) {
+  const Program *p = s->m->program;
+  StepFn *run_step = bench_step_fn(s, l);
+  Roofs roofs;
+  if (!run_step || !roofs_measure(s, &roofs)) return;
+  double *seconds = NEW_ARRAY(s->arena, double, p->steps.n + 1);
+  time_steps(s, l, run_step, seconds);
+  for (uint32_t i = 0; i < p->steps.n; i++) {
+    const Step *step = &p->steps.at[i];
+    double roof =
+        fmax(roof_float(&roofs, s->target, step->macs), step->bytes / roofs_bandwidth(&roofs, s->target, step->bytes));
+    cJSON *row = cJSON_CreateObject();
+    cJSON_AddStringToObject(row, "layer", loc_layer(s->arena, step->loc));
+    cJSON_AddStringToObject(row, "op", step->op ? op_info(step->op->kind)->name : "copy");
+    cJSON_AddStringToObject(row, "strategy", step->strategy ? step->strategy : "loop");
+    cJSON_AddNumberToObject(row, "us", 1e6 * seconds[i]);
+    cJSON_AddNumberToObject(row, "float_roof", roof / seconds[i]);
+    cJSON_AddItemToArray(to, row);
+  }
+}
+
+static void print_json(Session *s, const Loaded *l, const BenchTime *whole, uint32_t runs, double macs,
+                       const Peers *peers) {
+  cJSON *json = cJSON_CreateObject();
+  cJSON_AddNumberToObject(json, "median_us", 1e6 * whole->median);
+  cJSON_AddNumberToObject(json, "min_us", 1e6 * whole->min);
+  cJSON_AddNumberToObject(json, "runs", runs);
+  cJSON_AddNumberToObject(json, "macs", macs);
+  if (peers->n > 0) {
+    cJSON *list = cJSON_AddArrayToObject(json, "peers");
+    for (uint32_t i = 0; i < peers->n; i++) {
+      cJSON *row = cJSON_CreateObject();
+      const Peer *p = &peers->at[i];
+      cJSON_AddStringToObject(row, "engine", p->name);
+      if (isfinite(p->time.median)) {
+        cJSON_AddNumberToObject(row, "median_us", 1e6 * p->time.median);
+        cJSON_AddNumberToObject(row, "min_us", 1e6 * p->time.min);
+      } else {
+        cJSON_AddStringToObject(row, "refused", p->refused);
+      }
+      cJSON_AddItemToArray(list, row);
+    }
+    json_layers(s, l, cJSON_AddArrayToObject(json, "layers"));
+  }
+  char *text = cJSON_PrintUnformatted(json);
+  if (text) printf("%s\n", text);
+  free(text);
+  cJSON_Delete(json);
+}
+
 int cmd_bench(Session *s) {
   if (option_flag(&s->opt.calibrate)) return bench_calibrate(s);
   if (s->opt.suite.n) return bench_suite(s, option_text(&s->opt.suite, ""));
@@ -91,18 +139,18 @@ int cmd_bench(Session *s) {
   s->m->name = s->name;
   if (!require_known(s) || !session_compile(s, &object)) return diag_exit_code(s->diag);
   bool ok = session_jit(s, &object, s->name, &l);
-  Sample whole = {0};
+  BenchTime whole = {0};
   uint32_t runs = 0;
+  Peers peers = {0};
   if (ok) {
     bench_fill(&l);
-    ok = time_whole(s, &l, &whole, &runs);
+    ok = s->opt.peer.n ? bench_peers(s, &l, &whole, &runs, &peers) : bench_whole(s, &l, &whole, &runs);
   }
   if (ok) {
     double macs = 0;
     for (uint32_t i = 0; i < s->m->program->steps.n; i++) macs += s->m->program->steps.at[i].macs;
     if (option_flag(&s->opt.json)) {
-      printf("{\"median_us\":%.3f,\"min_us\":%.3f,\"runs\":%u,\"macs\":%.0f}\n", 1e6 * whole.median, 1e6 * whole.min,
-             runs, macs);
+      print_json(s, &l, &whole, runs, macs, &peers);
     } else {
       StepFn *run_step = bench_step_fn(s, &l);
       double *seconds = NEW_ARRAY(s->arena, double, s->m->program->steps.n + 1);
@@ -112,6 +160,7 @@ int cmd_bench(Session *s) {
       }
       printf("median %.2f us, min %.2f us over %u timings, %.1f GFLOP/s\n", 1e6 * whole.median, 1e6 * whole.min, runs,
              2e-9 * macs / whole.median);
+      if (peers.n > 0) bench_print_peers(&whole, &peers);
     }
   }
   loaded_free(&l);

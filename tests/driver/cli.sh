@@ -94,6 +94,7 @@ check "run" sh -c "$qcc run $rnn/model.onnx --input $rnn/test_data_set_0/input_0
 check "run --save" sh -c "mkdir -p saved; $qcc run $rnn/model.onnx --input $rnn/test_data_set_0/input_0.pb --save saved && ls saved/*.npy"
 check "verify" sh -c "$qcc verify $rnn/model.onnx --data $rnn | grep -q 'verify: ok'"
 check "bench" sh -c "$qcc bench $model --iterations 3 | grep -qi median"
+check "bench --peer" sh -c "$qcc bench $model --iterations 3 --peer=\"printf '{\\\"engine\\\":\\\"other\\\",\\\"median_us\\\":5e9,\\\"min_us\\\":4e9}'; :\" | grep -q '^other .*4000000000.*x$'"
 check "bench --json" sh -c "$qcc bench $model --iterations 3 --json | grep -q '^{'"
 check "bench --suite" sh -c "$qcc bench --suite=regret:1x1-256x14\ W1 | grep -q 'largest regret'"
 check "bench --calibrate" sh -c "$qcc bench --calibrate | grep -q '^.fma_per_cycle = [1-9.]'"
