@@ -1,6 +1,7 @@
 // Pass `plan`: one kernel strategy per contraction, the cheapest by the price model, written on the op as data.
 //
-// plan{no-multiply} is --require=no-multiply: strategies without products where one applies.
+// plan{no-multiply} is --require=no-multiply: strategies without products where one applies. plan{direct} leaves out
+// transformed tiles, as --fp=strict and --optimize=size do.
 // Ops that carry a plan already (written by hand in a test, or kept from before) are left alone: lowering obeys what is
 // written. With --explain every price is reported. Every contraction leaves a note on the arithmetic it gets.
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "passes/truth.h"
 
 #define LEAST_ZEROS 0.2  // worth a word
+#include "passes/winograd.h"
 
 static bool is_contraction(OpKind k) {
   return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL || k == OP_CHAIN;
@@ -98,7 +100,21 @@ static uint32_t input_bits(const Op *op, const Plan *p) {
   return slices > 0 ? 8 * (uint32_t)slices : value_bits(op_in(op, 0));
 }
 
+// What the tiles of a Winograd plan err.
+static void note_rounding(PassCtx *ctx, const Op *op, const Plan *p) {
+  ConvGeom g;
+  WinoAxis y, x;
+  if (!strategy_transforms(p->strategy) || !wino_geom(op, &g) || !wino_of_plan(p, &g, &y, &x)) return;
+  note_layer(
+      ctx->m, op, NOTE_ROUNDING,
+      "tiles of %lld x %lld: error at most %.2g of the gate of a direct sum on sampled inputs, %.3g times its bound "
+      "for any",
+      (long long)y.size[0], (long long)x.size[0], wino_error(op, &g, y.size[0], x.size[0]),
+      wino_bound(y.size[0], x.size[0]));
+}
+
 static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
+  note_rounding(ctx, op, p);
   const Value *x = op_in(op, 0), *w = op_in(op, 1);
   note_precision(ctx->m, op, NOTE_EMITTED, weight_bits(op, p), input_bits(op, p), "%s x %s -> %s as %s",
                  dtype_info(x->type->dtype)->name, dtype_info(w->type->dtype)->name,
@@ -116,7 +132,8 @@ static void note_zeros(PassCtx *ctx, const Op *op, const Plan *p) {
 
 PassResult pass_plan(PassCtx *ctx) {
   PassResult result = PASS_SAME;
-  unsigned avoid = ctx->opt->strict_fp ? AVOID_DROPPED_TERMS : 0;
+  unsigned avoid = ctx->opt->strict_fp ? AVOID_DROPPED_TERMS | AVOID_TRANSFORMS : 0;
+  if (ctx->opt->by_size || strcmp(ctx->args, "direct") == 0) avoid |= AVOID_TRANSFORMS;
   if (ctx->opt->no_multiply || strcmp(ctx->args, "no-multiply") == 0) avoid |= AVOID_MULTIPLY;
   for (uint32_t f = 0; f < ctx->m->funcs.n; f++) {
     for (Op *op = ctx->m->funcs.at[f]->first; op != NULL; op = op->next) {

@@ -139,7 +139,10 @@ bool strategy_multiplies(const char *name) {
 
 bool strategy_drops_terms(const char *name) { return strcmp(name, "sparse") == 0 || strcmp(name, "code") == 0; }
 
+bool strategy_transforms(const char *name) { return strcmp(name, "winograd") == 0; }
+
 static bool is_avoided(const char *name, unsigned avoid) {
+  if ((avoid & AVOID_TRANSFORMS) != 0 && strategy_transforms(name)) return true;
   return ((avoid & AVOID_MULTIPLY) != 0 && strategy_multiplies(name)) ||
          ((avoid & AVOID_DROPPED_TERMS) != 0 && strategy_drops_terms(name));
 }
@@ -177,9 +180,9 @@ bool price_best(const Op *op, const Target *t, Price *best) { return choose(op, 
 
 Plan plan_choose_avoiding(const Op *op, const Target *t, unsigned avoid) {
   Price best = {0};
-  bool found = choose(op, t, avoid, &best) || choose(op, t, avoid & AVOID_DROPPED_TERMS, &best);
+  bool found = choose(op, t, avoid, &best) || choose(op, t, avoid & ~(unsigned)AVOID_MULTIPLY, &best);
   QCC_CHECK(found, "no strategy applies to a contraction");
   return best.plan;
 }
 
-Plan plan_choose(const Op *op, const Target *t) { return plan_choose_avoiding(op, t, 0); }
+Plan plan_choose(const Op *op, const Target *t) { return plan_choose_avoiding(op, t, AVOID_TRANSFORMS); }

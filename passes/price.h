@@ -56,7 +56,7 @@ bool price_stays_first(const Op *op, const Target *t);
 // The share of zeros in the weights, and the one from which `sparse` is cheaper than panels for this shape. False when
 // the strategy does not know the form.
 bool price_break_even(const Op *op, const Target *t, double *zeros, double *even);
-// The cheapest plan of a contraction.
+// The cheapest plan of a contraction whose results round as the direct sum does.
 Plan plan_choose(const Op *op, const Target *t);
 // Bytes of a reduction of k in one product of matrix tiles: k in equal parts of at most 64, whole groups of four. Where
 // `exact`, the parts have to be whole, or the answer is 0.
@@ -65,8 +65,10 @@ int64_t tile8_chunk(int64_t k, bool exact);
 bool strategy_multiplies(const char *name);
 // Does the strategy leave out terms with a zero weight, so that a NaN or an infinity in x may go unseen?
 bool strategy_drops_terms(const char *name);
+// Are the sums those of transformed operands, which round otherwise than the direct ones and take more weights?
+bool strategy_transforms(const char *name);
 // plan_choose among strategies without what is to be avoided, where one of those applies.
-enum { AVOID_MULTIPLY = 1, AVOID_DROPPED_TERMS = 2 };
+enum { AVOID_MULTIPLY = 1, AVOID_DROPPED_TERMS = 2, AVOID_TRANSFORMS = 4 };
 Plan plan_choose_avoiding(const Op *op, const Target *t, unsigned avoid);
 
 #endif

@@ -17,6 +17,7 @@
 #include "passes/lower/sparse.h"
 #include "passes/lower/tile8.h"
 #include "passes/lower/truth.h"
+#include "passes/lower/winograd.h"
 #include "passes/price.h"
 
 Plan lower_plan(LowerCtx *ctx, const Op *op) {
@@ -268,6 +269,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
   if (plan_is(&plan, "truth")) return lower_truth(ctx, op);
+  if (plan_is(&plan, "winograd")) return lower_winograd(ctx, op, &plan);
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
   if (type_count(op_out(op, 0)->type) == 0) return true;
   if (!plan_is(&plan, "loop") && conv_is_depthwise(&g) && g.in[0] * g.out[0] * g.kernel[0] == 1) {
