@@ -184,7 +184,8 @@ const void *const_data(Module *m, Const *c);
 // Gives the memory of large constants back to the system once nothing needs them: those without uses, and after
 // lowering those the program does not name. Only for runs that do not look at the graph again (plain compilation).
 void consts_release(Module *m);
-void const_release(Module *m, Const *c);  // one constant that was read for the last time
+void const_release(Module *m, Const *c);       // one constant that was read for the last time
+void const_release_read(Module *m, Const *c);  // the same while lowering, by its only user
 bool value_is_const(const Value *v);
 bool const_is_splat(Module *m, Const *c, double *v);  // every element the same number (looks at the bytes)
 double const_f(Module *m, Const *c, int64_t i);

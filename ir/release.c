@@ -65,3 +65,12 @@ void const_release(Module *m, Const *c) {
   release_unless_shared(m, c, &needed);
   arena_free(arena);
 }
+
+void const_release_read(Module *m, Const *c) {
+  if (!has_large_bytes(c) || c->value.n_uses != 1) return;
+  for (uint32_t k = 0; k < m->consts.n; k++) {
+    const Const *other = m->consts.at[k];
+    if (other != c && other->gen == CONST_BYTES && !other->released && overlaps(c, other)) return;
+  }
+  release(c);
+}

@@ -33,6 +33,7 @@ typedef struct PassOptions {
   const struct Tensor *const *samples;  // inputs of the network, one array per sample, to measure its error on
   uint32_t n_samples;                   // 0: seeded inputs
   FactorReport *factored;               // what was factorised, for the report; NULL: not wanted
+  bool release;                         // lowered weights are not read again: their memory may be given back at once
   bool profile;                         // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;
 

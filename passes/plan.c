@@ -100,21 +100,22 @@ static uint32_t input_bits(const Op *op, const Plan *p) {
   return slices > 0 ? 8 * (uint32_t)slices : value_bits(op_in(op, 0));
 }
 
-// What the tiles of a Winograd plan err.
-static void note_rounding(PassCtx *ctx, const Op *op, const Plan *p) {
+// Do the tiles of a Winograd plan stay inside their share of the gate on this layer's weights? Notes what they err.
+static bool rounds_well(PassCtx *ctx, const Op *op, const Plan *p) {
   ConvGeom g;
   WinoAxis y, x;
-  if (!strategy_transforms(p->strategy) || !wino_geom(op, &g) || !wino_of_plan(p, &g, &y, &x)) return;
+  if (!strategy_transforms(p->strategy) || !wino_geom(op, &g) || !wino_of_plan(p, &g, &y, &x)) return true;
+  double error = wino_error(op, &g, y.size[0], x.size[0]);
   note_layer(
       ctx->m, op, NOTE_ROUNDING,
-      "tiles of %lld x %lld: error at most %.2g of the gate of a direct sum on sampled inputs, %.3g times its bound "
-      "for any",
-      (long long)y.size[0], (long long)x.size[0], wino_error(op, &g, y.size[0], x.size[0]),
-      wino_bound(y.size[0], x.size[0]));
+      "tiles of %lld x %lld: error %.2g of the gate of a direct sum on sampled inputs, at most %.3g times that of "
+      "a direct sum%s",
+      (long long)y.size[0], (long long)x.size[0], error, wino_bound(y.size[0], x.size[0]),
+      error <= WINO_SHARE ? "" : ": not used");
+  return error <= WINO_SHARE;
 }
 
 static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
-  note_rounding(ctx, op, p);
   const Value *x = op_in(op, 0), *w = op_in(op, 1);
   note_precision(ctx->m, op, NOTE_EMITTED, weight_bits(op, p), input_bits(op, p), "%s x %s -> %s as %s",
                  dtype_info(x->type->dtype)->name, dtype_info(w->type->dtype)->name,
@@ -144,6 +145,7 @@ PassResult pass_plan(PassCtx *ctx) {
       }
       if (is_explained(ctx->opt, op)) explain(ctx, op);
       Plan p = plan_choose_avoiding(op, ctx->target, avoid);
+      if (!rounds_well(ctx, op, &p)) p = plan_choose_avoiding(op, ctx->target, avoid | AVOID_TRANSFORMS);
       op_set_plan(op, &p);
       note_zeros(ctx, op, &p);
       note_emitted(ctx, op, &p);

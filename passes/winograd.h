@@ -50,6 +50,8 @@ int64_t wino_axis_points(const WinoAxis *a);  // of the largest tile
 bool wino_of_plan(const Plan *p, const ConvGeom *g, WinoAxis *y, WinoAxis *x);
 const char *wino_param(bool x, int64_t size);
 
+#define WINO_SHARE 0.33  // of that gate the measured error may take
+
 // The largest error of tiles of y by x results against the gate of a contraction, which is gamma_K * sum of |x||w|:
 // measured in float32 on sampled inputs and the layer's weights, a few results of each tile.
 double wino_error(const Op *op, const ConvGeom *g, int64_t y, int64_t x);

@@ -226,6 +226,7 @@ static void progress_clear(const Session *s) {
 const char *session_pipeline(const Session *s) { return option_text(&s->opt.passes, pipeline_default); }
 
 bool session_passes(Session *s, const char *pipeline) {
+  s->pass_opt.release = s->release;
   RunOptions run = {
       .verify_each = option_flag(&s->opt.verify_each),
       .release = s->release,

@@ -207,6 +207,16 @@ static bool lower_op(LowerCtx *ctx, const Op *op) {
   return true;
 }
 
+// Weights of floats that were packed are not read again, unless a step reads them as they are.
+static void give_back(LowerCtx *ctx, const Op *op) {
+  if (ctx->opt == NULL || !ctx->opt->release || (op->kind != OP_CONV && op->kind != OP_MATMUL)) return;
+  const Value *w = op_in(op, 1);
+  if (!value_is_const(w) || !dtype_is_float(w->type->dtype)) return;
+  for (uint32_t i = 0; i < ctx->p->bufs.n; i++)
+    if (ctx->p->bufs.at[i]->constant == w->constant) return;
+  const_release_read(ctx->m, w->constant);
+}
+
 static bool lower_func(LowerCtx *ctx, const Func *f) {
   for (uint32_t i = 0; i < f->n_args; i++) {
     if (!check_value(ctx, NULL, f->args[i])) return false;
@@ -221,6 +231,7 @@ static bool lower_func(LowerCtx *ctx, const Func *f) {
   bits_analyse(ctx, f);
   for (const Op *op = f->first; op; op = op->next) {
     ok = lower_op(ctx, op) && ok;
+    give_back(ctx, op);
     arena_clear(ctx->m->build_arena);
   }
   return ok && copy_pending(ctx, f, pending);

@@ -9,8 +9,6 @@
 #include "passes/price/tiles.h"
 #include "passes/winograd.h"
 
-#define GATE_SHARE 0.25  // of the gate of a contraction that the measured error may take
-
 #define OVERLAP 0.25  // of the shorter of products and reading weights is not hidden behind the longer
 
 enum { FMA_LATENCY = 4, ISSUE_WIDTH = 6, TILE_CYCLES = 14, LOOP_CYCLES = 4, FEWEST_CHANNELS = 4 };
@@ -185,13 +183,14 @@ static void write_plan(const Op *op, const Form *f, Plan *p) {
   if (f->rows < wino_tiles(&f->y) * f->g.n) plan_add(op, p, "rows", f->rows);
 }
 
+// The largest tiles that layers of so many input channels are likely to afford: the gate of a sum grows with its terms.
+static int64_t likely(int64_t channels) { return channels >= 48 ? 6 : channels >= 16 ? 4 : 3; }
+
 void strategy_winograd_price(const Op *op, const Target *t, Price *p) {
   ConvGeom g;
   *p = (Price){.plan = {.strategy = intern(op->func->module->names, "winograd")}, .compute = 1e18};
   if (!wino_geom(op, &g)) return;
-  uint32_t i = 0;
-  while (i + 1 < N_SIZES && wino_error(op, &g, size[i], size[i]) > GATE_SHARE) i++;
   Form best = {0};
-  choose(op, t, &g, size[i], &best, p);
+  choose(op, t, &g, likely(g.c), &best, p);
   write_plan(op, &best, &p->plan);
 }
