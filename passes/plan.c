@@ -13,9 +13,9 @@
 #include "passes/price.h"
 #include "passes/range.h"
 #include "passes/truth.h"
+#include "passes/winograd.h"
 
 #define LEAST_ZEROS 0.2  // worth a word
-#include "passes/winograd.h"
 
 static bool is_contraction(OpKind k) {
   return k == OP_CONV || k == OP_CONV_TRANSPOSE || k == OP_MATMUL || k == OP_CHAIN;
