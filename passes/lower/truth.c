@@ -90,7 +90,7 @@ static Tables tables_of(LowerCtx *ctx, const TruthShape *s, const TruthBits *f, 
     int32_t input = o < s->n ? t->input[o * s->fan + i / GROUP % s->fan] : -1;
     int64_t bit = input < 0 ? 0 : bit_of(s, f, input);
     at[i] = (uint8_t)(bit / 8);
-    mask[i] = input < 0 ? 0 : (uint8_t)(1 << bit % 8);
+    mask[i] = (uint8_t)(input < 0 ? 0 : 1 << bit % 8);
   }
   uint64_t *table = NEW_ARRAY(arena, uint64_t, count);
   for (int64_t o = 0; o < s->n; o++)
