@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "passes/graph_util.h"
-#include "passes/price.h"
+#include "passes/price/tiles.h"
 
 typedef struct View {
   Value *base;
@@ -130,10 +130,25 @@ Op *layout_op(Layout *l, const Op *old, uint32_t n, Value *const *in) {
 Module *layout_module(const Layout *l) { return l->m; }
 Op *layout_at(const Layout *l) { return l->at; }
 
+// Nothing but element-wise ops of one operand between the value and the caller.
+static bool leads_out(const Value *v) {
+  for (const Op *user = value_sole_user(v); user != NULL; user = value_sole_user(v)) {
+    if (!(op_info(user->kind)->traits & TRAIT_ELTWISE) || user->n_in != 1) return false;
+    v = user->out[0];
+  }
+  return value_is_result_of_func(v) && v->n_uses == 1;
+}
+
+// A depthwise layer alone in a graph: two transposes would cost more than it.
+static bool is_alone(const Layout *l, const Op *op) {
+  return op_in(op, 0)->kind == VALUE_ARG && strategy_planar_applies(op, l->ctx->target) && leads_out(op->out[0]);
+}
+
 bool layout_stays_first(const Layout *l, const Op *op) {
-  const Plan *plan = op->kind == OP_CONV ? op_plan(op) : NULL;
-  if (plan != NULL) return strategy_drops_terms(plan->strategy);
-  return op->kind == OP_CONV && !l->ctx->opt->strict_fp && price_stays_first(op, l->ctx->target);
+  if (op->kind != OP_CONV) return false;
+  const Plan *plan = op_plan(op);
+  if (plan != NULL) return strategy_drops_terms(plan->strategy) || strcmp(plan->strategy, "planar") == 0;
+  return is_alone(l, op) || (!l->ctx->opt->strict_fp && price_stays_first(op, l->ctx->target));
 }
 
 // An op no rule speaks for: its operands are made plain in place.

@@ -13,6 +13,7 @@
 #include "passes/lower/codebook.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lut.h"
+#include "passes/lower/planar.h"
 #include "passes/lower/planes.h"
 #include "passes/lower/sparse.h"
 #include "passes/lower/tile8.h"
@@ -268,6 +269,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   Plan plan = lower_plan(ctx, op);
   if (plan_is(&plan, "sparse")) return lower_sparse(ctx, op, &plan);
   if (plan_is(&plan, "code")) return lower_code(ctx, op, &plan);
+  if (plan_is(&plan, "planar")) return lower_planar(ctx, op, &plan);
   if (plan_is(&plan, "truth")) return lower_truth(ctx, op);
   if (plan_is(&plan, "winograd")) return lower_winograd(ctx, op, &plan);
   if (!lower_contraction_check(ctx, op, conv_geom(op, &g))) return false;
