@@ -69,7 +69,7 @@ bool sparse_book(Module *m, const Sparse *s, SparseBook *b) {
   return true;
 }
 
-uint32_t sparse_number(const SparseBook *b, float w) { return b->number[place_of(b, bits_of(w))]; }
+uint32_t sparse_number(const SparseBook *b, uint32_t bits) { return b->number[place_of(b, bits)]; }
 
 uint32_t sparse_code_bits(const SparseBook *b) {
   uint32_t bits = 4;

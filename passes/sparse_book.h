@@ -22,8 +22,8 @@ typedef struct SparseBook {
 
 // False: weights are not f32, or have more values.
 bool sparse_book(Module *m, const Sparse *s, SparseBook *b);
-// The number of a value that is in the book.
-uint32_t sparse_number(const SparseBook *b, float w);
+// The number of a value that is in the book, by its bits.
+uint32_t sparse_number(const SparseBook *b, uint32_t bits);
 
 // How the codes of a window are stored.
 typedef struct SparseCodes {

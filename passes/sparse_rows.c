@@ -2,6 +2,7 @@
 #include "passes/sparse_rows.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "ir/elem.h"
 
@@ -15,13 +16,17 @@ typedef struct Lanes {
 
 static int64_t filter_at(const SparseFilters *f, int64_t i) { return f->order != NULL ? f->order[i] : i; }
 
-// The weight of filter number i, 0 when it is not among those that are read.
-static float weight(const SparseFilters *f, int64_t i, int64_t c) {
+// The bits of the weight, or the four of them, of filter number i; 0 when it is not among those that are read.
+static uint32_t entry(const SparseFilters *f, int64_t i, int64_t c) {
   const Sparse *s = f->s;
+  uint32_t bits;
+  if (s->bytes) return sparse_four(s, f->w, filter_at(f, i), c);
   float w = ((const AnyF32 *)f->w)[filter_at(f, i) * s->w_o + c * s->w_c];
-  if (w == 0 || f->book == NULL) return w;
-  uint32_t number = sparse_number(f->book, w);
-  return number >= f->lo && number < f->hi ? w : 0;
+  if (w == 0) return 0;
+  memcpy(&bits, &w, sizeof bits);
+  if (f->book == NULL) return bits;
+  uint32_t number = sparse_number(f->book, bits);
+  return number >= f->lo && number < f->hi ? bits : 0;
 }
 
 static Lanes collect(Arena *arena, const SparseFilters *f, int64_t filter, int64_t lanes) {
@@ -32,7 +37,7 @@ static Lanes collect(Arena *arena, const SparseFilters *f, int64_t filter, int64
   l.next = NEW_ARRAY(arena, int64_t, lanes);
   for (int64_t c = 0; c < s->c; c++)
     for (int64_t i = 0; i < l.n; i++)
-      if (weight(f, filter + i, c) != 0) l.column[i * l.width + l.count[i]++] = (int32_t)c;
+      if (entry(f, filter + i, c) != 0) l.column[i * l.width + l.count[i]++] = (int32_t)c;
   return l;
 }
 
@@ -56,7 +61,7 @@ int64_t sparse_window(const SparseFilters *f, int64_t filter, int64_t lanes, Spa
       bool takes = column < width && column < base + SPARSE_WINDOW;
       if (takes) l.next[i]++;
       if (to == NULL) continue;
-      *to->values++ = takes ? weight(f, filter + i, column) : 0;
+      *to->values++ = takes ? entry(f, filter + i, column) : 0;
       *to->places++ = (uint8_t)(takes ? column - base : 0);
     }
   }
@@ -69,12 +74,12 @@ int64_t sparse_blocks(const SparseFilters *f, int64_t filter, int64_t lanes, Spa
   int64_t have = s->o - filter < lanes ? s->o - filter : lanes, steps = 0;
   for (int64_t c = 0; c < s->c; c++) {
     bool any = false;
-    for (int64_t i = 0; i < have && !any; i++) any = weight(f, filter + i, c) != 0;
+    for (int64_t i = 0; i < have && !any; i++) any = entry(f, filter + i, c) != 0;
     if (!any) continue;
     steps++;
     if (to == NULL) continue;
     *to->at++ = (int32_t)c;
-    for (int64_t i = 0; i < lanes; i++) *to->values++ = i < have ? weight(f, filter + i, c) : 0;
+    for (int64_t i = 0; i < lanes; i++) *to->values++ = i < have ? entry(f, filter + i, c) : 0;
   }
   for (; steps % SPARSE_FOURS != 0; steps++) {
     if (to == NULL) continue;
@@ -101,7 +106,7 @@ int32_t *sparse_order(Arena *arena, const Sparse *s, const void *w) {
   const SparseFilters all = {.s = s, .w = w};
   for (int64_t o = 0; o < s->o; o++) of[o].filter = (int32_t)o;
   for (int64_t c = 0; c < s->c; c++)
-    for (int64_t o = 0; o < s->o; o++) of[o].count += weight(&all, o, c) != 0;
+    for (int64_t o = 0; o < s->o; o++) of[o].count += entry(&all, o, c) != 0;
   qsort(of, (size_t)s->o, sizeof *of, compare_counted);
   for (int64_t o = 0; o < s->o; o++) order[o] = of[o].filter;
   return order;

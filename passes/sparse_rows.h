@@ -10,6 +10,8 @@
 //
 // The block form is for zeros in blocks of one vector of filters: a column with a vector of weights per block, x
 // broadcast. Blocks come in fours, the last ones of a vector may be zeros.
+//
+// Of bytes a column is a four of channels: the window form alone, with an entry per four that is not all zero.
 #ifndef QCC_PASSES_SPARSE_ROWS_H
 #define QCC_PASSES_SPARSE_ROWS_H
 
@@ -30,9 +32,9 @@ typedef struct SparseFilters {
 
 // What is stored; pointers advance. NULL: only counted.
 typedef struct SparseRows {
-  float *values;    // [step][lane]
-  uint8_t *places;  // [step][lane], window form
-  int32_t *at;      // [step]: where the window begins, or the column
+  uint32_t *values;  // [step][lane]: the bits of floats, or fours of bytes
+  uint8_t *places;   // [step][lane], window form
+  int32_t *at;       // [step]: where the window begins, or the column
 } SparseRows;
 
 // Steps of the group of `lanes` filters from `filter` on (missing ones have no weights), in either form.

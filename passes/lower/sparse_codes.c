@@ -29,7 +29,7 @@ static int64_t group_words(Rows *r, int64_t group, uint32_t pass, Words *to) {
   int64_t steps = sparse_window(&r->f, filter, width, NULL), words = (steps + c->slots - 1) / c->slots;
   if (to == NULL) return words;
   Arena *arena = arena_new("slots");
-  float *values = NEW_ARRAY(arena, float, steps *width + 1);
+  uint32_t *values = NEW_ARRAY(arena, uint32_t, steps *width + 1);
   uint8_t *places = NEW_ARRAY(arena, uint8_t, steps *width + 1);
   SparseRows rows = {values, places, to->at};
   sparse_window(&r->f, filter, width, &rows);

@@ -38,12 +38,12 @@ static bool pack(Rows *r, int64_t groups) {
   if (steps == 0) steps = 1;
   if (!dims_count(3, (int64_t[]){steps, r->g, l->lanes}, &slots)) return false;
   slots -= (steps - r->last_first) * (r->g - rows_vectors(r, groups - 1)) * l->lanes;
-  float *values = NEW_ARRAY(m->arena, float, slots);
+  uint32_t *values = NEW_ARRAY(m->arena, uint32_t, slots);
   uint8_t *places = NEW_ARRAY(m->arena, uint8_t, slots);
   int32_t *at = NEW_ARRAY(m->arena, int32_t, steps);
   SparseRows to = {values, places, at};
   for (int64_t i = 0; i < groups; i++) group_steps(r, i, &to);
-  l->values = borrowed(l, DT_F32, slots, values, l->s.w->name);
+  l->values = borrowed(l, l->s.bytes ? DT_U32 : DT_F32, slots, values, l->s.w->name);
   l->places = borrowed(l, DT_U8, slots, places, "places");
   l->order = borrowed(l, DT_I32, steps, at, "columns");
   l->first = borrowed(l, DT_I32, groups + 1, first, "first");
@@ -60,6 +60,15 @@ static void store_acc(KBuild *b, KBuf *acc, int64_t i, Affine l, KExpr *x) {
   kb_store(b, acc, (Affine[]){aff(i), l}, x);
 }
 
+// sum + x * w, of bytes four products; signed x are shifted into the range of unsigned ones.
+static KExpr *product(Rows *r, KExpr *x, KExpr *w, KExpr *sum) {
+  KBuild *b = &r->e.b;
+  const SparseLower *l = r->e.l;
+  if (!l->s.bytes) return lower_mul_add(l->ctx, b, x, w, sum);
+  if (op_in(l->op, 0)->type->dtype == DT_I8) x = kx_op2(b, KOP_XOR, x, kx_i(b, DT_U32, 0x80808080));
+  return kx_op3(b, KOP_DOT4, sum, kx_view(b, DT_U8X4, x), kx_view(b, DT_I8X4, w));
+}
+
 // acc[m * g + v] += weights * x of one step, whose weights begin at `from`.
 static void window_step(Rows *r, KBuf *acc, Affine step, Affine from, Affine row, int64_t mi, int64_t g) {
   KBuild *b = &r->e.b;
@@ -70,8 +79,8 @@ static void window_step(Rows *r, KBuf *acc, Affine step, Affine from, Affine row
       Affine l = lanes_begin(b, s->lanes), slot = aff_add(aff_plus(from, v * s->lanes), l);
       Affine of = aff_add(aff_mul(aff_plus(row, m), s->s.c), aff_var(base));
       KExpr *place = kx_cast(b, DT_I32, kx_load1(b, r->places, slot));
-      KExpr *x = kx_op2(b, KOP_LOOKUP32, kx_load1(b, r->x, of), place), *w = kx_load1(b, r->values, slot);
-      store_acc(b, acc, m * g + v, l, lower_mul_add(s->ctx, b, x, w, load_acc(b, acc, m * g + v, l)));
+      KExpr *x = kx_op2(b, KOP_LOOKUP32, kx_load1(b, r->x, of), place);
+      store_acc(b, acc, m * g + v, l, product(r, x, kx_load1(b, r->values, slot), load_acc(b, acc, m * g + v, l)));
       kb_end(b);
     }
 }
@@ -149,10 +158,10 @@ static void emit_tile(Rows *r, Affine group, Affine row, int64_t mi, int64_t fil
   KBuild *b = &r->e.b;
   const SparseLower *s = r->e.l;
   int64_t vectors = (filters + s->lanes - 1) / s->lanes, sums = mi * vectors * rows_sets(r, mi, vectors);
-  KBuf *acc = kb_alloc(b, "acc", DT_F32, 2, (int64_t[]){sums, s->lanes}, SPACE_REG);
+  KBuf *acc = kb_alloc(b, "acc", s->type, 2, (int64_t[]){sums, s->lanes}, SPACE_REG);
   for (int64_t i = 0; i < sums; i++) {
     Affine l = lanes_begin(b, s->lanes);
-    store_acc(b, acc, i, l, kx_f(b, DT_F32, 0));
+    store_acc(b, acc, i, l, lower_number(b, s->type, 0));
     kb_end(b);
   }
   emit_steps(r, acc, group, row, mi, vectors, 0);
@@ -177,7 +186,7 @@ static void read_plan(Rows *r, const Plan *plan, SparseBook *book) {
   Module *m = l->ctx->m;
   int64_t bits = plan_param(plan, "bits", 0);
   r->f = (SparseFilters){.s = &l->s, .w = const_data(m, l->s.w)};
-  r->blocks = plan_param(plan, "blocks", 0) != 0;
+  r->blocks = plan_param(plan, "blocks", 0) != 0 && !l->s.bytes;
   if (r->blocks || r->g < 1 || r->g > 8) r->g = 1;
   if (r->mr < 1 || r->mr * (r->blocks ? SPARSE_FOURS : r->g) > MOST_SUMS) r->mr = 1;
   if (r->blocks) return;
@@ -193,6 +202,8 @@ static void read_plan(Rows *r, const Plan *plan, SparseBook *book) {
 static void emit_params(Rows *r) {
   SparseLower *l = r->e.l;
   r->x = sparse_param(&r->e, lower_buf(l->ctx, op_in(l->op, 0)));
+  int64_t fours = l->s.positions * l->s.c;
+  if (l->s.bytes) r->x = kb_view(&r->e.b, r->x, "fours", DT_U32, 1, &fours);
   r->values = sparse_param(&r->e, lower_const(l->ctx, l->values));
   if (r->codes.bits > 0) {
     r->book = sparse_param(&r->e, lower_const(l->ctx, l->book));

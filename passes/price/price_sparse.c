@@ -17,7 +17,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Few rows: lanes are results, x comes out of a window.
 static bool has_rows_form(const Sparse *s) {
-  return s->last && !s->bytes && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
+  return s->last && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
 }
 
 static bool has_planes_form(const Sparse *s, const Target *t) { return s->positions >= target_lanes(t, 32); }
@@ -208,6 +208,10 @@ static RowsTile rows_choose(Module *m, const Sparse *s, const Target *t, Price *
   all.order = sparse_order(arena, s, all.w);
   rows_offer_windows(&c, &all, few, vectors < 4 ? vectors : 4);
   all.order = NULL;
+  if (s->bytes) {
+    arena_free(arena);
+    return c.best;
+  }
   RowsTile blocks = {.g = 1, .mr = s->positions < 3 ? s->positions : 3, .blocks = true};
   rows_offer(&c, &blocks, sparse_steps(&all, lanes, lanes, true));
   arena_free(arena);
