@@ -144,3 +144,45 @@ Test(deepcomp, the_table_of_vgg16) {
   double coded_filled = coded + fc_h * deep_fillers(.04, 5);
   cr_assert(fabs(all / coded_filled - 49) < 49 * 0.05, "%g", all / coded_filled);
 }
+
+// The same of the small networks: weights, density, bits of values and gaps, part of the dense size as printed.
+// Densities are printed to a percent.
+static const struct {
+  const char *name;
+  double n, density, code, gap, size;
+} lenets[] = {
+    {"300-100 ip1", 235200, .08, 6, 5, .031},  {"300-100 ip2", 30000, .09, 6, 5, .038},
+    {"300-100 ip3", 1000, .26, 6, 5, .157},    {"lenet-5 conv1", 500, .66, 8, 5, .785},
+    {"lenet-5 conv2", 25000, .12, 8, 5, .060}, {"lenet-5 ip1", 400000, .08, 5, 5, .027},
+    {"lenet-5 ip2", 5000, .19, 5, 5, .069},
+};
+
+Test(deepcomp, the_tables_of_lenet) {
+  for (size_t i = 0; i < sizeof lenets / sizeof *lenets; i++) {
+    double d = lenets[i].density, payload = deep_payload(d, lenets[i].code, lenets[i].gap);
+    double size = payload + exp2(lenets[i].code) / lenets[i].n + deep_fillers(d, 5) * d * lenets[i].gap / 32;
+    double slack = payload / d * 0.005 + 0.003;
+    cr_assert(fabs(size - lenets[i].size) < slack, "%s: %g of the bytes, printed %g", lenets[i].name, size,
+              lenets[i].size);
+  }
+}
+
+// Layers of the trained LeNets by their densities: what is counted is what the formula says, fillers included.
+Test(deepcomp, sizes_of_seeded_layers_are_the_formula) {
+  static const struct {
+    int64_t n;
+    uint32_t zeros;
+  } layer[] = {{235200, 920}, {30000, 910}, {76960, 950}};
+  for (size_t i = 0; i < sizeof layer / sizeof *layer; i++) {
+    Arena *arena = arena_new("test");
+    Deep d;
+    cr_assert(deep_of(weights(arena, layer[i].n, layer[i].zeros, 32), layer[i].n, 5, arena, &d));
+    double density = (double)d.nonzeros / (double)layer[i].n;
+    double bits = (double)layer[i].n * 32 * deep_payload(density, d.code_bits, 5) +
+                  deep_fillers(density, 5) * (double)d.nonzeros * 5;
+    DeepSize s = deep_size(&d, false);
+    cr_assert_float_eq((double)(s.gaps + s.codes), bits / 8, 0.02 * bits / 8);
+    cr_assert(s.total == s.header + s.book + s.gaps + s.codes);
+    arena_free(arena);
+  }
+}
