@@ -60,6 +60,7 @@ Test(deepcomp, gaps_at_the_filler) {
     cr_assert(deep_of(w, 80, 4, arena, &d));
     cr_assert(d.fillers == gap / 15 + (78 - gap) / 15);
     round_trip(w, 80, 4, arena);
+    arena_free(arena);
   }
 }
 
@@ -72,6 +73,7 @@ Test(deepcomp, refuses_many_values_and_infinities) {
   cr_assert(deep_of(w, 256, 5, arena, &d));
   w[7] = INFINITY;
   cr_assert_not(deep_of(w, 100, 5, arena, &d));
+  arena_free(arena);
 }
 
 Test(huffman, is_between_the_entropy_and_one_bit_more) {
