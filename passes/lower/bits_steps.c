@@ -183,10 +183,13 @@ static void find_steps(LowerCtx *ctx, Nest *n, Arena *scratch) {
   if (n->bias != NULL && !value_is_const(n->bias)) return;
   Column *column = NEW_ARRAY(ctx->m->arena, Column, n->n);
   int64_t rises = 0, rows = 1;
+  bool most_code = false;
   for (int64_t j = 0; j < n->n; j++) {
     if (!column_limits(&s, f, j, &column[j])) return;
     rises += (n->planes.mul > 0) != column[j].falls;
+    most_code = most_code || (limits == 3 && column[j].limit[2] != (column[j].falls ? INT64_MIN : INT64_MAX));
   }
+  if (limits == 3 && !most_code) limits = 2;  // codes 0, 1 and 2
   if (n->bias != NULL && type_count(n->bias->type) > n->n) rows = type_count(n->bias->type) / n->n;
   int64_t *table = NEW_ARRAY(ctx->m->arena, int64_t, limits *rows * n->n),
           *flip = NEW_ARRAY(ctx->m->arena, int64_t, n->n);

@@ -59,7 +59,8 @@ static void code_bits(Emit *e, const Tile *t, const Pos *p, Affine i, Affine v, 
   bit[0] = kx_var(b, is[0]);
   if (s->n == 1) return;
   bit[1] = kx_var(b, is[1]);
-  bit[0] = kx_op2(b, KOP_OR, kx_op2(b, KOP_XOR, bit[0], kx_var(b, is[1])), kx_var(b, is[2]));  // 1 or 3
+  bit[0] = kx_op2(b, KOP_XOR, bit[0], kx_var(b, is[1]));                // 1
+  if (s->n == 3) bit[0] = kx_op2(b, KOP_OR, bit[0], kx_var(b, is[2]));  // or 3
 }
 
 // The same of a result: the larger one of codes of one bit is their disjunction.

@@ -8,6 +8,7 @@
 //
 // where W is the sum of the column's weights and A that of their magnitudes.
 #include "ir/elem.h"
+#include "passes/lower/bits_border.h"
 #include "passes/lower/planes.h"
 
 // Bit `plane` of one weight, the plane after the last one being the sign.
@@ -56,7 +57,6 @@ void planes_sums(LowerCtx *ctx, Nest *nest, const PlanesX *x, const PlanesW *w, 
   Module *m = ctx->m;
   const Value *from = op_in(nest->op, 1), *bias = op_in(nest->op, 2);
   const void *data = const_data(m, from->constant);
-  const Type *t = type_tensor(m->types, DT_I32, 1, &n);
   int64_t k = taps * x->channels, *base = NEW_ARRAY(m->arena, int64_t, n);
   bool equal = true;
   for (int64_t j = 0; j < n; j++) {
@@ -79,7 +79,6 @@ void planes_sums(LowerCtx *ctx, Nest *nest, const PlanesX *x, const PlanesW *w, 
     nest->planes.base = int_wrap(DT_I32, base[0]);
     return;
   }
-  void *bytes = arena_alloc(m->arena, (size_t)type_bytes(t));
-  for (int64_t j = 0; j < n; j++) elem_set_i(bytes, DT_I32, j, int_wrap(DT_I32, base[j]));
-  nest->bias = const_borrowed(m, t, bytes, NULL);
+  for (int64_t j = 0; j < n; j++) base[j] = int_wrap(DT_I32, base[j]);
+  nest->bias = border_const(m, 1, &n, base);
 }

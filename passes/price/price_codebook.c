@@ -9,7 +9,7 @@
 #define OPEN 1.2    // cycles per vector of weights opened once: shift, lookup, store
 #define CHOICE 0.4  // per choice between two vectors, with its test
 
-enum { FEWEST_ROWS = 4, FEWEST = 1024 };  // rows of x and weights that opening once pays for
+enum { FEWEST_ROWS = 4, FEWEST = 64 };  // rows of x and weights that opening once pays for
 
 static bool in_registers(const Op *op) { return op_out(op, 0)->type->dtype == DT_F32 && codebook_values(op) > 0; }
 

@@ -73,6 +73,9 @@ for kind in asm ll qir kir; do
 done
 check "--emit=qir is read back" sh -c "$qcc $model --emit=qir -o back.qir && $qcc back.qir -o back.o"
 check "--report" sh -c "$qcc $model -o m.o --report r.txt --report r.json && grep -q MACs r.txt && grep -q '\"layers\"' r.json"
+check "--report states the ratio of the whole object" sh -c "$qcc $model -o m.o --report r.txt --report r.json && grep -q '^object [0-9]* bytes, [0-9.]* times smaller' r.txt &&
+  size=\$(wc -c <m.o) && grep -q \"\\\"object_bytes\\\":\$size,\" r.json && sed -n 's/.*\"parameter_bytes_f32\":\([0-9]*\),.*\"object_ratio\":\([0-9.]*\),.*/\1 \2/p' r.json |
+  awk -v size=\$size '{ d = \$1 / size - \$2; ok = d < 1e-4 && d > -1e-4 } END { exit !ok }'"
 check "--report as a page" sh -c "$qcc $model -o m.o --report r.html && grep -q '</table>' r.html && ! grep -q http r.html"
 check "--report to a pipe" sh -c "$qcc $model -o m.o --report=/dev/stdout | cat | grep -q bit-ops"
 check "--report states precision" sh -c "$qcc $model -o m.o --report r.txt && grep -q '^  declared  *weights f32' r.txt && grep -q 'W32A32' r.txt"
