@@ -1,6 +1,7 @@
 // Weights of few bits. See lowbit.h.
 #include "passes/lowbit.h"
 
+#include "ir/base/intmath.h"
 #include "ir/elem.h"
 
 enum { BYTES = 256 };
@@ -21,15 +22,6 @@ static void see_bytes(Module *m, Const *q, bool *seen) {
     return;
   }
   for (int64_t i = 0; i < count; i++) seen[(uint8_t)elem_get_i(data, t, i)] = true;
-}
-
-static int64_t gcd(int64_t a, int64_t b) {
-  while (b != 0) {
-    int64_t r = a % b;
-    a = b;
-    b = r;
-  }
-  return a;
 }
 
 // The coarsest grid the values lie on, and the bits its codes take.

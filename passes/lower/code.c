@@ -3,14 +3,13 @@
 
 #include <string.h>
 
+#include "ir/base/intmath.h"
 #include "ir/elem.h"
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/pixel_blocks.h"
 #include "passes/sparse.h"
 
 #define CHUNK_ROWS 7  // rows after which reading the code again costs 5 % (zen5)
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- the op
 

@@ -4,6 +4,7 @@
 // Rows whose taps all exist are walked in tiles of `my`; every other row runs alone with the range of its kernel rows
 // found at run time. Columns are cut into tiles of `mr`; which taps of a tile exist is known here, and neighbouring
 // tiles that miss none are a loop. The body of a tile is straight-line code.
+#include "ir/base/intmath.h"
 #include "passes/lower/lower_conv.h"
 
 typedef struct Dw {
@@ -32,8 +33,6 @@ typedef struct DwTile {
 } DwTile;
 
 static Affine plus(Affine a, Affine b) { return aff_add(a, b); }
-
-static int64_t ceil_div(int64_t a, int64_t b) { return a <= 0 ? -(-a / b) : (a + b - 1) / b; }
 
 // Element of x under kernel row `ky`, window column `ix` of the tile's first row.
 static Affine x_index(const Dw *d, const DwTile *t, Affine iy, int64_t ix, Affine l) {

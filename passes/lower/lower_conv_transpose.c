@@ -6,6 +6,7 @@
 //
 // Bytes by dot products (dot8.h): what the zero point adds depends on the taps that reach a result, so residues that
 // share a phase elsewhere have nests, and biases, of their own.
+#include "ir/base/intmath.h"
 #include "ir/elem.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
@@ -17,15 +18,6 @@ typedef struct Phase {
   int64_t k0, step, taps;  // tap t of residue r + i is kernel element k0 + i + step * t
   int64_t in, in_step;     // input position of tap t at q = 0: in - in_step * t
 } Phase;
-
-static int64_t gcd(int64_t a, int64_t b) {
-  while (b != 0) {
-    int64_t t = a % b;
-    a = b;
-    b = t;
-  }
-  return a;
-}
 
 static Phase residue(const ConvGeom *g, uint32_t axis, int64_t r) {
   int64_t s = g->stride[axis], d = g->dilation[axis], common = gcd(s, d);

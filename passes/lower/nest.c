@@ -2,10 +2,9 @@
 //
 // Shape of the code: one par loop over (panels x) rows x blocks of columns; inside it panels and tiles; inside a tile
 // the reduction loops around an unrolled outer product of nv weight vectors and mr * my broadcast elements.
+#include "ir/base/intmath.h"
 #include "passes/lower/bf16.h"
 #include "passes/lower/nest_emit.h"
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void nest_merge(Nest *n) {
   uint32_t out = 0;

@@ -6,6 +6,7 @@
 // over the pixels of a square instead of once per pixel.
 #include "passes/lower/pixel_blocks.h"
 
+#include "ir/base/intmath.h"
 #include "passes/lower/lower_conv.h"
 #include "passes/lower/stage.h"
 #include "passes/price.h"
@@ -32,8 +33,6 @@ typedef struct Emit {
   PBuf *bufs[32];
   uint32_t n_bufs;
 } Emit;
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- elements
 

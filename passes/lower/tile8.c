@@ -5,6 +5,7 @@
 // same order, but each tile in as few bytes as its bits need (TileRows), fields of one width after the other.
 #include "passes/lower/tile8.h"
 
+#include "ir/base/intmath.h"
 #include "ir/elem.h"
 #include "passes/lower/dot8.h"
 #include "passes/lower/nest_emit.h"
@@ -12,8 +13,6 @@
 #include "passes/price.h"
 
 enum { TILE_ROWS = 16 };
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Codes where the plan asks for them, all weights are on the grid, and so is zero where it is needed.
 static void set_codes(LowerCtx *ctx, const Op *op, const Plan *plan, Nest *n) {

@@ -1,5 +1,6 @@
 // The price of codebooks: the tiles of fma, with permutations per vector of weights in every tile and a quarter of the
 // bytes; or with the panels made once per run.
+#include "ir/base/intmath.h"
 #include "passes/contraction.h"
 #include "passes/lower/codebook.h"
 #include "passes/price/tiles.h"
@@ -29,10 +30,8 @@ bool strategy_codebook_applies(const Op *op, const Target *t) {
   return in_registers(op) || once(op, &w);
 }
 
-static double ceil_div(int64_t a, int64_t b) { return (double)((a + b - 1) / b); }
-
 static double vectors_of(const Target *t, const Work *w, const Price *p) {
-  return ceil_div(w->n, plan_param(&p->plan, "lanes", target_lanes(t, 32))) * (double)w->k * (double)w->copies;
+  return (double)ceil_div(w->n, plan_param(&p->plan, "lanes", target_lanes(t, 32))) * (double)w->k * (double)w->copies;
 }
 
 static Price price_begin(const Op *op, const Target *t) {
@@ -43,7 +42,8 @@ static Price price_in_registers(const Op *op, const Target *t, Work w) {
   Price p = price_begin(op, t);
   w.w_bytes /= 4;
   price_tiles(op, t, &w, &p);
-  double tiles = ceil_div(w.m, plan_param(&p.plan, "mr", 1)) * ceil_div(w.rows, plan_param(&p.plan, "my", 1));
+  double tiles =
+      (double)ceil_div(w.m, plan_param(&p.plan, "mr", 1)) * (double)ceil_div(w.rows, plan_param(&p.plan, "my", 1));
   p.compute += tiles * vectors_of(t, &w, &p) * (codebook_values(op) <= 16 ? ONE_BOOK : TWO_BOOKS);
   return p;
 }

@@ -2,6 +2,7 @@
 // a part its sums and a branch that is seldom foreseen; planes made and unmade where channels come last.
 //
 // The rates are those of the target row. The break-even (S47) is the share of zeros from which this is the cheapest.
+#include "ir/base/intmath.h"
 #include "passes/price/tiles.h"
 #include "passes/price/ties.h"
 #include "passes/sparse_rows.h"
@@ -12,8 +13,6 @@
 #define SCATTER_CYCLES 2.0   // per result that is stored by itself
 
 enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 8, SQUARE_CYCLES = 3, FMA_LATENCY = 4, MOST_ROWS = 8 };
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Few rows: lanes are results, x comes out of a window.
 static bool has_rows_form(const Sparse *s) {

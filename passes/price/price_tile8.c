@@ -1,12 +1,11 @@
 // The price of matrix tiles of bytes: a product of tiles per tile_cycles, or the loads of their operands where those
 // come from further away, and the stores of the sums with what follows them.
+#include "ir/base/intmath.h"
 #include "passes/contraction.h"
 #include "passes/lowbit.h"
 #include "passes/price/tiles.h"
 
 enum { ROWS = 16, LANES = 16, CHUNK = 64, BLOCK_CYCLES = 40 };
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t tile8_chunk(int64_t k, bool exact) {
   int64_t least = ceil_div(k, CHUNK);

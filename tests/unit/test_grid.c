@@ -2,14 +2,13 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
+#include "ir/base/intmath.h"
 #include "passes/recover/grid.h"
 
 static uint32_t next(uint64_t *seed, uint32_t below) {
   *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
   return (uint32_t)(*seed >> 33) % below;
 }
-
-static int64_t gcd(int64_t a, int64_t b) { return b == 0 ? (a < 0 ? -a : a) : gcd(b, a % b); }
 
 typedef struct Made {
   uint32_t n;

@@ -1,7 +1,6 @@
 // BCSR (S44): CSR of dense blocks. A block of 1 x 1 is CSR.
+#include "ir/base/intmath.h"
 #include "passes/compress/formats/formats.h"
-
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static bool is_empty(const Matrix *m, int64_t row, int64_t col, int64_t r, int64_t c) {
   for (int64_t i = row; i < row + r && i < m->rows; i++)
