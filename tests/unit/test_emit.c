@@ -92,7 +92,8 @@ static int run_cases(const Target *target, uint32_t n, const Case *cases, bool n
   for (uint32_t i = 0; i < n; i++)
     for (size_t w = 0; w < n_widths; w++) add_kernel(m, &cases[i], widths[w], w % 5 == 4);
   emit_case_steps(m);
-  EmitCase c = {.target = target, .rounds = 6};
+  // Processors that have dot2 take denormals for 0 and round the sum once.
+  EmitCase c = {.target = target, .rounds = 6, .tolerance = cases[0].op == KOP_DOT2 ? 1e-6 : 0};
   int wrong = emit_case_run(m, &c);
   if (wrong) fprintf(stderr, "op %s on %s: %s\n", kop_info(cases[0].op)->name, target->name, diag_text(m->diag));
   arena_free(arena);
@@ -175,14 +176,23 @@ Test(emit, foreign_rows_compile) {
 }
 
 Test(emit, views_and_packed_lanes) {
-  const Case cases[] = {{KOP_LOW_WORD, DT_F64, DT_I32}, {KOP_VIEW, DT_F64, DT_I64},   {KOP_VIEW, DT_I32, DT_F32},
-                        {KOP_VIEW, DT_U16, DT_F16},     {KOP_VIEW, DT_U16, DT_BF16},  {KOP_VIEW, DT_I8, DT_U8},
-                        {KOP_VIEW, DT_U32, DT_U8X4},    {KOP_VIEW, DT_I8X4, DT_I32},  {KOP_DOT4, DT_U8X4, DT_I32},
-                        {KOP_DOT4, DT_I8X4, DT_I32},    {KOP_AND, DT_U8X4, DT_U8X4},  {KOP_XOR, DT_I8X4, DT_I8X4},
-                        {KOP_SHR, DT_U8X4, DT_U8X4},    {KOP_DOT2, DT_BF16X2, DT_F32}};
+  const Case cases[] = {{KOP_LOW_WORD, DT_F64, DT_I32}, {KOP_VIEW, DT_F64, DT_I64},  {KOP_VIEW, DT_I32, DT_F32},
+                        {KOP_VIEW, DT_U16, DT_F16},     {KOP_VIEW, DT_U16, DT_BF16}, {KOP_VIEW, DT_I8, DT_U8},
+                        {KOP_VIEW, DT_U32, DT_U8X4},    {KOP_VIEW, DT_I8X4, DT_I32}, {KOP_DOT4, DT_U8X4, DT_I32},
+                        {KOP_DOT4, DT_I8X4, DT_I32},    {KOP_AND, DT_U8X4, DT_U8X4}, {KOP_XOR, DT_I8X4, DT_I8X4},
+                        {KOP_SHR, DT_U8X4, DT_U8X4}};
   for (uint32_t r = 0; r < target_count(); r++) {
     const Target *t = target_at(r);
-    uint32_t n = sizeof cases / sizeof cases[0] - (t->has_fma ? 0 : 1);
+    uint32_t n = sizeof cases / sizeof cases[0];
     if (target_runs_here(t)) cr_expect_eq(run_cases(t, n, cases, t == target_native()), 0, "%s", t->name);
+  }
+}
+
+Test(emit, pairs_of_bfloat16) {
+  const Case pairs = {KOP_DOT2, DT_BF16X2, DT_F32};
+  for (uint32_t r = 0; r < target_count(); r++) {
+    const Target *t = target_at(r);
+    if (target_runs_here(t) && t->has_fma)
+      cr_expect_eq(run_cases(t, 1, &pairs, t == target_native()), 0, "%s", t->name);
   }
 }
