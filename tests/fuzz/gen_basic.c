@@ -37,6 +37,7 @@ static Value *condition_for(Gen *g, const Type *with) {
 static const char *operand_classes(OpKind k) {
   switch (k) {
     case OP_NOT: return "o";
+    case OP_LOW_WORD: return "d";
     case OP_SHL:
     case OP_SHR:
     case OP_BIT_NOT: return "ilbu";

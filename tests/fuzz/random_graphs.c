@@ -170,6 +170,7 @@ static bool op_is_exact(const Op *op) {
     case OP_TOPK:
     case OP_RESHAPE:
     case OP_BITCAST:
+    case OP_LOW_WORD:
     case OP_TRANSPOSE:
     case OP_EXPAND:
     case OP_TILE:
