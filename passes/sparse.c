@@ -149,6 +149,20 @@ int64_t sparse_tap_place(const Sparse *s, int64_t tap, int64_t lanes) {
   return part * phase_elems(s, lanes) + place;
 }
 
+ConvGeom sparse_conv(const Sparse *s) {
+  ConvGeom g = {.n = s->images, .c = s->c, .o = s->o, .group = s->group, .pointwise = s->dense};
+  for (int i = 0; i < CONV_AXES; i++) {
+    g.in[i] = s->in[i];
+    g.out[i] = s->out[i];
+    g.kernel[i] = s->kernel[i];
+    g.stride[i] = s->stride[i];
+    g.dilation[i] = s->dilation[i];
+    g.pad[i] = s->pad[i];
+    g.pointwise = g.pointwise && s->kernel[i] == 1 && s->stride[i] == 1 && s->pad[i] == 0 && s->in[i] == s->out[i];
+  }
+  return g;
+}
+
 uint32_t sparse_four(const Sparse *s, const void *w, int64_t o, int64_t c) {
   const uint8_t *at = (const uint8_t *)w + o * s->w_o + 4 * c * s->w_c;
   return at[0] | (uint32_t)at[s->w_c] << 8 | (uint32_t)at[2 * s->w_c] << 16 | (uint32_t)at[3 * s->w_c] << 24;

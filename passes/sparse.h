@@ -31,6 +31,8 @@ typedef struct Sparse {
 // False: operand 1 is not a constant matrix or filters of f32 (i8 with x of bytes), or x has another form than those
 // above.
 bool sparse_of(const Op *op, Sparse *s);
+// Its convolution; one with channels first where s->last is false.
+ConvGeom sparse_conv(const Sparse *s);
 // Phases that are stored: those a tap reads, all axes together.
 int64_t sparse_phases(const Sparse *s);
 // Elements of one plane with all its phases when vectors have `lanes` lanes: no two planes begin in one set of a cache.

@@ -17,16 +17,7 @@
 static bool first_geom(const Op *op, ConvGeom *g) {
   Sparse s;
   if (!sparse_of(op, &s) || s.last) return false;
-  *g = (ConvGeom){.n = s.images, .c = s.c, .o = s.o, .group = s.group, .pointwise = s.dense};
-  for (int i = 0; i < CONV_AXES; i++) {
-    g->in[i] = s.in[i];
-    g->out[i] = s.out[i];
-    g->kernel[i] = s.kernel[i];
-    g->stride[i] = s.stride[i];
-    g->dilation[i] = s.dilation[i];
-    g->pad[i] = s.pad[i];
-    g->pointwise = g->pointwise && s.kernel[i] == 1 && s.stride[i] == 1 && s.pad[i] == 0 && s.in[i] == s.out[i];
-  }
+  *g = sparse_conv(&s);
   return true;
 }
 

@@ -41,14 +41,8 @@ bool planar_geom(const Op *op, int64_t lanes, ConvGeom *g) {
   Sparse s;
   if (op->kind != OP_CONV || !sparse_of(op, &s) || s.last || s.bytes || s.images < 1) return false;
   if (op_in(op, 0)->type->rank != 4 || op_in(op, 0)->type->dtype != DT_F32) return false;
-  *g = (ConvGeom){.n = s.images, .c = s.c, .o = s.o, .group = s.group};
+  *g = sparse_conv(&s);
   for (int i = 0; i < CONV_AXES; i++) {
-    g->in[i] = s.in[i];
-    g->out[i] = s.out[i];
-    g->kernel[i] = s.kernel[i];
-    g->stride[i] = s.stride[i];
-    g->dilation[i] = s.dilation[i];
-    g->pad[i] = s.pad[i];
     if (g->stride[i] != 1 || g->dilation[i] != 1 || g->pad[i] < 0 || g->pad[i] >= g->kernel[i]) return false;
     if (g->out[i] < 1) return false;
   }
