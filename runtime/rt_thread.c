@@ -8,7 +8,8 @@
 //
 // A worker whose core is taken by somebody else keeps an index it has claimed, and everybody waits for it. So each job
 // is compared with what the caller would have needed alone, judging by the indices it ran itself; when jobs together
-// lost LOSS_NS, the caller runs alone for a while, longer each time until a long stretch went without loss.
+// lost LOSS_NS, the caller runs alone for a while, longer each time until a long stretch went without loss. Jobs that
+// ended before any worker woke tell nothing.
 #include "runtime/qcc_rt.h"
 
 #include <pthread.h>
@@ -17,8 +18,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define SPIN_ROUNDS 4000
-#define LOSS_NS 100000
+#define SPIN_ROUNDS 20000
+#define LOSS_NS 400000
 #define GAIN_NS 200000     // what is remembered of gains
 #define ALONE_NS 20000000  // first time alone
 #define MOST_ALONE_NS 640000000
@@ -113,6 +114,7 @@ static void await_done(qcc_pool *p) {
 
 // A job of n indices took `total` ns; the caller ran `ran` of them in `own` ns of its core's time.
 static void learn(qcc_pool *p, int64_t own, int64_t total, uint32_t ran, uint32_t n) {
+  if (ran == n) return;
   int64_t gain = ran > 0 ? own / ran * n - total : 0;
   p->balance = p->balance + gain < GAIN_NS ? p->balance + gain : GAIN_NS;
   p->calm += total;
