@@ -33,7 +33,9 @@ static void gate_element(GateResult *r, int64_t i, double got, double want, doub
     r->got = got;
     r->want = want;
   }
-  if (!(ratio <= 1)) r->ok = false;
+  if (ratio <= 1) return;
+  r->ok = false;
+  r->outside++;
 }
 
 static double max_abs(const Tensor *t) {

@@ -12,6 +12,7 @@ typedef struct GateResult {
   double max_abs;    // largest |got - want|
   int64_t at;        // element with the largest ratio
   double got, want;  // there
+  int64_t outside;   // elements that are not ok
 } GateResult;
 
 // Result `index` of op, computed by the object from `in`, against the interpreter's.

@@ -51,17 +51,6 @@ static void shake(void *ctx, const Op *op, const Tensor *in, const Tensor *out) 
   arena_reset(s->arena, mark);
 }
 
-static int64_t count_outside(const Tensor *want, const Tensor *got) {
-  int64_t outside = 0, n = type_count(want->type);
-  double size = 0;
-  for (int64_t i = 0; i < n; i++) size = fmax(size, fabs(elem_get_f(want->data, want->type->dtype, i)));
-  for (int64_t i = 0; i < n; i++) {
-    double w = elem_get_f(want->data, want->type->dtype, i), g = elem_get_f(got->data, want->type->dtype, i);
-    outside += !(fabs(g - w) <= 1e-3 * fabs(w) + 1e-5 * size);
-  }
-  return outside;
-}
-
 bool noise_measure(Func *f, const Tensor *args, const Tensor *reference, Noise *noise, Arena *arena) {
   for (uint32_t k = 0; k < f->n_results; k++) noise[k] = (Noise){0};
   for (uint64_t run = 0; run < RUNS; run++) {
@@ -71,9 +60,8 @@ bool noise_measure(Func *f, const Tensor *args, const Tensor *reference, Noise *
     bool ok = eval_func(f, args, got, scratch, shake, &s);
     for (uint32_t k = 0; ok && k < f->n_results; k++) {
       GateResult g = gate_model(&reference[k], &got[k]);
-      int64_t changed = count_outside(&reference[k], &got[k]);
       noise[k].most = fmax(noise[k].most, g.max_abs);
-      if (changed > noise[k].changed) noise[k].changed = changed;
+      if (g.outside > noise[k].changed) noise[k].changed = g.outside;
     }
     arena_free(scratch);
     arena_free(work);
@@ -84,5 +72,5 @@ bool noise_measure(Func *f, const Tensor *args, const Tensor *reference, Noise *
 
 bool noise_explains(const Noise *noise, const Tensor *want, const Tensor *got) {
   GateResult g = gate_model(want, got);
-  return isfinite(g.worst) && g.max_abs <= SIZE * noise->most && count_outside(want, got) <= COUNT * noise->changed;
+  return isfinite(g.worst) && g.max_abs <= SIZE * noise->most && g.outside <= COUNT * noise->changed;
 }
