@@ -18,7 +18,7 @@
 #include "ir/keval.h"
 #include "passes/pass.h"
 #include "passes/price.h"
-#include "runtime/qcc_rt.h"
+#include "tests/support/run_object.h"
 
 #define MOST_K 130
 #define MOST_N 70
@@ -171,24 +171,6 @@ static void build(Grid *g, Batch *b) {
 
 // ---- running
 
-static bool run_native(Batch *b, const Target *t, const void *const *in, void *const *out) {
-  ObjectBytes object;
-  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true};
-  if (!backend_emit(b->m, t, &opt, EMIT_OBJECT, true, &object)) return false;
-  Jit *jit = jit_load(&object, "net", b->m->diag);
-  if (jit == NULL) return false;
-  const qcc_model *model = jit_model(jit);
-  size_t bytes = (size_t)model->workspace_size(NULL), align = (size_t)model->workspace_align;
-  void *workspace = aligned_alloc(align, (bytes + align - 1) / align * align);
-  memset(workspace, 0xff, bytes);
-  qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
-  bool ok = model->init(workspace) == 0 && model->run(&call) == 0;
-  free(workspace);
-  jit_free(jit);
-  free(object.at);
-  return ok;
-}
-
 static void compare(Grid *g, const Batch *b, const Tensor *want, void *const *out) {
   for (uint32_t i = 0; i < N_MS; i++) {
     const int32_t *got = out[i], *ref = want[i].data;
@@ -210,7 +192,7 @@ static bool run_batch(const Grid *g, Batch *b, const void *const *in, void *cons
   RunOptions runner = {0};
   if (!pipeline_run(b->m, g->target, g->interpreted ? PIPE_KEVAL : PIPE_JIT, &opt, &runner, b->arena, NULL))
     return false;
-  return g->interpreted ? keval_program(b->m->program, in, out) : run_native(b, g->target, in, out);
+  return g->interpreted ? keval_program(b->m->program, in, out) : run_object(b->m, g->target, NULL, in, out);
 }
 
 static void run_pair(Grid *g, int64_t k, int64_t n) {

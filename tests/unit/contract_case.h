@@ -16,6 +16,7 @@
 #include "ir/text.h"
 #include "passes/pass.h"
 #include "runtime/qcc_rt.h"
+#include "tests/support/run_object.h"
 #include "tests/unit/cpus.h"
 
 #define PIPE_KEVAL "plan,lower,unroll"
@@ -110,22 +111,7 @@ static inline bool run_keval(Case *c, const Target *t, const void *const *in, vo
 // Compiles for this machine, or for the row of an emulator, and runs the object in this process.
 static inline bool run_jit_row(Case *c, const Target *t, const struct TargetRow *row, const void *const *in,
                                void *const *out) {
-  ObjectBytes object;
-  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true, .emulated = row};
-  c->m->name = "net";
-  if (!backend_emit(c->m, t, &opt, EMIT_OBJECT, true, &object)) return false;
-  Jit *jit = jit_load(&object, "net", c->m->diag);
-  if (jit == NULL) return false;
-  const qcc_model *model = jit_model(jit);
-  size_t bytes = (size_t)model->workspace_size(NULL), align = (size_t)model->workspace_align;
-  void *workspace = aligned_alloc(align, (bytes + align - 1) / align * align);
-  memset(workspace, 0xff, bytes);  // NaN wherever nothing was written
-  qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
-  bool ok = model->init(workspace) == 0 && model->run(&call) == 0;
-  free(workspace);
-  jit_free(jit);
-  free(object.at);
-  return ok;
+  return run_object(c->m, t, row, in, out);
 }
 
 static inline bool run_jit(Case *c, const Target *t, const void *const *in, void *const *out) {

@@ -12,6 +12,7 @@
 #include "ir/text.h"
 #include "passes/pass.h"
 #include "runtime/qcc_rt.h"
+#include "tests/support/run_object.h"
 #include "tests/unit/cpus.h"
 
 static const Target bits_512 = {
@@ -227,25 +228,6 @@ static const char *network(Arena *arena) {
 
 // ---- running
 
-static bool run_object(Module *m, const Target *t, const void *const *in, void *const *out) {
-  ObjectBytes object;
-  EmitOptions opt = {.name = "net", .info_json = "{}", .pic = true};
-  m->name = "net";
-  if (!backend_emit(m, t, &opt, EMIT_OBJECT, true, &object)) return false;
-  Jit *jit = jit_load(&object, "net", m->diag);
-  if (jit == NULL) return false;
-  const qcc_model *model = jit_model(jit);
-  size_t bytes = (size_t)model->workspace_size(NULL), align = (size_t)model->workspace_align;
-  void *workspace = aligned_alloc(align, (bytes + align) / align * align);
-  memset(workspace, 0xff, bytes);
-  qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
-  bool ok = model->init(workspace) == 0 && model->run(&call) == 0;
-  free(workspace);
-  jit_free(jit);
-  free(object.at);
-  return ok;
-}
-
 // Compares one random network; true when no activation was ever a byte in memory.
 static bool check(uint64_t seed, bool native) {
   state = seed * 977 + 5;
@@ -273,7 +255,7 @@ static bool check(uint64_t seed, bool native) {
   void *out = arena_alloc(arena, bytes + 64);
   const void *in[1] = {x.data};
   memset(out, 0x5a, bytes);
-  bool ok = native ? run_object(m, &t, in, &out) : keval_program(m->program, in, &out);
+  bool ok = native ? run_object(m, &t, NULL, in, &out) : keval_program(m->program, in, &out);
   cr_assert(ok && memcmp(out, want.data, bytes) == 0, "seed %llu: %s\n%s", (unsigned long long)seed, diag_text(diag),
             text);
   arena_free(arena);
