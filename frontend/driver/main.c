@@ -1,5 +1,6 @@
 // qcc: options, command, exit code. No logic of its own.
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -75,6 +76,7 @@ static void print_timings(const Session *s) {
 }
 
 int main(int argc, char **argv) {
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);  // weights go back to the system when they are freed
   Session s = {.arena = arena_new("module"), .start = session_now(), .terminal = isatty(2) != 0};
   s.diag = diag_new(s.arena, stderr);
   int code = 2;

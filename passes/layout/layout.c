@@ -130,6 +130,10 @@ Op *layout_op(Layout *l, const Op *old, uint32_t n, Value *const *in) {
 Module *layout_module(const Layout *l) { return l->m; }
 Op *layout_at(const Layout *l) { return l->at; }
 
+void layout_read(Layout *l, Const *c) {
+  if (l->ctx->opt && l->ctx->opt->release) const_release_read(l->m, c);
+}
+
 // Nothing but element-wise ops of one operand between the value and the caller.
 static bool leads_out(const Value *v) {
   for (const Op *user = value_sole_user(v); user != NULL; user = value_sole_user(v)) {

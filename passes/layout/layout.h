@@ -24,7 +24,8 @@ const Type *layout_type(Layout *l, const Type *logical, const Perm *perm);  // t
 Op *layout_op(Layout *l, const Op *old, uint32_t n,
               Value *const *in);  // copy of an op with other operands, untyped results
 Module *layout_module(const Layout *l);
-Op *layout_at(const Layout *l);  // the op being rewritten
+Op *layout_at(const Layout *l);         // the op being rewritten
+void layout_read(Layout *l, Const *c);  // the op being rewritten was the last to read these bytes
 // A convolution by its non-zeros (strategy sparse), whose vectors run along pixels.
 bool layout_stays_first(const Layout *l, const Op *op);
 

@@ -18,8 +18,11 @@ static Value *weights_last(Layout *l, Op *op) {
   perm[rank - 2] = transposed ? 0 : 1;
   perm[rank - 1] = transposed ? 1 : 0;
   for (uint32_t i = 0; i < rank; i++) dims[i] = w->type->dims[perm[i]];
-  if (value_is_const(w) && dtype_info(w->type->dtype)->bits % 8 == 0)
-    return const_permuted(layout_module(l), w->constant, perm);
+  if (value_is_const(w) && dtype_info(w->type->dtype)->bits % 8 == 0) {
+    Value *permuted = const_permuted(layout_module(l), w->constant, perm);
+    if (permuted != w) layout_read(l, w->constant);
+    return permuted;
+  }
   Value *out = graph_emit(layout_at(l), OP_TRANSPOSE, 1, &w,
                           type_with_dims(layout_module(l)->types, w->type, rank, dims), op->loc);
   op_set_ints(out->op, A_TRANSPOSE_perm, rank, perm);
