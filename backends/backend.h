@@ -12,7 +12,15 @@ uint32_t target_count(void);
 const Target *target_at(uint32_t i);
 // Whether this machine offers every feature of the row (CPUID and XCR0, never the CPU's name).
 bool target_runs_here(const Target *t);
-// "x86-64-v2, x86-64-v3, ..." for messages.
+// What --target=NAME compiles: the rows of the family NAME from least to most, or the one row NAME; n is 0 when
+// unknown.
+#define MAX_LEVELS 8
+typedef struct TargetLevels {
+  uint32_t n;
+  const Target *at[MAX_LEVELS];
+} TargetLevels;
+TargetLevels target_levels(const char *name);
+// Families and rows, "x86-64, aarch64, x86-64-v2, ..." for messages.
 const char *target_list(Arena *arena);
 
 typedef struct EmitOptions {

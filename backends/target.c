@@ -53,9 +53,31 @@ const Target *target_by_name(const char *name) {
   return NULL;
 }
 
+TargetLevels target_levels(const char *name) {
+  TargetLevels out = {0};
+  for (size_t i = 0; i < ROW_COUNT; i++)
+    if (rows[i].family && strcmp(rows[i].family, name) == 0) {
+      QCC_CHECK(out.n < MAX_LEVELS, "family %s has more than %d levels", name, MAX_LEVELS);
+      out.at[out.n++] = &rows[i].t;
+    }
+  if (out.n == 0) {
+    out.at[0] = target_by_name(name);
+    out.n = out.at[0] != NULL;
+  }
+  return out;
+}
+
+static bool family_is_new(size_t row) {
+  for (size_t i = 0; i < row; i++)
+    if (rows[i].family && strcmp(rows[i].family, rows[row].family) == 0) return false;
+  return true;
+}
+
 const char *target_list(Arena *arena) {
   StrBuf b;
   strbuf_init(&b, arena);
+  for (size_t i = 0; i < ROW_COUNT; i++)
+    if (rows[i].family && family_is_new(i)) strbuf_printf(&b, "%s, ", rows[i].family);
   for (size_t i = 0; i < ROW_COUNT; i++) strbuf_printf(&b, "%s%s", i ? ", " : "", rows[i].t.name);
   return strbuf_str(&b);
 }

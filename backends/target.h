@@ -28,6 +28,7 @@ typedef struct TargetRow {
   Target t;
   const char *triple, *cpu, *tune;  // LLVM names; cpu is the baseline below `features`
   uint64_t features;                // bit per CpuFeature
+  const char *family;               // the row is a level of this family, or NULL
 } TargetRow;
 
 const CpuFeatureInfo *cpu_feature_info(CpuFeature f);

@@ -414,11 +414,12 @@ static LV byte_of(Emit *e, LV v, uint32_t i, bool sign) {
 }
 
 static const char *vnni_name(const Emit *e, uint32_t lanes) {
-  if (!target_has(e->row, FEATURE_AVX512VNNI)) return NULL;
+  bool wide = target_has(e->row, FEATURE_AVX512VNNI);
+  if (!wide && !target_has(e->row, FEATURE_AVXVNNI)) return NULL;
   switch (lanes) {
     case 4: return "llvm.x86.avx512.vpdpbusd.128";
     case 8: return "llvm.x86.avx512.vpdpbusd.256";
-    case 16: return "llvm.x86.avx512.vpdpbusd.512";
+    case 16: return wide ? "llvm.x86.avx512.vpdpbusd.512" : NULL;
     default: return NULL;
   }
 }

@@ -24,7 +24,8 @@ double session_now(void) {
 
 bool session_target(Session *s) {
   const char *name = option_text(&s->opt.target, "native");
-  s->target = target_by_name(name);
+  TargetLevels levels = target_levels(name);
+  s->target = levels.at[0];
   if (!s->target)
     return diag_error(s->diag, DIAG_USAGE, NULL, "no target named '%.60s'; there are native, %s", name,
                       target_list(s->arena));

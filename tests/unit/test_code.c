@@ -289,7 +289,7 @@ Test(code, too_much_is_refused) {
     cr_expect(s->applies(c.op, &t));
     t.code_bytes = 1024;
     cr_expect(!s->applies(c.op, &t));
-    t = *target_by_name("aarch64");
+    t = *target_by_name("armv8-a");
     cr_expect(!s->applies(c.op, &t));
   }
   arena_free(c.arena);
