@@ -14,6 +14,24 @@ Test(target, by_name) {
   cr_expect_null(target_by_name(""));
 }
 
+// A level may be taken by every machine that could take the next one, so one that init refuses leaves another.
+Test(target, levels_ascend) {
+  static const char *const families[] = {"x86-64", "aarch64"};
+  for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+    TargetLevels l = target_levels(families[f]);
+    cr_assert(l.n >= 2);
+    uint64_t least = target_row(l.at[0])->features;
+    for (uint32_t i = 0; i < l.n; i++) {
+      cr_expect_str_eq(l.at[i]->arch, l.at[0]->arch);
+      cr_expect_eq(least & ~target_row(l.at[i])->features, 0u, "%s lacks what %s has", l.at[i]->name, l.at[0]->name);
+    }
+  }
+  TargetLevels row = target_levels("x86-64-v3");
+  cr_expect(row.n == 1 && row.at[0] == target_by_name("x86-64-v3"));
+  cr_expect(target_levels("native").at[0] == target_native());
+  cr_expect_eq(target_levels("rocketlake").n, 0);
+}
+
 Test(target, rows_are_complete) {
   for (uint32_t i = 0; i < target_count(); i++) {
     const Target *t = target_at(i);
