@@ -26,16 +26,13 @@ static uint32_t place_of(const SparseBook *b, uint32_t key) {
   return lo;
 }
 
-typedef struct Seen {
-  uint32_t key;
-  int64_t count;
-} Seen;
-
-static int compare_seen(const void *a, const void *b) {
-  const Seen *x = a, *y = b;
+static int compare_counts(const void *a, const void *b) {
+  const SparseCount *x = a, *y = b;
   if (x->count != y->count) return x->count < y->count ? 1 : -1;
   return x->key < y->key ? -1 : x->key > y->key;
 }
+
+void sparse_counts_sort(SparseCount *of, int64_t n) { qsort(of, (size_t)n, sizeof *of, compare_counts); }
 
 // Counts the value; false when there are too many.
 static bool see(SparseBook *b, int64_t *count, uint32_t key) {
@@ -54,14 +51,14 @@ static bool see(SparseBook *b, int64_t *count, uint32_t key) {
 
 bool sparse_book(Module *m, const Sparse *s, SparseBook *b) {
   int64_t count[SPARSE_BOOK];
-  Seen seen[SPARSE_BOOK];
+  SparseCount seen[SPARSE_BOOK];
   b->n = 0;
   if (s->bytes) return false;
   const AnyF32 *w = const_data(m, s->w);
   for (int64_t i = 0, n = type_count(s->w->type); i < n; i++)
     if (w[i] != 0 && !see(b, count, bits_of(w[i]))) return false;
-  for (uint32_t i = 0; i < b->n; i++) seen[i] = (Seen){b->key[i], count[i]};
-  qsort(seen, b->n, sizeof *seen, compare_seen);
+  for (uint32_t i = 0; i < b->n; i++) seen[i] = (SparseCount){b->key[i], count[i]};
+  sparse_counts_sort(seen, b->n);
   for (uint32_t i = 0; i < b->n; i++) {
     memcpy(&b->value[i], &seen[i].key, sizeof b->value[i]);
     b->number[place_of(b, seen[i].key)] = (uint8_t)i;

@@ -25,6 +25,15 @@ bool sparse_book(Module *m, const Sparse *s, SparseBook *b);
 // The number of a value that is in the book, by its bits.
 uint32_t sparse_number(const SparseBook *b, uint32_t bits);
 
+// What has been counted: a value by its bits, a filter by its number.
+typedef struct SparseCount {
+  uint32_t key;
+  int64_t count;
+} SparseCount;
+
+// The largest counts first; of equal ones the lower key.
+void sparse_counts_sort(SparseCount *of, int64_t n);
+
 // How the codes of a window are stored.
 typedef struct SparseCodes {
   uint32_t passes;  // over the columns, with a book each

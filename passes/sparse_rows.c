@@ -1,7 +1,6 @@
 // Schedules of products by non-zeros for few rows of x. See sparse_rows.h.
 #include "passes/sparse_rows.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "ir/elem.h"
@@ -89,26 +88,15 @@ int64_t sparse_blocks(const SparseFilters *f, int64_t filter, int64_t lanes, Spa
   return steps;
 }
 
-typedef struct Counted {
-  int32_t filter;
-  int64_t count;
-} Counted;
-
-static int compare_counted(const void *a, const void *b) {
-  const Counted *x = a, *y = b;
-  if (x->count != y->count) return x->count < y->count ? 1 : -1;
-  return x->filter < y->filter ? -1 : x->filter > y->filter;
-}
-
 int32_t *sparse_order(Arena *arena, const Sparse *s, const void *w) {
-  Counted *of = NEW_ARRAY(arena, Counted, s->o);
+  SparseCount *of = NEW_ARRAY(arena, SparseCount, s->o);
   int32_t *order = NEW_ARRAY(arena, int32_t, s->o);
   const SparseFilters all = {.s = s, .w = w};
-  for (int64_t o = 0; o < s->o; o++) of[o].filter = (int32_t)o;
+  for (int64_t o = 0; o < s->o; o++) of[o].key = (uint32_t)o;
   for (int64_t c = 0; c < s->c; c++)
     for (int64_t o = 0; o < s->o; o++) of[o].count += entry(&all, o, c) != 0;
-  qsort(of, (size_t)s->o, sizeof *of, compare_counted);
-  for (int64_t o = 0; o < s->o; o++) order[o] = of[o].filter;
+  sparse_counts_sort(of, s->o);
+  for (int64_t o = 0; o < s->o; o++) order[o] = (int32_t)of[o].key;
   return order;
 }
 
