@@ -49,6 +49,7 @@ typedef struct Choice {
   FactorLayer layer;
   VEC(Form *) forms;  // that fit, with prices
   Form *form;         // the one chosen, or NULL
+  double dense;       // cycles of the layer as it is
   Factored record;
 } Choice;
 
@@ -117,9 +118,13 @@ static bool has_few_values(const FactorLayer *l) {
 
 // ---- choosing
 
-static double cost_of(const Factorize *fz, const FactorLayer *l, const Form *f) {
-  if (!fz->by_size) return form_price(l, f, fz->ctx->target);
-  return (double)form_parameters(f) * dtype_info(l->dtype)->bits / 8;
+// What `auto` pays at most: what the cheapest form so far takes, or the dense layer.
+static FactorGate gate_of(const Factorize *fz, const Choice *c) {
+  const FactorLayer *l = &c->layer;
+  const Target *t = fz->ctx->target;
+  FactorGate g = {t, fz->by_size, fz->by_size ? (double)l->n_w * dtype_info(l->dtype)->bits / 8 : c->dense};
+  for (uint32_t i = 0; i < c->forms.n; i++) g.most = fmin(g.most, c->forms.at[i]->price * SAME_PRICE);
+  return g;
 }
 
 static bool is_explained(const Factorize *fz, const Op *op) {
@@ -143,6 +148,8 @@ static void consider(Factorize *fz, const FactorSpec *spec, const Scheme *scheme
   const FactorLayer *l = &c->layer;
   Forms forms = {.arena = fz->arena};
   FactorAsk ask = spec->ask;
+  FactorGate gate = gate_of(fz, c);
+  if (spec->scheme == NULL && !spec->force) ask.gate = &gate;
   if (spec->scheme == NULL && !fz->by_size) ask.lanes = target_lanes(fz->ctx->target, dtype_info(l->dtype)->bits);
   scheme->run(l, &ask, &forms);
   if (forms.list.n == 0 && spec->scheme != NULL) c->record.why = forms.why;
@@ -154,7 +161,7 @@ static void consider(Factorize *fz, const FactorSpec *spec, const Scheme *scheme
                                    form_text(fz->arena, f), lost, fz->max_error);
       continue;
     }
-    f->price = cost_of(fz, l, f);
+    f->price = form_cost(l, f, &gate);
     explain(fz, l, f);
     vec_push(fz->arena, &c->forms, f);
   }
@@ -208,7 +215,8 @@ static void choose(Factorize *fz, const FactorSpec *spec, Choice *c) {
   Factored *r = &c->record;
   r->parameters = r->parameters_after = l->n_w;
   r->macs = r->macs_after = layer_macs(l);
-  r->us = r->us_after = layer_price(l, fz->ctx->target) * 1e-3 / fz->ctx->target->ghz;
+  c->dense = layer_price(l, fz->ctx->target);
+  r->us = r->us_after = c->dense * 1e-3 / fz->ctx->target->ghz;
   if (spec->scheme == NULL && has_few_values(l)) {
     r->why = "its weights have few different values, which are stored as bits";
     return;

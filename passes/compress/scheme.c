@@ -65,6 +65,11 @@ uint32_t ranks_asked(const FactorAsk *ask, AskStep at, int64_t n, const double *
   return 2;
 }
 
+double form_cost(const FactorLayer *l, const Form *f, const FactorGate *gate) {
+  if (!gate->by_size) return form_price(l, f, gate->target);
+  return (double)form_parameters(f) * dtype_info(l->dtype)->bits / 8;
+}
+
 bool scheme_svd_of(int64_t rows, int64_t cols, const double *a, Forms *out, Svd *d) {
   if (svd_cost(rows, cols) > SVD_LIMIT) {
     forms_none(out, arena_printf(out->arena,

@@ -12,6 +12,13 @@
 
 typedef enum AskKind { ASK_RANK, ASK_ENERGY, ASK_ERROR } AskKind;
 
+// What a form may cost: schemes whose factors take long to find look at it first.
+typedef struct FactorGate {
+  const Target *target;
+  bool by_size;  // bytes of weights instead of cycles
+  double most;
+} FactorGate;
+
 typedef struct FactorAsk {
   AskKind by;
   double value;  // ENERGY: share of the squares kept; ERROR: relative Frobenius norm
@@ -20,6 +27,7 @@ typedef struct FactorAsk {
   int64_t lanes;             // > 1: offer the rank rounded up to whole vectors too
   uint32_t n_in, n_out;      // modes given for input and output: their products are the channels
   int64_t in[MAX_RANK], out[MAX_RANK];
+  const FactorGate *gate;  // NULL: forms of any price are wanted
 } FactorAsk;
 
 typedef struct Forms {
@@ -33,6 +41,9 @@ typedef struct Scheme {
   bool by_inputs;  // reads FactorLayer.stats
   void (*run)(const FactorLayer *l, const FactorAsk *ask, Forms *out);
 } Scheme;
+
+// Cycles of the form on the target, or bytes. Only the shapes of the factors count.
+double form_cost(const FactorLayer *l, const Form *f, const FactorGate *gate);
 
 uint32_t scheme_count(void);
 const Scheme *scheme_at(uint32_t i);

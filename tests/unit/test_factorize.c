@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backends/backend.h"
 #include "ir/elem.h"
 #include "ir/eval.h"
 #include "ir/text.h"
@@ -323,6 +324,61 @@ Test(factorize, planted_train_ranks) {
       &c, "tt", &(FactorAsk){.by = ASK_ERROR, .value = 1e-9, .n_in = 3, .n_out = 3, .in = {2, 3, 4}, .out = {3, 4, 3}});
   cr_assert(got.list.n == 1 && got.list.at[0]->ranks[0] == 3 && got.list.at[0]->ranks[1] == 2);
   cr_assert(form_parameters(got.list.at[0]) == 6 * 3 + 3 * 12 * 2 + 2 * 12);
+  arena_free(c.arena);
+}
+
+// Weights made of a form's own factors, where these are fewer, of each scheme on each layer, are taken apart into as
+// few parameters again, with nothing lost. Components of cp are found from their start or not: test_cp.c holds them to
+// what was planted.
+static void check_plant(const char *text, const Scheme *scheme) {
+  Case c;
+  case_open(&c, text);
+  Forms planted = forms_of(&c, scheme->name, &asks[1]);
+  for (uint32_t k = 0; k < planted.list.n; k++) {
+    const Form *f = planted.list.at[k];
+    double *w = NEW_ARRAY(c.arena, double, c.layer.n_w);
+    if (form_parameters(f) >= c.layer.n_w || form_macs(&c.layer, f) >= layer_macs(&c.layer)) continue;
+    f->rebuild(&c.layer, f, w, c.arena);
+    Case again;
+    case_open(&again, text);
+    case_weights(&again, w);
+    FactorAsk ask = {.by = ASK_ERROR, .value = 1e-6};
+    Forms got = forms_of(&again, scheme->name, &ask);
+    bool found = false;
+    for (uint32_t i = 0; i < got.list.n; i++) {
+      const Form *g = got.list.at[i];
+      double error = check_error(&again, g, text);
+      found = found || (error <= 1e-6 * (1 + 1e-9) && form_parameters(g) <= form_parameters(f));
+    }
+    cr_assert(found, "%s: %s, %lld parameters, of %s: %s", text, form_text(c.arena, f), (long long)form_parameters(f),
+              got.list.n ? form_text(again.arena, got.list.at[0]) : "none", got.why ? got.why : "");
+    arena_free(again.arena);
+  }
+  arena_free(c.arena);
+}
+
+Test(factorize, planted_forms_of_every_scheme) {
+  for (uint32_t s = 0; s < scheme_count(); s++)
+    for (uint32_t i = 0; i < N_LAYERS && strncmp(scheme_at(s)->name, "cp", 2) != 0; i++)
+      check_plant(layers[i], scheme_at(s));
+}
+
+// A price that must not be exceeded is kept by the form, and keeps a scheme from fitting what it forbids.
+Test(factorize, gate_of_components) {
+  Case c;
+  case_open(&c, layers[3]);
+  const Target *t = target_by_name("zen4");
+  FactorGate gate = {.target = t, .by_size = true, .most = 8 * (8 * (6 + 9 + 8))};
+  FactorAsk ask = {.by = ASK_ERROR, .value = 0.7, .gate = &gate};
+  Forms got = forms_of(&c, "cp", &ask);
+  for (uint32_t i = 0; i < got.list.n; i++)
+    cr_assert(form_cost(&c.layer, got.list.at[i], &gate) <= gate.most, "%s", form_text(c.arena, got.list.at[i]));
+  cr_assert(got.list.n > 0, "%s", got.why);
+  gate.most = 1;
+  got = forms_of(&c, "cp", &ask);
+  cr_assert(got.list.n == 0 && strstr(got.why, "no less time") != NULL);
+  got = forms_of(&c, "cp_joint", &ask);
+  cr_assert(got.list.n == 0 && strstr(got.why, "no less time") != NULL);
   arena_free(c.arena);
 }
 
