@@ -55,6 +55,8 @@ typedef struct Peers {
 // The object and the command of --peer in turns; the smallest of all rounds. False after diag_error.
 bool bench_peers(Session *s, const Loaded *l, BenchTime *own, uint32_t *runs, Peers *p);
 void bench_print_peers(const BenchTime *own, const Peers *p);
+// `| network | MMAC | us | us of a peer | ratio | ...`, least times: a row of the tables tests/bench/table.sh makes.
+void bench_print_markdown(const char *network, double macs, const BenchTime *own, const Peers *p);
 
 // What one core does per second.
 typedef struct Roofs {

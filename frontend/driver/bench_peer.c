@@ -101,3 +101,24 @@ void bench_print_peers(const BenchTime *own, const Peers *p) {
     }
   }
 }
+
+// Three digits, and no exponent.
+static void print_us(double seconds) {
+  double us = 1e6 * seconds;
+  printf(" %.*f |", us < 10 ? 2 : us < 1000 ? 1 : 0, us);
+}
+
+void bench_print_markdown(const char *network, double macs, const BenchTime *own, const Peers *p) {
+  printf("| %s | %.2f |", network, 1e-6 * macs);
+  print_us(own->min);
+  for (uint32_t i = 0; i < p->n; i++) {
+    const Peer *peer = &p->at[i];
+    if (isfinite(peer->time.min)) {
+      print_us(peer->time.min);
+      printf(" %.2f |", peer->time.min / own->min);
+    } else {
+      printf(" refuses | |");
+    }
+  }
+  printf("\n");
+}

@@ -128,6 +128,27 @@ static void print_json(Session *s, const Loaded *l, const BenchTime *whole, uint
   cJSON_Delete(json);
 }
 
+// What a table calls the network: the name of the file, or of its folder when the file is one of many `model.onnx`.
+static const char *network_name(Session *s) {
+  char *path = arena_printf(s->arena, "%s", s->opt.file), *slash = strrchr(path, '/');
+  if (slash && strcmp(slash, "/model.onnx") == 0) {
+    *slash = '\0';
+    slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+  }
+  char *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+  if (dot) *dot = '\0';
+  return name;
+}
+
+static void print_steps(Session *s, const Loaded *l) {
+  StepFn *run_step = bench_step_fn(s, l);
+  if (!run_step) return;
+  double *seconds = NEW_ARRAY(s->arena, double, s->m->program->steps.n + 1);
+  time_steps(s, l, run_step, seconds);
+  print_layers(s, seconds);
+}
+
 int cmd_bench(Session *s) {
   if (option_flag(&s->opt.calibrate)) return bench_calibrate(s);
   if (s->opt.suite.n) return bench_suite(s, option_text(&s->opt.suite, ""));
@@ -151,13 +172,10 @@ int cmd_bench(Session *s) {
     for (uint32_t i = 0; i < s->m->program->steps.n; i++) macs += s->m->program->steps.at[i].macs;
     if (option_flag(&s->opt.json)) {
       print_json(s, &l, &whole, runs, macs, &peers);
+    } else if (option_flag(&s->opt.markdown)) {
+      bench_print_markdown(network_name(s), macs, &whole, &peers);
     } else {
-      StepFn *run_step = bench_step_fn(s, &l);
-      double *seconds = NEW_ARRAY(s->arena, double, s->m->program->steps.n + 1);
-      if (run_step) {
-        time_steps(s, &l, run_step, seconds);
-        print_layers(s, seconds);
-      }
+      print_steps(s, &l);
       printf("median %.2f us, min %.2f us over %u timings, %.1f GFLOP/s\n", 1e6 * whole.median, 1e6 * whole.min, runs,
              2e-9 * macs / whole.median);
       if (peers.n > 0) bench_print_peers(&whole, &peers);

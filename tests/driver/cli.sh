@@ -98,6 +98,7 @@ check "run --save" sh -c "mkdir -p saved; $qcc run $rnn/model.onnx --input $rnn/
 check "verify" sh -c "$qcc verify $rnn/model.onnx --data $rnn | grep -q 'verify: ok'"
 check "bench" sh -c "$qcc bench $model --iterations 3 | grep -qi median"
 check "bench --peer" sh -c "$qcc bench $model --iterations 3 --peer=\"printf '{\\\"engine\\\":\\\"other\\\",\\\"median_us\\\":5e9,\\\"min_us\\\":4e9}'; :\" | grep -q '^other .*4000000000.*x$'"
+check "bench table" sh -c "sh $root/tests/bench/table.sh $qcc \"printf '{\\\"engine\\\":\\\"other\\\",\\\"median_us\\\":5e9,\\\"min_us\\\":4e9}'; :\" $model | grep -q '^| .* | 4000000000 | [0-9.]* |$'"
 check "bench --json" sh -c "$qcc bench $model --iterations 3 --json | grep -q '^{'"
 check "bench --suite" sh -c "$qcc bench --suite=regret:1x1-256x14\ W1 | grep -q 'largest regret'"
 check "bench --calibrate" sh -c "$qcc bench --calibrate | grep -q '^.fma_per_cycle = [1-9.]'"
