@@ -49,6 +49,8 @@ static bool read_part(const char *at, size_t n, WeightSpec *s) {
     s->levels = (uint32_t)(v < UINT32_MAX ? v : UINT32_MAX);
   } else if (number_of(at, n, "width", &v) && s->scheme->book == BOOK_VECTORS && v > 0) {
     s->width = v;
+  } else if (number_of(at, n, "rounds", &v) && s->scheme->book == BOOK_VECTORS) {
+    s->rounds = (uint32_t)(v < UINT32_MAX ? v : UINT32_MAX);
   } else if (number_of(at, n, "seed", &v)) {
     s->seed = (uint64_t)v;
   } else {

@@ -81,7 +81,7 @@ static int64_t book_bytes(const WeightFit *f) {
   for (int64_t i = 0; i < f->n_groups; i++) any_zero = any_zero || f->group[i].zero != 0;
   for (int64_t i = 0; i < f->n_groups; i++) {
     const WeightGroup *g = &f->group[i];
-    bytes += g->grid ? 4 + any_zero : 4 * (int64_t)g->n_book * g->width;
+    bytes += g->grid ? 4 + any_zero : (g->width > 1 ? 2 : 4) * (int64_t)g->n_book * g->width;
   }
   return bytes;
 }
@@ -174,6 +174,7 @@ static bool run_groups(WeightFit *f, const WeightMoments *moments, Arena *arena,
   f->value = NEW_ARRAY(arena, float, f->n);
   for (int64_t i = 0; i < f->n_groups; i++) {
     f->group[i] = g;
+    f->group[i].first = i * f->in_group;
     f->group[i].w = f->from + i * f->in_group;
     f->group[i].code = f->code + i * (f->in_group / width);
     if (!s->scheme->run(&f->group[i], s, arena, why)) return false;

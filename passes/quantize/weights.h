@@ -21,7 +21,7 @@ typedef enum WeightBook { BOOK_GRID, BOOK_PLANES, BOOK_FREE, BOOK_FIXED, BOOK_VE
 
 typedef struct WeightScheme WeightScheme;
 
-// SCHEME[:bits=K|levels=N][:tensor|channel|block=N][:width=D][:clip][:zeros][:seed=S]
+// SCHEME[:bits=K|levels=N][:tensor|channel|block=N][:width=D][:clip][:zeros][:seed=S][:rounds=N]
 typedef struct WeightSpec {
   const WeightScheme *scheme;
   uint32_t bits;    // of GRID and PLANES
@@ -32,11 +32,13 @@ typedef struct WeightSpec {
   bool clip;      // the range that loses least by squares instead of all of it
   bool zeros;     // weights that are 0 stay 0, and have a level of their own
   uint64_t seed;
+  uint32_t rounds;  // of VECTORS, at most; 0: 25
 } WeightSpec;
 
 // Floats that share a book. A scheme fills in code and book.
 typedef struct WeightGroup {
   int64_t n;
+  int64_t first;  // of the tensor's weights, channel by channel
   const float *w;
   double mean, deviation;  // of the whole tensor
   int64_t width;           // weights per code: 1, but of VECTORS
@@ -60,14 +62,15 @@ struct WeightScheme {
 };
 
 typedef struct WeightStats {
-  uint32_t levels;      // codes that occur, of the group where most do
-  int64_t distinct;     // different floats in the tensor (S20)
-  double entropy;       // bits per code, over all groups
-  double cosine;        // with the weights; 1 where both are 0
-  double relative;      // ||w - v|| / ||w||, 0 where both are 0
-  double largest;       // max |w - v|
-  double bits;          // stored bits per code
-  int64_t bytes;        // codes and books by formula: n bits / 8 + 4 per float of a book or per scale + 1 per zero
+  uint32_t levels;   // codes that occur, of the group where most do
+  int64_t distinct;  // different floats in the tensor (S20)
+  double entropy;    // bits per code, over all groups
+  double cosine;     // with the weights; 1 where both are 0
+  double relative;   // ||w - v|| / ||w||, 0 where both are 0
+  double largest;    // max |w - v|
+  double bits;       // stored bits per code
+  // By formula: codes of `bits`, 4 bytes per float of a book (2 of VECTORS) or scale, 1 per zero point.
+  int64_t bytes;
   int64_t bytes_coded;  // the same with codes of their entropy
 } WeightStats;
 
