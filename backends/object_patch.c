@@ -20,11 +20,7 @@ typedef struct Patch {
 static size_t align_up(size_t n, size_t a) { return (n + a - 1) / a * a; }
 
 static void put_section(Patch *p, uint32_t i, const Elf64_Shdr *s) {
-  memcpy(p->at + p->elf.head.e_shoff + (uint64_t)i * sizeof *s, s, sizeof *s);
-}
-
-static void put_symbol(Patch *p, const Elf64_Shdr *symtab, uint32_t i, const Elf64_Sym *s) {
-  memcpy(p->at + symtab->sh_offset + (uint64_t)i * sizeof *s, s, sizeof *s);
+  elf_put_section(&p->elf, p->elf.head.e_shoff, i, s, p->at);
 }
 
 // NAME_weights
@@ -39,14 +35,9 @@ static int64_t find_weights(const Elf *elf, const Elf64_Shdr *symtab, const char
 }
 
 static void renumber_section(Patch *p, const Elf64_Shdr *s, uint32_t a, uint32_t b) {
-  for (uint64_t i = 0; i < s->sh_size / sizeof(Elf64_Rela); i++) {
-    uint8_t *place = p->at + s->sh_offset + i * sizeof(Elf64_Rela);
-    Elf64_Rela r;
-    memcpy(&r, place, sizeof r);
-    uint64_t symbol = ELF64_R_SYM(r.r_info);
-    if (symbol != a && symbol != b) continue;
-    r.r_info = ELF64_R_INFO(symbol == a ? (uint64_t)b : (uint64_t)a, ELF64_R_TYPE(r.r_info));
-    memcpy(place, &r, sizeof r);
+  for (uint32_t i = 0; i < elf_relocations(&p->elf, s); i++) {
+    uint32_t symbol = elf_relocated(&p->elf, s, i);
+    if (symbol == a || symbol == b) elf_relocate(&p->elf, s, i, symbol == a ? b : a, p->at);
   }
 }
 
@@ -64,13 +55,13 @@ static void define_local(Patch *p, const char *name, uint32_t section, uint64_t 
   s.st_other = STV_DEFAULT;
   s.st_value = 0;
   s.st_size = size;
-  put_symbol(p, &symtab, here, &other);
-  put_symbol(p, &symtab, first, &s);
+  elf_put_symbol(&p->elf, &symtab, here, &other, p->at);
+  elf_put_symbol(&p->elf, &symtab, first, &s, p->at);
   symtab.sh_info = first + 1;
   put_section(p, (uint32_t)table, &symtab);
   for (uint32_t i = 1; i < p->elf.sections; i++) {
     Elf64_Shdr r = elf_section(&p->elf, i);
-    if (r.sh_type == SHT_RELA && here != first) renumber_section(p, &r, first, here);
+    if (here != first) renumber_section(p, &r, first, here);
   }
 }
 
@@ -91,7 +82,8 @@ bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions 
   size_t weights_at = align_up(n, WEIGHTS_ALIGN), stack_at = align_up(weights_at + (size_t)weights->bytes, 8);
   size_t names_at = stack_at + 8, names_size = name_table.sh_size + sizeof names;
   size_t headers_at = align_up(names_at + names_size, 8);
-  p.n = headers_at + (old + 2) * sizeof(Elf64_Shdr);
+  size_t each = elf_header_bytes(&p.elf);
+  p.n = headers_at + (old + 2) * each;
   p.at = calloc(1, p.n);
   if (!p.at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for an object of %zu bytes", p.n);
   memcpy(p.at, object, n);
@@ -104,7 +96,7 @@ bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions 
   name_table.sh_offset = names_at;
   name_table.sh_size = names_size;
   put_section(&p, strings, &name_table);
-  memcpy(p.at + headers_at, p.at + p.elf.head.e_shoff, old * sizeof(Elf64_Shdr));
+  memcpy(p.at + headers_at, p.at + p.elf.head.e_shoff, old * each);
   Elf64_Shdr added[2] = {{.sh_name = name,
                           .sh_type = SHT_PROGBITS,
                           .sh_flags = SHF_ALLOC,
@@ -117,10 +109,10 @@ bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions 
                           .sh_offset = stack_at,
                           .sh_size = sizeof stack,
                           .sh_addralign = 8}};
-  memcpy(p.at + headers_at + old * sizeof(Elf64_Shdr), added, sizeof added);
+  for (uint32_t i = 0; i < 2; i++) elf_put_section(&p.elf, headers_at, old + i, &added[i], p.at);
   p.elf.head.e_shoff = headers_at;
   p.elf.head.e_shnum = (Elf64_Half)(old + 2);
-  memcpy(p.at, &p.elf.head, sizeof p.elf.head);
+  elf_put_head(&p.elf, &p.elf.head, p.at);
   *out = (ObjectBytes){.at = p.at, .n = p.n};
   return true;
 }

@@ -89,6 +89,7 @@ const char *target_feature_text(const TargetRow *row, Arena *arena) {
     if (target_has(row, (CpuFeature)f)) strbuf_printf(&b, "%s+%s", b.n ? "," : "", features[f].llvm);
   // LLVM 19 keeps 512-bit registers behind a feature of their own that no CPUID bit names.
   if (target_has(row, FEATURE_AVX512F)) strbuf_puts(&b, ",+evex512");
+  if (row->more) strbuf_printf(&b, "%s%s", b.n ? "," : "", row->more);
   return strbuf_str(&b);
 }
 

@@ -6,8 +6,8 @@
 
 typedef struct Target {
   const char *name;      // row name: "x86-64-v3", "zen4", ...
-  const char *arch;      // "x86-64" or "aarch64"
-  uint32_t vector_bits;  // widest vector used
+  const char *arch;      // "x86-64", "aarch64", "arm" (ARMv7-A) or "thumb" (Cortex-M)
+  uint32_t vector_bits;  // widest vector used; 32: none
   uint32_t n_vregs;      // architectural vector registers
   bool has_masks;        // masked loads and stores are native
   bool has_fma;
@@ -30,6 +30,9 @@ typedef struct Target {
   double ghz;                 // nominal, only for turning cycles into microseconds
 } Target;
 
-static inline uint32_t target_lanes(const Target *t, uint32_t bits) { return t->vector_bits / bits; }
+// Lanes of so many bits in a vector; one where the target has none, or no wide enough ones.
+static inline uint32_t target_lanes(const Target *t, uint32_t bits) {
+  return t->vector_bits > bits ? t->vector_bits / bits : 1;
+}
 
 #endif

@@ -99,7 +99,7 @@ LV emit_cpu_check(Emit *e) {
   LLVMPositionBuilderAtEnd(e->b, LLVMAppendBasicBlockInContext(e->ctx, fn, "entry"));
   LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(e->ctx, fn, "refuse");
   if (x86 && !e->opt->emulated) require_x86(e, bad);
-  if (!x86) require_a64(e, bad);
+  if (!x86 && !e->row->bits32) require_a64(e, bad);
   LLVMBuildRet(e->b, k32(e, 0));
   LLVMPositionBuilderAtEnd(e->b, bad);
   LLVMBuildRet(e->b, k32(e, STATUS_CPU));

@@ -18,12 +18,13 @@
 #define PAR_CYCLES 12000
 
 enum { STATUS_OK = 0, STATUS_ARG = 1, STATUS_WORKSPACE = 3, STATUS_ALIGN = 4 };  // runtime/status.def
-enum { CALL_WORKSPACE, CALL_INPUTS, CALL_OUTPUTS, CALL_DIMS, CALL_EXEC };        // fields of qcc_call, 8 bytes each
+enum { CALL_WORKSPACE, CALL_INPUTS, CALL_OUTPUTS, CALL_DIMS, CALL_EXEC };        // fields of qcc_call, pointers
 
 static LV k32(Emit *e, uint64_t v) { return LLVMConstInt(e->i32, v, false); }
 static LV k64(Emit *e, uint64_t v) { return LLVMConstInt(e->i64, v, false); }
+static LV kix(Emit *e, uint64_t v) { return LLVMConstInt(e->index, v, false); }
 static LV offset(Emit *e, LV p, int64_t bytes) {
-  LV k = k64(e, (uint64_t)bytes);
+  LV k = kix(e, (uint64_t)bytes);
   return bytes ? LLVMBuildGEP2(e->b, e->i8, p, &k, 1, "") : p;
 }
 static LV load_at(Emit *e, LT t, LV p, int64_t bytes) { return LLVMBuildLoad2(e->b, t, offset(e, p, bytes), ""); }
@@ -76,8 +77,8 @@ static LV step_pointer(Emit *e, const Segment *s, PBuf *b) {
   int64_t at;
   PBuf *root = pbuf_root(b, &at);
   switch (root->kind) {
-    case PBUF_INPUT: return offset(e, load_at(e, e->ptr, s->inputs, 8 * (int64_t)root->index), at);
-    case PBUF_OUTPUT: return offset(e, load_at(e, e->ptr, s->outputs, 8 * (int64_t)root->index), at);
+    case PBUF_INPUT: return offset(e, load_at(e, e->ptr, s->inputs, e->word * (int64_t)root->index), at);
+    case PBUF_OUTPUT: return offset(e, load_at(e, e->ptr, s->outputs, e->word * (int64_t)root->index), at);
     case PBUF_CONST: return offset(e, e->weights, e->weight_at[root->id] + at);
     case PBUF_WORK:
       QCC_CHECK(root->offset >= 0, "buffer %s has no place in the workspace", root->name);
@@ -98,15 +99,15 @@ static void parallel_step(Emit *e, Segment *s, KernelFn *f, int64_t chunks_at_mo
     const char *name = symbol(e, "t_", LLVMGetValueName(f->fn) + strlen(e->opt->name) + 3);
     f->task = fn_new(e, name, e->nothing, 2, (LT[]){e->ptr, e->i32}, LLVMInternalLinkage);
   }
-  LV ctx = load_at(e, e->ptr, s->exec, 0), threads = load_at(e, e->i32, s->exec, 8);
-  LV most = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, threads, e->i64, ""), k64(e, CHUNKS_PER_THREAD), "");
-  LV args2[2] = {most, k64(e, (uint64_t)chunks_at_most)};
-  LV chunks = call_intrinsic(e, "llvm.umin", 1, &e->i64, 2, args2);
+  LV ctx = load_at(e, e->ptr, s->exec, 0), threads = load_at(e, e->i32, s->exec, e->word);
+  LV most = LLVMBuildMul(e->b, LLVMBuildZExtOrBitCast(e->b, threads, e->index, ""), kix(e, CHUNKS_PER_THREAD), "");
+  LV args2[2] = {most, kix(e, (uint64_t)chunks_at_most)};
+  LV chunks = call_intrinsic(e, "llvm.umin", 1, &e->index, 2, args2);
   LLVMBuildStore(e->b, chunks, s->task);
-  for (uint32_t i = 0; i < n; i++) LLVMBuildStore(e->b, args[i], offset(e, s->task, 8 * ((int64_t)i + 1)));
-  LV run = load_at(e, e->ptr, s->exec, 16);
+  for (uint32_t i = 0; i < n; i++) LLVMBuildStore(e->b, args[i], offset(e, s->task, e->word * ((int64_t)i + 1)));
+  LV run = load_at(e, e->ptr, s->exec, 2 * e->word);
   LT type = LLVMFunctionType(e->nothing, (LT[]){e->ptr, e->ptr, e->ptr, e->i32}, 4, false);
-  LV call[4] = {ctx, f->task, s->task, LLVMBuildTrunc(e->b, chunks, e->i32, "")};
+  LV call[4] = {ctx, f->task, s->task, LLVMBuildTruncOrBitCast(e->b, chunks, e->i32, "")};
   LLVMBuildCall2(e->b, type, run, call, 4, "");
 }
 
@@ -114,7 +115,7 @@ static void emit_step(Emit *e, Segment *s, const Step *st) {
   KernelFn *f = kernel_fn(e, st->kernel);
   LV *args = NEW_ARRAY(e->arena, LV, st->n_args + 1);
   for (uint32_t i = 0; i < st->n_args; i++) args[i] = step_pointer(e, s, st->args[i]);
-  LV zero = k64(e, 0), extent = k64(e, (uint64_t)f->extent);
+  LV zero = kix(e, 0), extent = kix(e, (uint64_t)f->extent);
   int64_t chunks = f->par ? step_chunks(e, st, f->extent) : 0;
   if (chunks < 2) {
     call_kernel(e, f, st->n_args, args, zero, extent);
@@ -134,13 +135,13 @@ static void emit_step(Emit *e, Segment *s, const Step *st) {
 // task(arg, i): arg is {chunks, pointers...}; runs iterations [extent i / chunks, extent (i + 1) / chunks).
 static void emit_task(Emit *e, const KernelFn *f) {
   begin(e, f->task);
-  LV arg = LLVMGetParam(f->task, 0), i = LLVMBuildZExt(e->b, LLVMGetParam(f->task, 1), e->i64, "");
-  LV chunks = load_at(e, e->i64, arg, 0), extent = k64(e, (uint64_t)f->extent);
+  LV arg = LLVMGetParam(f->task, 0), i = LLVMBuildZExtOrBitCast(e->b, LLVMGetParam(f->task, 1), e->index, "");
+  LV chunks = load_at(e, e->index, arg, 0), extent = kix(e, (uint64_t)f->extent);
   LV from = LLVMBuildUDiv(e->b, LLVMBuildMul(e->b, extent, i, ""), chunks, "");
-  LV next = LLVMBuildAdd(e->b, i, k64(e, 1), "");
+  LV next = LLVMBuildAdd(e->b, i, kix(e, 1), "");
   LV to = LLVMBuildUDiv(e->b, LLVMBuildMul(e->b, extent, next, ""), chunks, "");
   LV *args = NEW_ARRAY(e->arena, LV, f->k->n_params + 1);
-  for (uint32_t p = 0; p < f->k->n_params; p++) args[p] = load_at(e, e->ptr, arg, 8 * ((int64_t)p + 1));
+  for (uint32_t p = 0; p < f->k->n_params; p++) args[p] = load_at(e, e->ptr, arg, e->word * ((int64_t)p + 1));
   call_kernel(e, f, f->k->n_params, args, from, to);
   LLVMBuildRetVoid(e->b);
 }
@@ -153,7 +154,7 @@ static LV emit_segment(Emit *e, uint32_t first, uint32_t n) {
   for (uint32_t i = first; i < first + n; i++)
     if (e->p->steps.at[i].n_args > most) most = e->p->steps.at[i].n_args;
   Segment s = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), LLVMGetParam(fn, 3), NULL};
-  s.task = LLVMBuildAlloca(e->b, LLVMArrayType2(e->i64, most + 1), "");
+  s.task = LLVMBuildAlloca(e->b, LLVMArrayType2(e->index, most + 1), "");
   for (uint32_t i = first; i < first + n; i++) emit_step(e, &s, &e->p->steps.at[i]);
   LLVMBuildRetVoid(e->b);
   return fn;
@@ -176,13 +177,13 @@ static void check_pointers(Emit *e, LV list, uint32_t n, const IfaceTensor *t) {
   if (n) return_unless(e, not_null(e, list), STATUS_ARG);
   LV all = LLVMConstInt(e->i1, 1, false);
   for (uint32_t i = 0; i < n; i++)
-    if (t[i].bytes) all = LLVMBuildAnd(e->b, all, not_null(e, load_at(e, e->ptr, list, 8 * (int64_t)i)), "");
+    if (t[i].bytes) all = LLVMBuildAnd(e->b, all, not_null(e, load_at(e, e->ptr, list, e->word * (int64_t)i)), "");
   return_unless(e, all, STATUS_ARG);
 }
 
 static LV is_aligned(Emit *e, LV p) {
-  LV bits = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, p, e->i64, ""), k64(e, WORKSPACE_HEAD - 1), "");
-  return LLVMBuildICmp(e->b, LLVMIntEQ, bits, k64(e, 0), "");
+  LV bits = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, p, e->index, ""), kix(e, WORKSPACE_HEAD - 1), "");
+  return LLVMBuildICmp(e->b, LLVMIntEQ, bits, kix(e, 0), "");
 }
 
 static uint64_t workspace_mark(const Emit *e) {
@@ -195,8 +196,8 @@ static LV usable_exec(Emit *e, LV exec) {
   LLVMBasicBlockRef from = LLVMGetInsertBlock(e->b), look = block_new(e, "threads"), done = block_new(e, "start");
   LLVMBuildCondBr(e->b, not_null(e, exec), look, done);
   LLVMPositionBuilderAtEnd(e->b, look);
-  LV many = LLVMBuildICmp(e->b, LLVMIntUGT, load_at(e, e->i32, exec, 8), k32(e, 1), "");
-  LV both = LLVMBuildAnd(e->b, many, not_null(e, load_at(e, e->ptr, exec, 16)), "");
+  LV many = LLVMBuildICmp(e->b, LLVMIntUGT, load_at(e, e->i32, exec, e->word), k32(e, 1), "");
+  LV both = LLVMBuildAnd(e->b, many, not_null(e, load_at(e, e->ptr, exec, 2 * e->word)), "");
   LV chosen = LLVMBuildSelect(e->b, both, exec, LLVMConstNull(e->ptr), "");
   LLVMBuildBr(e->b, done);
   LLVMPositionBuilderAtEnd(e->b, done);
@@ -209,9 +210,9 @@ static LV usable_exec(Emit *e, LV exec) {
 static void check_call(Emit *e, LV call, LV segment_args[4]) {
   Iface iface = iface_of(e->m, e->arena);
   return_unless(e, not_null(e, call), STATUS_ARG);
-  LV ws = load_at(e, e->ptr, call, 8 * CALL_WORKSPACE);
-  segment_args[0] = load_at(e, e->ptr, call, 8 * CALL_INPUTS);
-  segment_args[1] = load_at(e, e->ptr, call, 8 * CALL_OUTPUTS);
+  LV ws = load_at(e, e->ptr, call, e->word * CALL_WORKSPACE);
+  segment_args[0] = load_at(e, e->ptr, call, e->word * CALL_INPUTS);
+  segment_args[1] = load_at(e, e->ptr, call, e->word * CALL_OUTPUTS);
   segment_args[2] = ws;
   return_unless(e, not_null(e, ws), STATUS_ARG);
   check_pointers(e, segment_args[0], iface.n_in, iface.in);
@@ -219,7 +220,7 @@ static void check_call(Emit *e, LV call, LV segment_args[4]) {
   return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
   LV mark = LLVMBuildICmp(e->b, LLVMIntEQ, load_at(e, e->i64, ws, 0), k64(e, workspace_mark(e)), "");
   return_unless(e, mark, STATUS_WORKSPACE);
-  segment_args[3] = usable_exec(e, load_at(e, e->ptr, call, 8 * CALL_EXEC));
+  segment_args[3] = usable_exec(e, load_at(e, e->ptr, call, e->word * CALL_EXEC));
 }
 
 static void call_segment(Emit *e, LV fn, LV args[4]) {
@@ -267,10 +268,10 @@ static void emit_typed_run(Emit *e, LV run) {
   LV fn = fn_new(e, symbol(e, "run", ""), e->i32, 4, types, LLVMExternalLinkage);
   on_baseline(e, fn);
   begin(e, fn);
-  LV call = LLVMBuildAlloca(e->b, LLVMArrayType2(e->i64, 5), "");
+  LV call = LLVMBuildAlloca(e->b, LLVMArrayType2(e->index, 5), "");
   LV field[5] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), LLVMConstNull(e->ptr),
                  LLVMGetParam(fn, 3)};
-  for (int i = 0; i < 5; i++) LLVMBuildStore(e->b, field[i], offset(e, call, 8 * i));
+  for (int i = 0; i < 5; i++) LLVMBuildStore(e->b, field[i], offset(e, call, e->word * i));
   LLVMBuildRet(e->b, LLVMBuildCall2(e->b, LLVMGlobalGetValueType(run), run, &call, 1, ""));
 }
 

@@ -79,7 +79,7 @@ static LV emit_lookup(Emit *e, const KExpr *x) {
                       : permute64(e, table->buf, &at, index);
   if (y != NULL) return y;
   index = LLVMBuildAnd(e->b, index, lv_int(LLVMTypeOf(index), (uint64_t)size - 1), "");
-  index = LLVMBuildZExtOrBitCast(e->b, index, type_like(e->i64, index), "");
+  index = LLVMBuildZExtOrBitCast(e->b, index, type_like(e->index, index), "");
   return emit_load(e, table->buf, &at, index);
 }
 
@@ -218,7 +218,10 @@ static LV emit_op(Emit *e, const KExpr *x) {
 LV emit_expr(Emit *e, const KExpr *x) {
   switch (x->kind) {
     case KX_CONST: return emit_const(e, x);
-    case KX_INDEX: return emit_affine(e, &x->index);
+    case KX_INDEX: {
+      LV at = emit_affine(e, &x->index);
+      return LLVMBuildIntCast2(e->b, at, type_like(type_value(e, x->type), at), true, "");
+    }
     case KX_VAR:
       QCC_CHECK(e->var[x->var->id], "kernel %s: variable %s used outside its scope", e->k->name, x->var->name);
       return e->var[x->var->id];

@@ -102,7 +102,7 @@ static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
 }
 
 static LV cmp(Emit *e, LLVMIntPredicate p, LV a, LV b) { return LLVMBuildICmp(e->b, p, a, b, ""); }
-static LV k64(Emit *e, int64_t v) { return LLVMConstInt(e->i64, (uint64_t)v, true); }
+static LV kix(Emit *e, int64_t v) { return LLVMConstInt(e->index, (uint64_t)v, true); }
 
 static Loop loop_begin(Emit *e, LV lo, LV hi, int64_t step) {
   Loop l = {.hi = hi, .step = step, .body = block_new(e, "loop"), .exit = block_new(e, "after")};
@@ -113,13 +113,13 @@ static Loop loop_begin(Emit *e, LV lo, LV hi, int64_t step) {
   else
     LLVMBuildCondBr(e->b, enters, l.body, l.exit);
   LLVMPositionBuilderAtEnd(e->b, l.body);
-  l.i = LLVMBuildPhi(e->b, e->i64, "");
+  l.i = LLVMBuildPhi(e->b, e->index, "");
   LLVMAddIncoming(l.i, &lo, &before, 1);
   return l;
 }
 
 static void loop_end(Emit *e, const Loop *l) {
-  LV next = LLVMBuildNSWAdd(e->b, l->i, k64(e, l->step), "");
+  LV next = LLVMBuildNSWAdd(e->b, l->i, kix(e, l->step), "");
   LLVMBasicBlockRef latch = LLVMGetInsertBlock(e->b);
   LLVMBuildCondBr(e->b, cmp(e, LLVMIntSLT, next, l->hi), l->body, l->exit);
   LLVMAddIncoming(l->i, &next, &latch, 1);
@@ -157,19 +157,19 @@ static void emit_vec_chunks(Emit *e, const KStmt *s, LV lo, LV hi, int64_t exten
   uint32_t width = e->row->t.vector_bits / 32;
   int64_t chunk = (int64_t)width * s->for_.step;
   // hi - chunk + step: the last start of a full chunk lies below it
-  LV end = LLVMBuildSub(e->b, hi, k64(e, chunk - s->for_.step), "");
+  LV end = LLVMBuildSub(e->b, hi, kix(e, chunk - s->for_.step), "");
   Loop l = loop_begin(e, lo, end, chunk);
   emit_lanes(e, s, l.i, width);
   loop_end(e, &l);
   if (extent >= 0) {
     int64_t full = extent / width * chunk;
-    emit_lanes(e, s, LLVMBuildAdd(e->b, lo, k64(e, full), ""), (uint32_t)(extent % width));
+    emit_lanes(e, s, LLVMBuildAdd(e->b, lo, kix(e, full), ""), (uint32_t)(extent % width));
     return;
   }
   LV count = LLVMBuildSub(e->b, hi, lo, "");
-  LV some = LLVMBuildSelect(e->b, cmp(e, LLVMIntSGT, count, k64(e, 0)), count, k64(e, 0), "");
-  LV iterations = LLVMBuildUDiv(e->b, LLVMBuildAdd(e->b, some, k64(e, s->for_.step - 1), ""), k64(e, s->for_.step), "");
-  LV full = LLVMBuildMul(e->b, LLVMBuildUDiv(e->b, iterations, k64(e, width), ""), k64(e, chunk), "");
+  LV some = LLVMBuildSelect(e->b, cmp(e, LLVMIntSGT, count, kix(e, 0)), count, kix(e, 0), "");
+  LV iterations = LLVMBuildUDiv(e->b, LLVMBuildAdd(e->b, some, kix(e, s->for_.step - 1), ""), kix(e, s->for_.step), "");
+  LV full = LLVMBuildMul(e->b, LLVMBuildUDiv(e->b, iterations, kix(e, width), ""), kix(e, chunk), "");
   emit_plain_loop(e, s, LLVMBuildAdd(e->b, lo, full, ""), hi);
 }
 
@@ -340,8 +340,8 @@ static void emit_call(Emit *e, const KStmt *s) {
   for (uint32_t i = 0; i < s->call.n; i++) args[i] = emit_address(e, s->call.args[i], &s->call.offsets[i]);
   uint32_t n = s->call.n;
   if (f.par) {
-    args[n++] = k64(e, 0);
-    args[n++] = k64(e, f.extent);
+    args[n++] = kix(e, 0);
+    args[n++] = kix(e, f.extent);
   }
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(f.fn), f.fn, args, n, "");
 }
@@ -397,13 +397,13 @@ KernelFn *kernel_fn(Emit *e, const Kernel *k) {
   uint64_t key = (uint64_t)(uintptr_t)k;
   uintptr_t known = (uintptr_t)map_get(e->fn_of, key);
   if (known) return &e->fns.at[known - 1];
-  KernelFn f = {.k = k, .loop = splittable_loop(k)};
+  KernelFn f = {.k = k, .loop = e->row->bare ? NULL : splittable_loop(k)};
   f.par = f.loop != NULL;
   f.extent = f.par ? loop_extent(f.loop) : 0;
   LT *types = NEW_ARRAY(e->arena, LT, k->n_params + 2);
   uint32_t n = k->n_params;
   for (uint32_t i = 0; i < n; i++) types[i] = e->ptr;
-  if (f.par) types[n++] = e->i64, types[n++] = e->i64;
+  if (f.par) types[n++] = e->index, types[n++] = e->index;
   const char *name = arena_printf(e->arena, "%s_k_%s", e->opt->name, mangle(e->arena, k->name, strlen(k->name)));
   f.fn = fn_new(e, name, e->nothing, n, types, LLVMInternalLinkage);
   param_attrs(e, f.fn, k);
@@ -445,8 +445,8 @@ static void emit_kernel(Emit *e, const KernelFn *f) {
       continue;
     }
     LV lo = emit_affine(e, &s->for_.lo);
-    LV from = LLVMBuildMul(e->b, LLVMGetParam(f->fn, k->n_params), k64(e, s->for_.step), "");
-    LV to = LLVMBuildMul(e->b, LLVMGetParam(f->fn, k->n_params + 1), k64(e, s->for_.step), "");
+    LV from = LLVMBuildMul(e->b, LLVMGetParam(f->fn, k->n_params), kix(e, s->for_.step), "");
+    LV to = LLVMBuildMul(e->b, LLVMGetParam(f->fn, k->n_params + 1), kix(e, s->for_.step), "");
     emit_plain_loop(e, s, LLVMBuildAdd(e->b, lo, from, ""), LLVMBuildAdd(e->b, lo, to, ""));
   }
   if (tiles) emit_tiles_end(e);

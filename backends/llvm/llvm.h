@@ -39,12 +39,14 @@ typedef struct Emit {
   LLVMBuilderRef b;
   LLVMTargetMachineRef tm;
   LT i1, i8, i16, i32, i64, f32, f64, ptr, nothing;
+  LT index;      // of loops and addresses: as wide as a pointer
+  int64_t word;  // bytes of a pointer
   VEC(KernelFn) fns;
   Map *fn_of;          // kernel address -> index + 1 in fns
   int64_t *weight_at;  // by PBuf id: offset of a constant buffer in the weights
   int64_t weight_bytes;
   LV weights;      // the external array NAME_weights
-  LV helper[4];    // exact remainder functions, see scalar.c
+  LV helper[4];    // exact remainders and roots, see scalar.c
   bool has_tiles;  // some kernel uses matrix tiles
 
   // the function being emitted
@@ -55,7 +57,7 @@ typedef struct Emit {
   LV *var;  // value by variable id
   // the enclosing vec loop
   const KVar *lane;  // NULL outside
-  LV lane_lo;        // i64, value of the variable in lane 0
+  LV lane_lo;        // value of the variable in lane 0
   int64_t lane_step;
   uint32_t lanes;
   LV mask;  // <lanes x i1> inside a divergent if, or NULL
@@ -64,7 +66,7 @@ typedef struct Emit {
 // ---- module.c
 LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage linkage);
 void fn_attr(Emit *e, LV fn, const char *key, const char *value);
-void targets_init(void);  // LLVM's parts for both architectures
+void targets_init(void);  // LLVM's parts for every architecture
 void fn_enum_attr(Emit *e, LV fn, uint32_t index, const char *name, uint64_t value);
 
 // ---- types and small builders (value.c)

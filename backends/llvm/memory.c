@@ -32,12 +32,12 @@ bool affine_varies(const Emit *e, const Affine *a) {
   return false;
 }
 
-// A variable as i64; the lane variable gives its value in lane 0.
-static LV var_i64(Emit *e, const KVar *v) {
+// A variable as an index; the lane variable gives its value in lane 0.
+static LV var_index(Emit *e, const KVar *v) {
   LV x = v == e->lane ? e->lane_lo : e->var[v->id];
   QCC_CHECK(x, "kernel %s: variable %s used outside its scope", e->k->name, v->name);
   if (v->kind == KVAR_LOOP) return x;
-  return LLVMBuildIntCast2(e->b, x, type_like(e->i64, x), dtype_info(v->type)->cls == DC_INT, "");
+  return LLVMBuildIntCast2(e->b, x, type_like(e->index, x), dtype_info(v->type)->cls == DC_INT, "");
 }
 
 static LV times(Emit *e, LV x, int64_t k) {
@@ -46,14 +46,14 @@ static LV times(Emit *e, LV x, int64_t k) {
 
 static LV lane_numbers(Emit *e, int64_t scale) {
   LV v[256];
-  for (uint32_t i = 0; i < e->lanes; i++) v[i] = LLVMConstInt(e->i64, (uint64_t)(scale * i), true);
+  for (uint32_t i = 0; i < e->lanes; i++) v[i] = LLVMConstInt(e->index, (uint64_t)(scale * i), true);
   return LLVMConstVector(v, e->lanes);
 }
 
 LV emit_affine(Emit *e, const Affine *a) {
-  LV r = lv_int(e->i64, (uint64_t)a->base);
+  LV r = lv_int(e->index, (uint64_t)a->base);
   for (uint32_t i = 0; i < a->n; i++) {
-    LV v[2] = {r, times(e, var_i64(e, a->term[i].var), a->term[i].coef)};
+    LV v[2] = {r, times(e, var_index(e, a->term[i].var), a->term[i].coef)};
     same_shape(e, 2, v);
     r = LLVMBuildAdd(e->b, v[0], v[1], "");
   }
@@ -63,7 +63,7 @@ LV emit_affine(Emit *e, const Affine *a) {
 }
 
 static LV gep(Emit *e, LV p, LV bytes) { return LLVMBuildGEP2(e->b, e->i8, p, &bytes, 1, ""); }
-static LV gep_k(Emit *e, LV p, int64_t bytes) { return bytes ? gep(e, p, lv_int(e->i64, (uint64_t)bytes)) : p; }
+static LV gep_k(Emit *e, LV p, int64_t bytes) { return bytes ? gep(e, p, lv_int(e->index, (uint64_t)bytes)) : p; }
 
 // Address of the access in lane 0 (or in every lane); varying terms are left out.
 LV emit_address(Emit *e, const KBuf *b, const Affine *at) {
@@ -72,7 +72,7 @@ LV emit_address(Emit *e, const KBuf *b, const Affine *at) {
   for (uint32_t i = 0; i < at->n; i++) {
     const KVar *v = at->term[i].var;
     if (v != e->lane && term_varies(e, v)) continue;
-    LV x = var_i64(e, v);
+    LV x = var_index(e, v);
     int64_t scale = at->term[i].coef * size;
     if (LLVMIsAConstantInt(x))
       rest += (int64_t)LLVMConstIntGetSExtValue(x) * scale;
@@ -82,14 +82,14 @@ LV emit_address(Emit *e, const KBuf *b, const Affine *at) {
   return gep_k(e, p, rest);
 }
 
-// Byte offsets of the lanes from emit_address: i64 vector, or NULL when the access does not vary.
+// Byte offsets of the lanes from emit_address: a vector of indices, or NULL when the access does not vary.
 static LV lane_offsets(Emit *e, const KBuf *b, const Affine *at, LV moved) {
   int64_t size = type_size(b->type), stride = e->lane ? aff_coef(at, e->lane) * e->lane_step * size : 0;
   LV r = stride ? lane_numbers(e, stride) : NULL;
   for (uint32_t i = 0; i < at->n; i++) {
     const KVar *v = at->term[i].var;
     if (v == e->lane || !term_varies(e, v)) continue;
-    LV x = times(e, var_i64(e, v), at->term[i].coef * size);
+    LV x = times(e, var_index(e, v), at->term[i].coef * size);
     r = r ? LLVMBuildAdd(e->b, r, x, "") : x;
   }
   if (!moved || !is_varying(moved)) return r;

@@ -40,7 +40,8 @@ LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage l
   unsigned all = FUNCTION_ATTRIBUTES;
   fn_enum_attr(e, fn, all, "nounwind", 0);
   fn_enum_attr(e, fn, all, "noinline", 0);
-  fn_enum_attr(e, fn, all, "uwtable", 1);
+  // On ARM tables of unwinding need a routine of the run-time library.
+  if (!e->row->bits32) fn_enum_attr(e, fn, all, "uwtable", 1);
   fn_attr(e, fn, "warn-stack-size", "0");  // reports the frame of every function that has one
   fn_attr(e, fn, "no-builtins", "true");
   fn_attr(e, fn, "no-trapping-math", "true");
@@ -54,6 +55,9 @@ LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage l
 
 // ---- module
 
+// An image without a loader has its tables in flash, where nothing can be relocated.
+static bool is_pic(const Emit *e) { return e->opt->pic && !e->row->bare; }
+
 static void module_flag(Emit *e, LLVMModuleFlagBehavior behavior, const char *key, uint32_t value) {
   LLVMMetadataRef v = LLVMValueAsMetadata(LLVMConstInt(e->i32, value, false));
   LLVMAddModuleFlag(e->mod, behavior, key, strlen(key), v);
@@ -61,11 +65,11 @@ static void module_flag(Emit *e, LLVMModuleFlagBehavior behavior, const char *ke
 
 // Without the marks the linker would drop the user's control-flow protection for the whole program.
 static void module_flags(Emit *e) {
-  if (e->opt->pic) module_flag(e, LLVMModuleFlagBehaviorOverride, "PIC Level", 2);
+  if (is_pic(e)) module_flag(e, LLVMModuleFlagBehaviorOverride, "PIC Level", 2);
   if (e->row->t.arch[0] == 'x') {
     module_flag(e, LLVMModuleFlagBehaviorOverride, "cf-protection-branch", 1);
     module_flag(e, LLVMModuleFlagBehaviorOverride, "cf-protection-return", 1);
-  } else {
+  } else if (e->row->t.arch[0] == 'a' && !e->row->bits32) {
     module_flag(e, LLVMModuleFlagBehaviorOverride, "branch-target-enforcement", 1);
     module_flag(e, LLVMModuleFlagBehaviorOverride, "sign-return-address", 1);
     module_flag(e, LLVMModuleFlagBehaviorOverride, "sign-return-address-all", 0);
@@ -85,6 +89,12 @@ void targets_init(void) {
   LLVMInitializeAArch64AsmPrinter();
   LLVMInitializeAArch64AsmParser();
   LLVMInitializeAArch64Disassembler();
+  LLVMInitializeARMTargetInfo();
+  LLVMInitializeARMTarget();
+  LLVMInitializeARMTargetMC();
+  LLVMInitializeARMAsmPrinter();
+  LLVMInitializeARMAsmParser();
+  LLVMInitializeARMDisassembler();
 }
 
 static LLVMTargetMachineRef machine_new(Emit *e) {
@@ -94,7 +104,7 @@ static LLVMTargetMachineRef machine_new(Emit *e) {
   if (LLVMGetTargetFromTriple(e->row->triple, &target, &why)) qcc_bug("LLVM refuses %s: %s", e->row->triple, why);
   LLVMTargetMachineRef tm = LLVMCreateTargetMachine(target, e->row->triple, e->row->cpu,
                                                     target_feature_text(e->row, e->arena), LLVMCodeGenLevelDefault,
-                                                    e->opt->pic ? LLVMRelocPIC : LLVMRelocStatic, LLVMCodeModelDefault);
+                                                    is_pic(e) ? LLVMRelocPIC : LLVMRelocStatic, LLVMCodeModelDefault);
   QCC_CHECK(tm, "LLVM has no machine for %s", e->row->t.name);
   return tm;
 }
@@ -129,6 +139,8 @@ static void emit_init(Emit *e, Emission *out) {
   e->f64 = LLVMDoubleTypeInContext(e->ctx);
   e->ptr = LLVMPointerTypeInContext(e->ctx, 0);
   e->nothing = LLVMVoidTypeInContext(e->ctx);
+  e->index = e->row->bits32 ? e->i32 : e->i64;
+  e->word = e->row->bits32 ? 4 : 8;
   e->fn_of = map_new(e->arena);
   e->tm = machine_new(e);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(e->tm);

@@ -78,6 +78,22 @@ static LV minmax_range(Emit *e, bool is_max, LV x, LV y) {
   return lanes == had ? r : with_lanes(e, r, had);
 }
 
+static bool is_double(LV x) {
+  LT t = LLVMTypeOf(x);
+  return LLVMGetTypeKind(is_varying(x) ? LLVMGetElementType(t) : t) == LLVMDoubleTypeKind;
+}
+
+// 32-bit ARM: by comparisons. The bits of two zeros joined order -0 below +0, a sum brings NaN forth.
+static LV minmax_compared(Emit *e, bool is_max, LV x, LV y) {
+  LT t = LLVMTypeOf(x);
+  LT whole = type_like(is_double(x) ? e->i64 : e->i32, x);
+  LV bx = LLVMBuildBitCast(e->b, x, whole, ""), by = LLVMBuildBitCast(e->b, y, whole, "");
+  LV zero = LLVMBuildBitCast(e->b, is_max ? LLVMBuildAnd(e->b, bx, by, "") : LLVMBuildOr(e->b, bx, by, ""), t, "");
+  LV r = select3(e, fcmp(e, is_max ? LLVMRealOGT : LLVMRealOLT, x, y), x, y);
+  r = select3(e, fcmp(e, LLVMRealOEQ, x, y), zero, r);
+  return select3(e, fcmp(e, LLVMRealUNO, x, y), LLVMBuildFAdd(e->b, x, y, ""), r);
+}
+
 static LV emit_minmax(Emit *e, bool is_max, LV x, LV y) {
   double k;
   if (const_float(x, &k)) {
@@ -88,15 +104,19 @@ static LV emit_minmax(Emit *e, bool is_max, LV x, LV y) {
   bool constant = const_float(y, &k);
   LV v[2] = {x, y};
   same_shape(e, 2, v);
-  LV r = constant && e->row->t.arch[0] == 'x' ? minmax_const(e, is_max, v[0], v[1], k) : NULL;
+  bool compares = e->row->t.arch[0] == 'x' || e->row->bits32;
+  LV r = constant && compares ? minmax_const(e, is_max, v[0], v[1], k) : NULL;
   if (!r) r = minmax_range(e, is_max, v[0], v[1]);
+  if (!r && e->row->bits32) r = minmax_compared(e, is_max, v[0], v[1]);
   return r ? r : binary_intrinsic(e, is_max ? "llvm.maximum" : "llvm.minimum", v[0], v[1]);
 }
 
 static LV emit_fma(Emit *e, LV a, LV b, LV c) {
   LV v[3] = {a, b, c};
   same_shape(e, 3, v);
-  if (!e->row->t.has_fma) return LLVMBuildFAdd(e->b, LLVMBuildFMul(e->b, v[0], v[1], ""), v[2], "");
+  bool wide = is_double(v[0]);
+  if (!e->row->t.has_fma || (wide && e->row->no_double))
+    return LLVMBuildFAdd(e->b, LLVMBuildFMul(e->b, v[0], v[1], ""), v[2], "");
   LT t = LLVMTypeOf(v[0]);
   return call_intrinsic(e, "llvm.fma", 1, &t, 3, v);
 }
@@ -140,10 +160,17 @@ static void split_float(Emit *e, const FloatShape *s, LV bits, LV *mantissa, LV 
   *exponent = select3(e, denormal, lv_int(e->i64, 1), exp);
 }
 
+// Of a number of 64 bits above 0. Cortex-M0 has no instruction: the bits below the highest one are set and counted.
+static LV leading_zeros(Emit *e, LV x) {
+  LV args[2] = {x, LLVMConstInt(e->i1, 0, false)};
+  if (strncmp(e->row->triple, "thumbv6m", 8) != 0) return call_intrinsic(e, "llvm.ctlz", 1, &e->i64, 2, args);
+  for (uint64_t by = 1; by < 64; by *= 2) x = LLVMBuildOr(e->b, x, LLVMBuildLShr(e->b, x, lv_int(e->i64, by), ""), "");
+  return LLVMBuildSub(e->b, lv_int(e->i64, 64), unary_intrinsic(e, "llvm.ctpop", x), "");
+}
+
 // mantissa < 2^(stored + 1), exponent >= 1: the float's bits, normalised.
 static LV join_float(Emit *e, const FloatShape *s, LV mantissa, LV exponent) {
-  LV args[2] = {mantissa, LLVMConstInt(e->i1, 0, false)};
-  LV zeros = call_intrinsic(e, "llvm.ctlz", 1, &e->i64, 2, args);
+  LV zeros = leading_zeros(e, mantissa);
   LV room = LLVMBuildSub(e->b, zeros, lv_int(e->i64, 63 - s->mantissa), "");
   LV down = binary_intrinsic(e, "llvm.umin", room, LLVMBuildSub(e->b, exponent, lv_int(e->i64, 1), ""));
   LV m = LLVMBuildShl(e->b, mantissa, down, ""), x = LLVMBuildSub(e->b, exponent, down, "");
@@ -259,14 +286,130 @@ static LV float_compare(Emit *e, LLVMRealPredicate p, LV x, LV y) {
   return fcmp(e, p, v[0], v[1]);
 }
 
+// ---- rounding and roots where no instruction does them
+
+// Half to even: adding the first number without places behind the point, in the direction of x, rounds.
+static LV round_by_sum(Emit *e, bool is_double, LV x) {
+  LT t = LLVMTypeOf(x);
+  LV big = lv_real(t, is_double ? 0x1p52 : 0x1p23), size = unary_intrinsic(e, "llvm.fabs", x);
+  LV r = LLVMBuildFSub(e->b, LLVMBuildFAdd(e->b, size, big, ""), big, "");
+  r = select3(e, fcmp(e, LLVMRealOLT, size, big), r, size);  // large numbers, infinity and NaN are whole
+  return binary_intrinsic(e, "llvm.copysign", r, x);
+}
+
+// The whole number beside x, corrected where rounding went the other way.
+static LV round_towards(Emit *e, bool is_double, bool up, LV x) {
+  LV r = round_by_sum(e, is_double, x), one = lv_real(LLVMTypeOf(x), 1);
+  LV moved = up ? LLVMBuildFAdd(e->b, r, one, "") : LLVMBuildFSub(e->b, r, one, "");
+  r = select3(e, fcmp(e, up ? LLVMRealOLT : LLVMRealOGT, r, x), moved, r);
+  return binary_intrinsic(e, "llvm.copysign", r, x);
+}
+
+static LV emit_round(Emit *e, KOp op, bool is_double, LV x) {
+  bool by_sum = e->row->no_round || (is_double && e->row->no_double);
+  if (e->row->bits32 && op == KOP_ROUND && !by_sum) {  // LLVM knows the instruction by this name only
+    if (!is_varying(x)) return unary_intrinsic(e, "llvm.arm.neon.vrintn", x);
+    by_sum = true;
+  }
+  if (by_sum) return op == KOP_ROUND ? round_by_sum(e, is_double, x) : round_towards(e, is_double, op == KOP_CEIL, x);
+  return unary_intrinsic(e, op == KOP_FLOOR ? "llvm.floor" : op == KOP_CEIL ? "llvm.ceil" : "llvm.roundeven", x);
+}
+
+// The root of a positive finite number, bit by bit, rounded half to even. With x = m 4^n, m of twice the bits of a
+// mantissa and more, the root of m has the mantissa's bits and one to round by; what is left over breaks ties.
+static LV sqrt_loop(Emit *e, const FloatShape *s, LV bits) {
+  LV m, x;
+  split_float(e, s, bits, &m, &x);
+  LV zeros = leading_zeros(e, m);
+  LV up = LLVMBuildSub(e->b, zeros, lv_int(e->i64, 63 - s->mantissa), "");
+  m = LLVMBuildShl(e->b, m, up, "");
+  x = LLVMBuildSub(e->b, LLVMBuildSub(e->b, x, up, ""), lv_int(e->i64, (UINT64_C(1) << (s->exponent - 1)) - 1), "");
+  LV odd = LLVMBuildAnd(e->b, x, lv_int(e->i64, 1), "");
+  m = LLVMBuildShl(e->b, m, odd, "");  // in [1, 4) with `mantissa` places behind the point
+  LV half = LLVMBuildAShr(e->b, x, lv_int(e->i64, 1), "");
+  // Two bits of m at a time go into the rest; one bit of the root comes out. All places: mantissa + 1, and one more.
+  uint32_t steps = s->mantissa + 2, top = s->mantissa;
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
+  LLVMBasicBlockRef loop = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "root");
+  LLVMBasicBlockRef after = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "rooted");
+  m = LLVMBuildShl(e->b, m, lv_int(e->i64, 62 - top), "");  // the two whole bits are the highest ones
+  LLVMBuildBr(e->b, loop);
+  LLVMPositionBuilderAtEnd(e->b, loop);
+  LV i = LLVMBuildPhi(e->b, e->i32, ""), left = LLVMBuildPhi(e->b, e->i64, ""), rest = LLVMBuildPhi(e->b, e->i64, ""),
+     root = LLVMBuildPhi(e->b, e->i64, "");
+  LV next = LLVMBuildOr(e->b, LLVMBuildShl(e->b, rest, lv_int(e->i64, 2), ""),
+                        LLVMBuildLShr(e->b, left, lv_int(e->i64, 62), ""), "");
+  LV trial = LLVMBuildOr(e->b, LLVMBuildShl(e->b, root, lv_int(e->i64, 2), ""), lv_int(e->i64, 1), "");
+  LV fits = icmp(e, LLVMIntUGE, next, trial);
+  LV rest1 = select3(e, fits, LLVMBuildSub(e->b, next, trial, ""), next);
+  LV root1 =
+      LLVMBuildOr(e->b, LLVMBuildShl(e->b, root, lv_int(e->i64, 1), ""), LLVMBuildZExt(e->b, fits, e->i64, ""), "");
+  LV left1 = LLVMBuildShl(e->b, left, lv_int(e->i64, 2), "");
+  LV i1 = LLVMBuildAdd(e->b, i, lv_int(e->i32, 1), "");
+  LLVMBuildCondBr(e->b, icmp(e, LLVMIntULT, i1, lv_int(e->i32, steps)), loop, after);
+  LV zero64 = lv_int(e->i64, 0);
+  LLVMBasicBlockRef from[2] = {before, loop};
+  LLVMAddIncoming(i, (LV[]){lv_int(e->i32, 0), i1}, from, 2);
+  LLVMAddIncoming(left, (LV[]){m, left1}, from, 2);
+  LLVMAddIncoming(rest, (LV[]){zero64, rest1}, from, 2);
+  LLVMAddIncoming(root, (LV[]){zero64, root1}, from, 2);
+  LLVMPositionBuilderAtEnd(e->b, after);
+  // A root with one place more than it may have is never exactly half way: the square would need that place twice.
+  LV rounded = LLVMBuildLShr(e->b, LLVMBuildAdd(e->b, root1, lv_int(e->i64, 1), ""), lv_int(e->i64, 1), "");
+  LV exponent = LLVMBuildAdd(e->b, half, lv_int(e->i64, (UINT64_C(1) << (s->exponent - 1)) - 2), "");
+  LV field = LLVMBuildShl(e->b, exponent, lv_int(e->i64, s->mantissa), "");
+  return LLVMBuildTrunc(e->b, LLVMBuildAdd(e->b, field, rounded, ""), s->it, "");
+}
+
+// float NAME_sqrt_f32(float), or of doubles.
+static LV sqrt_function(Emit *e, bool is_double) {
+  LV *slot = &e->helper[2 + is_double];
+  if (*slot) return *slot;
+  FloatShape s = is_double ? (FloatShape){e->f64, e->i64, 52, 11, 11} : (FloatShape){e->f32, e->i32, 23, 8, 40};
+  LLVMBasicBlockRef back = LLVMGetInsertBlock(e->b);
+  LV outer = e->fn;
+  const char *name = arena_printf(e->arena, "%s_sqrt_%s", e->opt->name, is_double ? "f64" : "f32");
+  LV fn = *slot = e->fn = fn_new(e, name, s.ft, 1, &s.ft, LLVMInternalLinkage);
+  LLVMBasicBlockRef top = LLVMAppendBasicBlockInContext(e->ctx, fn, "entry");
+  LLVMBasicBlockRef usual = LLVMAppendBasicBlockInContext(e->ctx, fn, "usual");
+  LLVMBasicBlockRef other = LLVMAppendBasicBlockInContext(e->ctx, fn, "other");
+  LLVMPositionBuilderAtEnd(e->b, top);
+  LV x = LLVMGetParam(fn, 0), bits = LLVMBuildBitCast(e->b, x, s.it, ""), zero = lv_real(s.ft, 0);
+  LV positive = fcmp(e, LLVMRealOGT, x, zero);
+  LV finite = icmp(e, LLVMIntULT, bits, lv_int(s.it, ((UINT64_C(1) << s.exponent) - 1) << s.mantissa));
+  LLVMBuildCondBr(e->b, LLVMBuildAnd(e->b, positive, finite, ""), usual, other);
+  LLVMPositionBuilderAtEnd(e->b, usual);
+  LLVMBuildRet(e->b, LLVMBuildBitCast(e->b, sqrt_loop(e, &s, bits), s.ft, ""));
+  LLVMPositionBuilderAtEnd(e->b, other);  // zeros, infinity and NaN are their own roots, below zero there is none
+  LV nan = LLVMBuildFSub(e->b, x, x, "");
+  nan = LLVMBuildFDiv(e->b, nan, nan, "");
+  LLVMBuildRet(e->b, select3(e, fcmp(e, LLVMRealOLT, x, zero), nan, x));
+  e->fn = outer;
+  LLVMPositionBuilderAtEnd(e->b, back);
+  return *slot;
+}
+
+static LV emit_sqrt(Emit *e, bool is_double, LV x) {
+  if (!e->row->no_float && !(is_double && e->row->no_double)) return unary_intrinsic(e, "llvm.sqrt", x);
+  LV fn = sqrt_function(e, is_double);
+  LT t = LLVMGlobalGetValueType(fn);
+  if (!is_varying(x)) return LLVMBuildCall2(e->b, t, fn, &x, 1, "");
+  LV r = LLVMGetPoison(LLVMTypeOf(x));
+  for (uint32_t i = 0; i < lanes_of(x); i++) {
+    LV at = LLVMConstInt(e->i64, i, false), one = LLVMBuildExtractElement(e->b, x, at, "");
+    r = LLVMBuildInsertElement(e->b, r, LLVMBuildCall2(e->b, t, fn, &one, 1, ""), at, "");
+  }
+  return r;
+}
+
 static LV float_op(Emit *e, KOp op, bool is_double, LV *a) {
   switch (op) {
     case KOP_NEG: return LLVMBuildFNeg(e->b, a[0], "");
     case KOP_ABS: return unary_intrinsic(e, "llvm.fabs", a[0]);
-    case KOP_FLOOR: return unary_intrinsic(e, "llvm.floor", a[0]);
-    case KOP_CEIL: return unary_intrinsic(e, "llvm.ceil", a[0]);
-    case KOP_ROUND: return unary_intrinsic(e, "llvm.roundeven", a[0]);
-    case KOP_SQRT: return unary_intrinsic(e, "llvm.sqrt", a[0]);
+    case KOP_FLOOR:
+    case KOP_CEIL:
+    case KOP_ROUND: return emit_round(e, op, is_double, a[0]);
+    case KOP_SQRT: return emit_sqrt(e, is_double, a[0]);
     case KOP_ADD: return float_binary(e, LLVMFAdd, a[0], a[1]);
     case KOP_SUB: return float_binary(e, LLVMFSub, a[0], a[1]);
     case KOP_MUL: return float_binary(e, LLVMFMul, a[0], a[1]);
