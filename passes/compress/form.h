@@ -68,6 +68,8 @@ struct Form {
 // Reads a convolution (nchw) or a matmul with constant float weights. False, with *why, when it is none or a form
 // could not take its place: weights that are not finite, a post function, symbolic dims.
 bool layer_read(const Op *op, FactorLayer *l, Arena *arena, const char **why);
+// The same without the weights, which are not looked at: w is NULL.
+bool layer_shape(const Op *op, FactorLayer *l, const char **why);
 const char *form_text(Arena *arena, const Form *f);  // "svd rank 12"
 int64_t layer_taps(const FactorLayer *l);            // product of the kernel's extents
 int64_t layer_places(const FactorLayer *l);          // product of the result's spatial extents; 1 of a dense layer

@@ -88,7 +88,7 @@ static bool read_weights(FactorLayer *l, Arena *arena, const char **why) {
   return true;
 }
 
-bool layer_read(const Op *op, FactorLayer *l, Arena *arena, const char **why) {
+bool layer_shape(const Op *op, FactorLayer *l, const char **why) {
   *l = (FactorLayer){.op = op};
   if (op->kind != OP_CONV && op->kind != OP_MATMUL) return no(why, "not a convolution or a matrix product");
   const Value *x = op_in(op, 0), *w = op_in(op, 1);
@@ -101,9 +101,13 @@ bool layer_read(const Op *op, FactorLayer *l, Arena *arena, const char **why) {
   if (type_count(x->type) == 0 || type_count(w->type) == 0 || type_count(y) == 0) return no(why, "it is empty");
   l->dtype = y->dtype;
   l->n_w = type_count(w->type);
-  if (op->kind == OP_MATMUL) return read_matmul(op, l, why) && read_weights(l, arena, why);
+  if (op->kind == OP_MATMUL) return read_matmul(op, l, why);
   if (op_enum(op, A_CONV_layout) != LAYOUT_NCHW || x->type->rank > 2 + FORM_AXES || x->type->rank < 3)
     return no(why, "not a convolution of one to three axes, channels first");
   read_conv(op, l);
-  return read_weights(l, arena, why);
+  return true;
+}
+
+bool layer_read(const Op *op, FactorLayer *l, Arena *arena, const char **why) {
+  return layer_shape(op, l, why) && read_weights(l, arena, why);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/elem.h"
 #include "ir/note.h"
 #include "passes/compress/planted.h"
 #include "passes/graph_util.h"
@@ -22,22 +23,25 @@
 #define WITHIN 3e-7
 #define ROUNDING 6e-7
 
-enum { MOST_RANK = 192, MOST_ELEMS = 1 << 20, FEW_VALUES = 256, MOST_SORTED = 8192 };
+// Dense layers of more weights than LARGE are not copied as doubles, convolutions of more than MOST_CONV not looked at.
+enum { MOST_RANK = 192, LARGE = 1 << 20, MOST_CONV = 1 << 24, FEW_VALUES = 256, MOST_SORTED = 8192 };
 
 typedef struct Planted {
   PassCtx *ctx;
-  Arena *arena;  // of one layer
-  FactorLayer l;
+  Arena *arena;   // of one layer
+  FactorLayer l;  // w: NULL until a scheme is tried
+  const void *data;
   Form *best;
-  double price;  // of the best, at first of the dense layer
+  double dense, price, error;  // prices of the layer, once a form is found, and of the best
 } Planted;
 
 // ---- what may be planted
 
 // Rows and columns by the axes of the kernel: `in`, `out` and each axis of it on one side or the other.
-static View conv_view(const FactorLayer *l, bool in_row, bool first_row, bool last_row) {
+static View conv_view(const Planted *p, bool in_row, bool first_row, bool last_row) {
+  const FactorLayer *l = &p->l;
   int64_t taps = layer_taps(l), last = l->nd > 0 ? l->kernel[l->nd - 1] : 1, first = taps / last;
-  View v = {.a = l->w, .col = {1, {l->out}, {l->in * taps}}};
+  View v = {.data = p->data, .dtype = l->dtype, .col = {1, {l->out}, {l->in * taps}}};
   struct {
     bool row;
     int64_t extent, stride;
@@ -91,36 +95,58 @@ static double train_price(const Planted *p, const FactorAsk *ask, const Form *f)
   return plan.compute + plan.memory + p->ctx->target->call_cycles;
 }
 
+// An error below 0 is measured.
+static void take_cheaper(Planted *p, const FactorAsk *ask, Form *f, double error) {
+  if (p->dense == 0) p->dense = p->price = layer_price(&p->l, p->ctx->target);
+  f->price = ask->n_in > 0 ? train_price(p, ask, f) : form_price(&p->l, f, p->ctx->target);
+  if (f->price >= p->price) return;
+  if (error < 0) error = form_measure(&p->l, f, p->arena);
+  if (error > ROUNDING) return;
+  p->best = f;
+  p->price = f->price;
+  p->error = error;
+}
+
 static void try_scheme(Planted *p, const char *name, const FactorAsk *asked) {
   Forms forms = {.arena = p->arena};
   FactorAsk ask = *asked;
   const Scheme *scheme = scheme_by_name(name);
-  if (scheme == NULL) return;
+  const char *why;
+  if (scheme == NULL || (p->l.w == NULL && !layer_read(p->l.op, &p->l, p->arena, &why)) || p->l.norm2 == 0) return;
   ask.by = ASK_ERROR;
   ask.value = WITHIN;
   scheme->run(&p->l, &ask, &forms);
   for (uint32_t i = 0; i < forms.list.n; i++) {
     Form *f = forms.list.at[i];
     if (form_parameters(f) >= p->l.n_w) continue;
-    f->price = ask.n_in > 0 ? train_price(p, &ask, f) : form_price(&p->l, f, p->ctx->target);
-    if (f->price >= p->price || form_measure(&p->l, f, p->arena) > ROUNDING) continue;
-    p->best = f;
-    p->price = f->price;
+    take_cheaper(p, &ask, f, -1);
   }
+}
+
+// Layers too large for the schemes.
+static void try_large(Planted *p, const FactorAsk *asked) {
+  Forms forms = {.arena = p->arena};
+  FactorAsk ask = *asked;
+  double error;
+  ask.by = ASK_ERROR;
+  ask.value = WITHIN;
+  Form *f = ask.n_in > 0 ? large_train(&p->l, &ask, &forms, &error) : large_low_rank(&p->l, &forms, &error);
+  if (f != NULL) take_cheaper(p, &ask, f, error);
 }
 
 static void try_dense(Planted *p) {
   FactorAsk ask = {0};
-  View whole = {.a = p->l.w, .row = {1, {p->l.in}, {p->l.out}}, .col = {1, {p->l.out}, {1}}};
-  if (is_low(p, &whole)) try_scheme(p, "svd", &ask);
-  if (p->best == NULL && planted_modes(&p->l, &ask, p->arena)) try_scheme(p, "tt", &ask);
+  View whole = dense_view(&p->l, p->l.in, 1);
+  bool large = p->l.n_w > LARGE;
+  if (is_low(p, &whole)) large ? try_large(p, &ask) : try_scheme(p, "svd", &ask);
+  if (p->best == NULL && planted_modes(&p->l, &ask, p->arena)) large ? try_large(p, &ask) : try_scheme(p, "tt", &ask);
 }
 
 static void try_conv(Planted *p) {
   FactorAsk ask = {0};
-  if (p->l.group != 1) return;
-  View point = conv_view(&p->l, true, true, true), in = conv_view(&p->l, true, false, false);
-  View rows = conv_view(&p->l, true, true, false), cols = conv_view(&p->l, true, false, true);
+  if (p->l.group != 1 || p->l.n_w > MOST_CONV) return;
+  View point = conv_view(p, true, true, true), in = conv_view(p, true, false, false);
+  View rows = conv_view(p, true, true, false), cols = conv_view(p, true, false, true);
   bool to_few = is_low(p, &point), from_few = layer_taps(&p->l) > 1 && is_low(p, &in);
   if (to_few) try_scheme(p, "spatial_then_point", &ask);
   if (from_few) try_scheme(p, "point_then_spatial", &ask);
@@ -140,12 +166,20 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+static double weight_at(const FactorLayer *l, int64_t i) {
+  const Op *op = l->op;
+  if (l->w != NULL) return l->w[i];
+  bool turned = op->kind == OP_MATMUL && op_bool(op, A_MATMUL_trans_b);
+  const void *data = const_data(op->func->module, op_in(op, 1)->constant);
+  return elem_get_f(data, l->dtype, turned ? i % l->out * l->in + i / l->out : i);
+}
+
 // Different values among `n` weights from, from + step, ...
 static int64_t values_of(const FactorLayer *l, int64_t from, int64_t step, int64_t n, Arena *arena) {
   ArenaMark mark = arena_mark(arena);
   double *v = NEW_ARRAY(arena, double, n);
   int64_t different = 1;
-  for (int64_t i = 0; i < n; i++) v[i] = l->w[from + i * step];
+  for (int64_t i = 0; i < n; i++) v[i] = weight_at(l, from + i * step);
   qsort(v, (size_t)n, sizeof *v, compare);
   for (int64_t i = 1; i < n; i++) different += v[i] != v[i - 1];
   arena_reset(arena, mark);
@@ -168,9 +202,9 @@ static bool layer_planted(PassCtx *ctx, Op *op) {
   const char *why;
   Planted p = {.ctx = ctx, .arena = arena_new("planted")};
   const Value *w = op_in(op, 1);
-  bool small = !value_is_const(w) || type_count(w->type) > MOST_ELEMS || type_count(w->type) < 1024;
-  if (!small && layer_read(op, &p.l, p.arena, &why) && p.l.norm2 > 0 && !layer_has_few_values(&p.l, p.arena)) {
-    double dense = p.price = layer_price(&p.l, ctx->target);
+  bool large = value_is_const(w) && type_count(w->type) >= 1024;
+  if (large) p.data = const_data(ctx->m, w->constant);
+  if (large && layer_shape(op, &p.l, &why) && !layer_has_few_values(&p.l, p.arena)) {
     if (p.l.nd == 0) {
       try_dense(&p);
     } else {
@@ -180,8 +214,8 @@ static bool layer_planted(PassCtx *ctx, Op *op) {
       double per_us = 1e-3 / ctx->target->ghz;
       note_layer(ctx->m, op, NOTE_FACTORED,
                  "found %s in dense weights: %lld -> %lld parameters, error %.2g, price %.2f -> %.2f us",
-                 form_text(ctx->m->arena, p.best), (long long)p.l.n_w, (long long)form_parameters(p.best),
-                 form_measure(&p.l, p.best, p.arena), dense * per_us, p.price * per_us);
+                 form_text(ctx->m->arena, p.best), (long long)p.l.n_w, (long long)form_parameters(p.best), p.error,
+                 p.dense * per_us, p.price * per_us);
       Value *y = form_emit(&p.l, p.best, op, op_in(op, 0), op_in(op, 2));
       y->name = op->out[0]->name;
       value_replace(op->out[0], y);
