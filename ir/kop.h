@@ -23,7 +23,7 @@ typedef struct KOpInfo {
 
 // Elements of the table of a lookup, 0: the op is none.
 static inline int64_t kop_table(KOp op) {
-  return op == KOP_LOOKUP16 ? 16 : op == KOP_LOOKUP32 ? 32 : op == KOP_LOOKUP64 ? 64 : 0;
+  return op == KOP_LOOKUP16 ? 16 : op == KOP_LOOKUP32 ? 32 : op == KOP_LOOKUP64 ? 64 : op == KOP_LOOKUP128 ? 128 : 0;
 }
 
 const KOpInfo *kop_info(KOp op);

@@ -121,11 +121,16 @@ static bool is_bytes(const Value *v) {
          v->type->rank == 2 && type_count(v->type) > 0;
 }
 
+static bool is_book(const Value *v) {
+  return value_is_const(v) && v->type->dtype == DT_F32 && v->type->rank == 1 && v->type->dims[0] <= BYTES;
+}
+
 bool lowbit_of(const Op *op, LowBit *w) {
   if (op->kind != OP_MATMUL) return false;
   const Value *v = op_in(op, 1);
-  const Op *dq = v->kind == VALUE_RESULT && v->op->kind == OP_DEQUANTIZE ? v->op : NULL;
-  if (dq != NULL) v = op_in(dq, 0);
+  const Op *by = v->kind == VALUE_RESULT ? v->op : NULL, *dq = by != NULL && by->kind == OP_DEQUANTIZE ? by : NULL;
+  bool looked_up = by != NULL && by->kind == OP_LOOKUP && is_book(op_in(by, 0));
+  if (dq != NULL || looked_up) v = op_in(by, looked_up);
   if (!is_bytes(v)) return false;
   bool trans = op_bool(op, A_MATMUL_trans_b);
   const int64_t *dims = v->type->dims;
@@ -133,15 +138,23 @@ bool lowbit_of(const Op *op, LowBit *w) {
   w->k_step = trans ? 1 : w->n;
   w->n_step = trans ? w->k : 1;
   w->block = w->k;
+  if (looked_up) {
+    w->book = op_in(by, 0)->constant;
+    w->scaled = true;
+    w->step = 1;
+    while (w->book->type->dims[0] > INT64_C(1) << w->bits) w->bits++;
+    return v->type->dtype == DT_U8;
+  }
   if (dq != NULL && !scales_of(dq, trans ? 1 : 0, w)) return false;
   find_levels(op->func->module, w);
   return true;
 }
 
-bool lowbit_is_source(const Op *dq) {
-  const Value *v = op_out(dq, 0);
+bool lowbit_is_source(const Op *op) {
+  const Value *v = op_out(op, 0);
   LowBit w;
-  if (dq->kind != OP_DEQUANTIZE || v->uses == NULL || value_is_result_of_func(v)) return false;
+  if ((op->kind != OP_DEQUANTIZE && op->kind != OP_LOOKUP) || v->uses == NULL || value_is_result_of_func(v))
+    return false;
   for (const Operand *u = v->uses; u != NULL; u = u->next)
     if (u->slot != 1 || !lowbit_of(u->op, &w)) return false;
   return true;

@@ -2,6 +2,7 @@
 //
 //   w[k, n] = lo + step * code[k, n]                                                an integer product
 //   w[k, n] = (lo + step * code[k, n] - zero[k / block, n]) * scale[k / block, n]   the product with a dequantize
+//   w[k, n] = book[code[k, n]]                                                      the product with a lookup
 //
 // The codes are what is stored; how many bits they take is counted from the constant, whatever its type says.
 #ifndef QCC_PASSES_LOWBIT_H
@@ -24,9 +25,10 @@ typedef struct LowBit {
   bool scaled;             // the product is of floats, with the two below
   LowBitParam scale, zero;
   int64_t block;  // along k that share a scale; k when there is one block
+  Const *book;    // the floats codes stand for, or NULL; the product is of floats, without scales
 } LowBit;
 
-// False: operand 1 is neither constant bytes nor a dequantize of such, or its scales do not go along k and n.
+// False: operand 1 is neither constant bytes nor a dequantize or lookup of such, or its scales do not go along k and n.
 bool lowbit_of(const Op *matmul, LowBit *w);
 // Sets q, lo, step and bits alone, from constant bytes of any shape.
 void lowbit_levels(Module *m, Const *q, LowBit *w);
@@ -51,7 +53,7 @@ LowBitParts lowbit_parts_of(uint32_t bits);
 // Wider fields than the code needs where a block has no whole chunks; one field when `single`.
 LowBitParts lowbit_parts(const LowBit *w, bool single);
 
-// True for a dequantize whose result is only read as weights by matmuls that lowbit_of understands.
-bool lowbit_is_source(const Op *dequantize);
+// True for a dequantize or lookup whose result is only read as weights by matmuls that lowbit_of understands.
+bool lowbit_is_source(const Op *op);
 
 #endif

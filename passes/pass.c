@@ -22,7 +22,7 @@ static const PassInfo infos[] = {
 const char *const pipeline_default =
     "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,merge,prune,channels,repeats,factorize,planted,"
     "layout,terms,"
-    "blocks,fold,simplify,turn,chain,repeats,"
+    "blocks,fold{codes},simplify,turn,chain,repeats,"
     "fuse,cse,dce,plan,"
     "lower,"
     "memplan,"

@@ -82,7 +82,7 @@ static uint32_t value_bits(const Value *v) {
 static uint32_t weight_bits(const Op *op, const Plan *p) {
   LowBit fields;
   Codebook book;
-  if (strcmp(p->strategy, "stream") == 0 && lowbit_of(op, &fields)) return fields.bits;
+  if (strcmp(p->strategy, "stream") == 0 && lowbit_of(op, &fields)) return fields.book != NULL ? 8 : fields.bits;
   TruthShape truth;
   if (strcmp(p->strategy, "truth") == 0 && truth_shape(op, &truth))
     return (uint32_t)(((int64_t)truth.y_bits << truth.fan) + truth.k - 1) / (uint32_t)truth.k;

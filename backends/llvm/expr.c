@@ -55,19 +55,22 @@ static LV permute32(Emit *e, const KBuf *table, const Affine *at, LV index) {
   return LLVMBuildBitCast(e->b, y, LLVMVectorType(type_value(e, table->type), lanes), "");
 }
 
-// Sixty-four bytes of a register. NULL where the row has no permutation of bytes.
-static LV permute64(Emit *e, const KBuf *table, const Affine *at, LV index) {
+// 64 bytes of a register, or 128 of two. NULL where the row has no permutation of bytes.
+static LV permute_bytes(Emit *e, const KBuf *table, const Affine *at, LV index, int64_t size) {
   uint32_t lanes = is_varying(index) ? lanes_of(index) : 1;
   if (lanes != 64 || !target_has(e->row, FEATURE_AVX512VBMI)) return NULL;
   if (dtype_info(table->type)->bits != 8 || affine_varies(e, at)) return NULL;
   LT vector = LLVMVectorType(e->i8, lanes);
-  LV all = LLVMBuildLoad2(e->b, vector, emit_address(e, table, at), "");
+  LV place = emit_address(e, table, at), all = LLVMBuildLoad2(e->b, vector, place, "");
   LLVMSetAlignment(all, 1);
   index = LLVMBuildIntCast2(e->b, index, vector, false, "");
-  return call_intrinsic(e, "llvm.x86.avx512.permvar.qi.512", 0, NULL, 2, (LV[]){all, index});
+  if (size == 64) return call_intrinsic(e, "llvm.x86.avx512.permvar.qi.512", 0, NULL, 2, (LV[]){all, index});
+  LV more = LLVMBuildLoad2(e->b, vector, LLVMBuildGEP2(e->b, vector, place, (LV[]){lv_int(e->i64, 1)}, 1, ""), "");
+  LLVMSetAlignment(more, 1);
+  return call_intrinsic(e, "llvm.x86.avx512.vpermi2var.qi.512", 0, NULL, 3, (LV[]){all, index, more});
 }
 
-// table[index & 15], or & 31, & 63: the table operand is a load that says where the table begins.
+// table[index & 15], or & 31, & 63, & 127: the table operand is a load that says where the table begins.
 static LV emit_lookup(Emit *e, const KExpr *x) {
   const KExpr *table = x->arg[0];
   QCC_CHECK(table->kind == KX_LOAD, "kernel %s: the table of a lookup is not a load", e->k->name);
@@ -76,7 +79,7 @@ static LV emit_lookup(Emit *e, const KExpr *x) {
   int64_t size = kop_table(x->op);
   LV y = size == 16   ? permute16(e, table->buf, &at, index)
          : size == 32 ? permute32(e, table->buf, &at, index)
-                      : permute64(e, table->buf, &at, index);
+                      : permute_bytes(e, table->buf, &at, index, size);
   if (y != NULL) return y;
   index = LLVMBuildAnd(e->b, index, lv_int(LLVMTypeOf(index), (uint64_t)size - 1), "");
   index = LLVMBuildZExtOrBitCast(e->b, index, type_like(e->index, index), "");

@@ -5,7 +5,8 @@
 //
 // Bounded: a result larger than the budget (64 MiB or what `fold{bytes=N}` says) stays an op; so does one whose
 // evaluation would take more than 2^34 scalar operations. Both are known before anything runs. Low-bit weights with a
-// scale per block, read by matmuls alone, stay a dequantize of their integers, which is how they are stored.
+// scale per block, read by matmuls alone, stay a dequantize of their integers, which is how they are stored; so do
+// constant weights that a lookup makes of codes where the arguments say `codes`.
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,8 +22,9 @@ static bool is_blocked_weight(const Op *op) {
   return op->kind == OP_DEQUANTIZE && op_int(op, A_DEQUANTIZE_block) > 0 && lowbit_is_source(op);
 }
 
-static bool foldable(const Op *op, int64_t budget) {
+static bool foldable(const Op *op, int64_t budget, bool keep_codes) {
   if (op->n_in == 0 || is_blocked_weight(op)) return false;
+  if (keep_codes && op->kind == OP_LOOKUP && lowbit_is_source(op)) return false;
   for (uint32_t i = 0; i < op->n_in; i++)
     if (op->in[i].value && !value_is_const(op->in[i].value)) return false;
   for (uint32_t i = 0; i < op->n_out; i++)
@@ -47,11 +49,11 @@ static bool op_fold(PassCtx *ctx, Op *op) {
 PassResult pass_fold(PassCtx *ctx) {
   int64_t budget = ctx->opt->fold_bytes;
   if (strncmp(ctx->args, "bytes=", 6) == 0) budget = strtoll(ctx->args + 6, NULL, 10);
-  bool changed = false;
+  bool changed = false, keep_codes = strcmp(ctx->args, "codes") == 0;
   Func *f = ctx->m->funcs.at[0];
   for (Op *op = f->first, *next; op; op = next) {
     next = op->next;
-    if (!foldable(op, budget)) continue;
+    if (!foldable(op, budget, keep_codes)) continue;
     if (!op_fold(ctx, op)) return PASS_FAILED;
     changed = true;
   }

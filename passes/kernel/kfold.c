@@ -64,7 +64,8 @@ static KExpr *fold_const(Arena *arena, KExpr *x) {
     case KOP_DOT4:
     case KOP_LOOKUP16:
     case KOP_LOOKUP32:
-    case KOP_LOOKUP64: return x;
+    case KOP_LOOKUP64:
+    case KOP_LOOKUP128: return x;
     case KOP_FMA:
       if (dtype_is_float(t) && t != DT_F64) return x;
       break;

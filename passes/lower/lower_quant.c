@@ -234,6 +234,7 @@ bool lower_threshold(LowerCtx *ctx, const Op *op) {
 // ---- lookup: table [n, v..], index [..] -> [.., v..]
 
 bool lower_lookup(LowerCtx *ctx, const Op *op) {
+  if (is_absorbed(ctx, op)) return true;
   const Type *table = op_in(op, 0)->type;
   int64_t n = table->dims[0], count = type_count(op_in(op, 1)->type);
   PBuf *bufs[3] = {lower_buf(ctx, op_out(op, 0)), lower_buf(ctx, op_in(op, 0)), lower_buf(ctx, op_in(op, 1))};

@@ -6,34 +6,13 @@
 //     y = post(total + bias) } }
 #include "ir/note.h"
 #include "passes/lower/lower_conv.h"
-#include "passes/lower/stream.h"
+#include "passes/lower/stream_emit.h"
 
-#define MAX_EXTRA 17
 #define MOST_UNROLLED 96  // products of vectors
 
-// An operand broadcast to the result: element row * row_step + column * step.
-typedef struct Extra {
-  KBuf *buf;
-  int64_t row_step, step;
-} Extra;
-
-typedef struct Emit {
-  Stream *s;
-  KBuild b;
-  KBuf *x, *w, *y, *sums, *units, *scale, *zero, *columns;
-  Extra extra[MAX_EXTRA];  // the bias when there is one, then the operands of the post function
-  uint32_t n_extra;
-  bool has_bias;
-  PBuf *bufs[32];
-  uint32_t n_bufs;
-} Emit;
-
-// A register tile: vectors of columns, lanes of the last one that exist, rows of x; where it begins.
-typedef struct Tile {
-  int64_t g, tail, mi;
-  Affine w, params, column, row;  // dwords of the stream; blocks of numbers; result column and row
-  KBuf *acc, *v, *c, *total;
-} Tile;
+typedef StreamEmit Emit;
+typedef StreamTile Tile;
+typedef StreamExtra Extra;
 
 static KBuf *add_param(Emit *e, PBuf *buf) {
   e->bufs[e->n_bufs++] = buf;
@@ -56,20 +35,20 @@ static KExpr *load_extra(Emit *e, const Extra *x, Affine row, Affine column) {
 
 // ---- loops
 
-static Affine lanes_begin(Emit *e, int64_t lanes) { return aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC)); }
+Affine stream_lanes(Emit *e, int64_t lanes) { return aff_var(kb_for(&e->b, "l", 0, lanes, 1, FOR_VEC)); }
 
 static void store_reg(Emit *e, KBuf *buf, int64_t i, int64_t j, Affine lane, KExpr *value) {
   kb_store(&e->b, buf, (Affine[]){aff(i), aff(j), lane}, value);
 }
 
-static KExpr *load_reg(Emit *e, KBuf *buf, int64_t i, int64_t j, Affine lane) {
+KExpr *stream_reg(Emit *e, KBuf *buf, int64_t i, int64_t j, Affine lane) {
   return kx_load(&e->b, buf, (Affine[]){aff(i), aff(j), lane});
 }
 
 static void fill_reg(Emit *e, KBuf *buf) {
   for (int64_t i = 0; i < buf->dims[0]; i++)
     for (int64_t j = 0; j < buf->dims[1]; j++) {
-      Affine l = lanes_begin(e, buf->dims[2]);
+      Affine l = stream_lanes(e, buf->dims[2]);
       DType t = buf->type;
       store_reg(e, buf, i, j, l, dtype_is_float(t) ? kx_f(&e->b, t, 0) : kx_i(&e->b, t, 0));
       kb_end(&e->b);
@@ -80,6 +59,7 @@ static void fill_reg(Emit *e, KBuf *buf) {
 
 static int64_t sums_per_row(const Stream *s) {
   int64_t n = s->parts.n;
+  if (s->book.n > 0) return s->book.n;
   if (!s->scaled) return n;
   n = 0;
   for (uint32_t p = 0; p < s->parts.n; p++) n += 8 / s->parts.width[p];
@@ -91,8 +71,8 @@ static void take_field(Emit *e, const Tile *t, uint32_t width, uint32_t f) {
   KBuild *b = &e->b;
   int64_t mask = ((int64_t)1 << width) - 1;
   for (int64_t g = 0; g < t->g; g++) {
-    Affine l = lanes_begin(e, e->s->lanes);
-    KExpr *v = load_reg(e, t->v, 0, g, l);
+    Affine l = stream_lanes(e, e->s->lanes);
+    KExpr *v = stream_reg(e, t->v, 0, g, l);
     if (!e->s->scaled && f > 0) v = kx_op2(b, KOP_SHR, v, kx_i(b, DT_U32, f * width));
     if (e->s->scaled) mask = (((int64_t)1 << width) - 1) << (f * width);
     if (width < 8) v = kx_op2(b, KOP_AND, v, kx_i(b, DT_U32, mask * 0x01010101));
@@ -101,17 +81,17 @@ static void take_field(Emit *e, const Tile *t, uint32_t width, uint32_t f) {
   }
 }
 
-// acc[row and slice, sum, g] += field * x[row, slice]; x_at: of row 0 and slice 0, in fours of bytes.
-static void add_products(Emit *e, const Tile *t, int64_t sum, Affine x_at) {
+void stream_products(Emit *e, const Tile *t, int64_t from, int64_t sum, int64_t slices, Affine x_at) {
   KBuild *b = &e->b;
   const Stream *s = e->s;
   for (int64_t r = 0; r < t->mi * s->slices; r++) {
+    if (r % s->slices >= slices) continue;
     int64_t row = r / s->slices * s->blocks * s->slices + r % s->slices;
     KVar *x = kb_let(b, "x", kx_load1(b, e->x, aff_plus(x_at, row * s->padded / 4)));
     for (int64_t g = 0; g < t->g; g++) {
-      Affine l = lanes_begin(e, s->lanes);
-      KExpr *field = kx_view(b, DT_U8X4, load_reg(e, t->c, 0, g, l));
-      KExpr *acc = load_reg(e, t->acc, r, sum * t->g + g, l);
+      Affine l = stream_lanes(e, s->lanes);
+      KExpr *field = kx_view(b, DT_U8X4, stream_reg(e, t->c, from, g, l));
+      KExpr *acc = stream_reg(e, t->acc, r, sum * t->g + g, l);
       store_reg(e, t->acc, r, sum * t->g + g, l, kx_op3(b, KOP_DOT4, acc, field, kx_var(b, x)));
       kb_end(b);
     }
@@ -123,7 +103,7 @@ static int64_t group_dwords(const Emit *e, const Tile *t) { return (t->g - 1) * 
 
 static void load_vectors(Emit *e, const Tile *t, Affine w_at) {
   for (int64_t g = 0; g < t->g; g++) {
-    Affine l = lanes_begin(e, e->s->lanes);
+    Affine l = stream_lanes(e, e->s->lanes);
     store_reg(e, t->v, 0, g, l, kx_load1(&e->b, e->w, aff_plus(aff_add(w_at, l), g * e->s->lanes)));
     kb_end(&e->b);
   }
@@ -141,7 +121,7 @@ static void sum_chunk(Emit *e, const Tile *t, Affine chunk, Affine x_at) {
     load_vectors(e, t, aff_plus(aff_add(w_at, aff_mul(j, vector)), first * vector));
     for (uint32_t f = 0; f < fields; f++) {
       take_field(e, t, width, f);
-      add_products(e, t, s->scaled ? sum + f : sum, aff_plus(aff_add(x_at, aff_mul(j, fields)), f));
+      stream_products(e, t, 0, s->scaled ? sum + f : sum, s->slices, aff_plus(aff_add(x_at, aff_mul(j, fields)), f));
     }
     if (groups > 1) kb_end(&e->b);
     first += groups;
@@ -160,7 +140,7 @@ static KExpr *whole_sum(Emit *e, const Tile *t, int64_t r, int64_t g, Affine l) 
     uint32_t width = s->parts.width[p], sums = s->scaled ? 8 / width : 1;
     KExpr *part = NULL;
     for (uint32_t f = 0; f < sums; f++, sum++) {
-      KExpr *v = load_reg(e, t->acc, r, sum * t->g + g, l);
+      KExpr *v = stream_reg(e, t->acc, r, sum * t->g + g, l);
       if (f > 0) v = kx_op2(b, KOP_SHR, v, kx_i(b, DT_I32, f * width));
       part = part == NULL ? v : kx_op2(b, KOP_ADD, part, v);
     }
@@ -187,6 +167,7 @@ static KExpr *add_zero(Emit *e, const Tile *t, KExpr *value, KVar *sum, Affine p
 // ---- the sums of a block, as floats
 
 static int64_t code_zero(const Stream *s) {
+  if (s->book.n > 0) return -STREAM_BOOK_ZERO;
   return s->w.lo - (s->w.zero.at == NULL ? 0 : (int64_t)lowbit_param(s->ctx->m, &s->w.zero, 0, 0));
 }
 
@@ -197,6 +178,20 @@ static KVar *sum_of_x(Emit *e, Affine at) {
   KExpr *sum = kx_load1(b, e->sums, at);
   if (e->zero == NULL) sum = kx_op2(b, KOP_MUL, sum, kx_i(b, DT_I32, code_zero(e->s)));
   return kb_let(b, "sx", sum);
+}
+
+// The sum of one row and slice as a float.
+static KExpr *slice_sum(Emit *e, const Tile *t, int64_t r, KVar *sum, Affine params, int64_t g, Affine l) {
+  if (e->s->book.n > 0) return stream_book_sum(e, t, r, g, sum, l);
+  return kx_cast(&e->b, DT_F32, add_zero(e, t, whole_sum(e, t, r, g, l), sum, params, g, l));
+}
+
+// What the sums of a block are multiplied with.
+static KExpr *block_scale(Emit *e, Affine at) {
+  const Stream *s = e->s;
+  if (s->book.n > 0) return kx_f(&e->b, DT_F32, s->book.unit);
+  if (e->scale != NULL) return kx_load1(&e->b, e->scale, at);
+  return kx_f(&e->b, DT_F32, lowbit_param(s->ctx->m, &s->w.scale, 0, 0));
 }
 
 static void add_block(Emit *e, const Tile *t, Affine block) {
@@ -211,16 +206,14 @@ static void add_block(Emit *e, const Tile *t, Affine block) {
       unit[i] = kb_let(b, "unit", kx_load1(b, e->units, aff_plus(at, i)));
     }
     for (int64_t g = 0; g < t->g; g++) {
-      Affine l = lanes_begin(e, s->lanes);
+      Affine l = stream_lanes(e, s->lanes);
       KExpr *value = NULL;
       for (int64_t i = s->slices; i-- > 0;) {  // small ones first
-        KExpr *whole = add_zero(e, t, whole_sum(e, t, m * s->slices + i, g, l), sum[i], params, g, l);
-        KExpr *f = kx_cast(b, DT_F32, whole), *u = kx_var(b, unit[i]);
+        KExpr *f = slice_sum(e, t, m * s->slices + i, sum[i], params, g, l), *u = kx_var(b, unit[i]);
         value = value == NULL ? kx_op2(b, KOP_MUL, f, u) : kx_op3(b, KOP_FMA, f, u, value);
       }
-      KExpr *scale = e->scale == NULL ? kx_f(b, DT_F32, lowbit_param(s->ctx->m, &s->w.scale, 0, 0))
-                                      : kx_load1(b, e->scale, aff_plus(aff_add(params, l), g * s->lanes));
-      store_reg(e, t->total, m, g, l, kx_op3(b, KOP_FMA, value, scale, load_reg(e, t->total, m, g, l)));
+      KExpr *scale = block_scale(e, aff_plus(aff_add(params, l), g * s->lanes));
+      store_reg(e, t->total, m, g, l, kx_op3(b, KOP_FMA, value, scale, stream_reg(e, t->total, m, g, l)));
       kb_end(b);
     }
   }
@@ -239,8 +232,8 @@ static void strict_chunk(Emit *e, const Tile *t, Affine chunk, Affine x_at, Affi
     KVar *x[8];
     for (int64_t m = 0; m < t->mi; m++) x[m] = kb_let(b, "x", kx_load1(b, e->x, aff_plus(x_at, m * row + i)));
     for (int64_t g = 0; g < t->g; g++) {
-      Affine l = lanes_begin(e, s->lanes), at = aff_plus(aff_add(params, l), g * s->lanes);
-      KExpr *code = load_reg(e, t->v, 0, g, l), *shift = kx_i(b, DT_U32, i % 4 * 8 + i / 4 * width);
+      Affine l = stream_lanes(e, s->lanes), at = aff_plus(aff_add(params, l), g * s->lanes);
+      KExpr *code = stream_reg(e, t->v, 0, g, l), *shift = kx_i(b, DT_U32, i % 4 * 8 + i / 4 * width);
       code = kx_op2(b, KOP_AND, kx_op2(b, KOP_SHR, code, shift), kx_i(b, DT_U32, mask));
       KExpr *v = kx_op2(b, KOP_MUL, kx_view(b, DT_I32, code), kx_i(b, DT_I32, s->w.step));
       KExpr *zero = e->zero != NULL ? kx_cast(b, DT_I32, kx_load1(b, e->zero, at)) : kx_i(b, DT_I32, code_zero(s));
@@ -249,7 +242,7 @@ static void strict_chunk(Emit *e, const Tile *t, Affine chunk, Affine x_at, Affi
       KExpr *f = kx_op2(b, KOP_MUL, kx_cast(b, DT_F32, kx_op2(b, KOP_ADD, v, zero)), scale);
       KVar *w = kb_let(b, "w", f);
       for (int64_t m = 0; m < t->mi; m++) {
-        KExpr *sum = lower_mul_add(s->ctx, b, kx_var(b, x[m]), kx_var(b, w), load_reg(e, t->total, m, g, l));
+        KExpr *sum = lower_mul_add(s->ctx, b, kx_var(b, x[m]), kx_var(b, w), stream_reg(e, t->total, m, g, l));
         store_reg(e, t->total, m, g, l, sum);
       }
       kb_end(b);
@@ -267,14 +260,14 @@ static void store_results(Emit *e, const Tile *t) {
     Affine row = aff_plus(t->row, m);
     KVar *sum = s->w.scaled ? NULL : sum_of_x(e, row);
     for (int64_t g = 0; g < t->g; g++) {
-      Affine l = lanes_begin(e, g + 1 < t->g ? s->lanes : t->tail);
+      Affine l = stream_lanes(e, g + 1 < t->g ? s->lanes : t->tail);
       Affine column = aff_plus(aff_add(t->column, l), g * s->lanes);
       KExpr *value =
-          s->w.scaled ? load_reg(e, t->total, m, g, l) : add_zero(e, t, whole_sum(e, t, m, g, l), sum, aff(0), g, l);
+          s->w.scaled ? stream_reg(e, t->total, m, g, l) : add_zero(e, t, whole_sum(e, t, m, g, l), sum, aff(0), g, l);
       if (e->columns != NULL) value = kx_op2(b, KOP_ADD, value, kx_load1(b, e->columns, column));
       if (e->has_bias) value = kx_op2(b, KOP_ADD, value, load_extra(e, &e->extra[0], row, column));
       if (post != NULL) {
-        KExpr *args[MAX_EXTRA + 1] = {value};
+        KExpr *args[STREAM_MAX_EXTRA + 1] = {value};
         for (uint32_t i = e->has_bias; i < e->n_extra; i++)
           args[1 + i - e->has_bias] = load_extra(e, &e->extra[i], row, column);
         value = lower_body(b, post, args);
@@ -300,6 +293,8 @@ static void emit_chunks(Emit *e, const Tile *t, Affine block) {
   x_at = aff_add(x_at, aff_mul(c, s->parts.chunk / unit));
   if (s->strict) {
     strict_chunk(e, t, aff_add(first, c), x_at, params);
+  } else if (s->book.n > 0) {
+    stream_book_chunk(e, t, aff_add(t->w, aff_mul(aff_add(first, c), group_dwords(e, t))), x_at);
   } else {
     sum_chunk(e, t, aff_add(first, c), x_at);
   }
@@ -311,10 +306,13 @@ static void emit_tile(Emit *e, Tile t) {
   const Stream *s = e->s;
   int64_t lanes = s->lanes;
   t.v = kb_alloc(b, "v", DT_U32, 3, (int64_t[]){1, t.g, lanes}, SPACE_REG);
-  if (!s->strict) {
+  if (s->book.n > 0) {
+    stream_book_alloc(e, &t);
+  } else if (!s->strict) {
     t.c = kb_alloc(b, "c", DT_U32, 3, (int64_t[]){1, t.g, lanes}, SPACE_REG);
-    t.acc = kb_alloc(b, "acc", DT_I32, 3, (int64_t[]){t.mi * s->slices, sums_per_row(s) * t.g, lanes}, SPACE_REG);
   }
+  if (!s->strict)
+    t.acc = kb_alloc(b, "acc", DT_I32, 3, (int64_t[]){t.mi * s->slices, sums_per_row(s) * t.g, lanes}, SPACE_REG);
   if (s->w.scaled) {
     t.total = kb_alloc(b, "total", DT_F32, 3, (int64_t[]){t.mi, t.g, lanes}, SPACE_REG);
     fill_reg(e, t.total);
@@ -400,6 +398,7 @@ static void emit_params(Emit *e, PBuf *weights, PBuf *y) {
   e->y = add_param(e, y);
   if (s->sums != NULL) e->sums = add_param(e, s->sums);
   if (s->units != NULL) e->units = add_param(e, s->units);
+  if (s->book.n > 0) stream_book_params(e);
   if (s->w.scaled && !is_uniform(m, &s->w.scale)) e->scale = add_const(e, stream_pack_param(s, &s->w.scale, false));
   if (!is_uniform(m, &s->w.zero)) e->zero = add_const(e, stream_pack_param(s, &s->w.zero, true));
   Value *columns = column_sums(s, op_int(s->op, A_MATMUL_x_zero));
@@ -415,6 +414,10 @@ static void note_stream(const Stream *s) {
   Module *m = s->ctx->m;
   if (!s->w.scaled) {
     note_layer(m, s->op, NOTE_RECOVERED, "weights stored in %u bits each", s->w.bits);
+    return;
+  }
+  if (s->book.n > 0) {
+    stream_book_note(s);
     return;
   }
   const char *scales = s->blocks > 1 ? "a block" : is_uniform(m, &s->w.scale) ? "all" : "a column";
@@ -438,9 +441,10 @@ bool lower_stream(LowerCtx *ctx, const Op *op, const MatmulGeom *g, const Plan *
                       "integers nor a dequantize of one; use another plan");
   for (uint32_t i = 0; i < g->n_batch; i++) s.rows *= g->batch[i];
   s.strict = s.w.scaled && ctx->opt != NULL && ctx->opt->strict_fp;
+  if (!stream_book(&s)) return false;
   s.slices = s.w.scaled && !s.strict ? plan_param(plan, "slices", 3) : 1;
   s.scaled = plan_param(plan, "scaled", 0) != 0;
-  s.parts = lowbit_parts(&s.w, s.strict);
+  s.parts = s.book.n > 0 ? lowbit_parts_of(8) : lowbit_parts(&s.w, s.strict);
   s.lanes = target_lanes(ctx->target, 32);
   s.vectors = (s.w.n + s.lanes - 1) / s.lanes;
   s.g = plan_param(plan, "g", 1);

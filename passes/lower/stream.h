@@ -12,9 +12,14 @@
 // having one of its own:   y = sum[0] + sum[1] >> b + sum[2] >> 2b + ...
 //
 // x is signed bytes, four of them broadcast at a time (dot4). Floats become up to three slices of bytes per block:
-// x = unit * (s0 + s1 / 254 + s2 / 254^2), exact to 2^-22 of the largest of the block; a NaN or an
-// infinity makes every result that reads the block not finite. What the levels and zero points
-// add is the sum of x times a constant. With --fp=strict codes become floats in registers instead.
+// x = unit * (s0 + s1 / 256 + s2 / 256^2), unit being a power of two, exact to 2^-22 of the largest of the block, or
+// where x are integers of at most 22 bits times a power of two; a NaN or an infinity makes every result that reads the
+// block not finite. What the levels and zero points
+// add is the sum of x times a constant.
+//
+// Codes of a book are bytes, and tables of 128 bytes permuted by them give the three bytes of the weights as integers.
+// Byte j times slice i is summed for i + j < 3; what is left out is below 2^-21 of the largest x times the largest
+// weight. With --fp=strict codes become floats in registers instead.
 #ifndef QCC_PASSES_LOWER_STREAM_H
 #define QCC_PASSES_LOWER_STREAM_H
 
@@ -22,11 +27,22 @@
 #include "passes/lowbit.h"
 #include "passes/lower/lower.h"
 
+#define STREAM_BOOK_ZERO 128  // in the first byte of a weight that is 0
+
+// Weights of a book: (b0 - 128 + b1 / 256 + b2 / 256^2) * unit, the bytes in tables by code.
+typedef struct StreamBook {
+  uint32_t n;    // bytes of a weight; 0: no book
+  double unit;   // a power of two
+  Value *bytes;  // u8 [n][256]
+  bool exact;    // every weight comes back bit for bit
+} StreamBook;
+
 typedef struct Stream {
   LowerCtx *ctx;
   const Op *op;
   LowBit w;
   LowBitParts parts;
+  StreamBook book;
   int64_t lanes, vectors;  // of one vector; that cover all columns
   int64_t g, mr;           // vectors and rows of x in a tile
   int64_t slices;          // of x; 1 when x are bytes
@@ -40,6 +56,10 @@ typedef struct Stream {
 } Stream;
 
 bool lower_stream(LowerCtx *ctx, const Op *op, const MatmulGeom *g, const Plan *plan);
+
+// The book of such weights, where there is one. False after diag_error when it can't be read.
+bool stream_book(Stream *s);
+void stream_book_note(const Stream *s);
 
 // x as the kernel reads it: a step before, or x itself.
 void stream_stage_x(Stream *s, PBuf *x);

@@ -112,6 +112,22 @@ static KVar *unit_of(StageX *e, KVar *largest) {
   return kb_let(b, "unit", kx_view(b, DT_F32, kx_op2(b, KOP_AND, bits, kx_i(b, DT_U32, 0x7f800000))));
 }
 
+// v * 256^(slices - 1) as an integer whose bytes, each less 128, are its digits: 128 is added to all of them.
+static KExpr *digits_of(KBuild *b, KExpr *v, int64_t slices) {
+  int64_t ones = 0;
+  double scale = 1;
+  for (int64_t i = 0; i < slices; i++) ones = 256 * ones + 128;
+  for (int64_t i = 1; i < slices; i++) scale *= 256;
+  KExpr *whole = kx_op1(b, KOP_ROUND, slices == 1 ? v : kx_op2(b, KOP_MUL, v, kx_f(b, DT_F32, scale)));
+  return kx_view(b, DT_U32, kx_op2(b, KOP_ADD, kx_cast(b, DT_I32, whole), kx_i(b, DT_I32, ones)));
+}
+
+static KExpr *digit(KBuild *b, KVar *digits, int64_t byte) {
+  KExpr *v = kx_var(b, digits);
+  if (byte > 0) v = kx_op2(b, KOP_SHR, v, kx_i(b, DT_U32, 8 * byte));
+  return kx_view(b, DT_I8, kx_op2(b, KOP_XOR, kx_cast(b, DT_U8, v), kx_i(b, DT_U8, 128)));
+}
+
 // `len` floats from `from` on as slices at `to`; slice 0 of the block is number `at` of all slices.
 static void slice_block(StageX *e, Affine from, Affine to, Affine at, int64_t len) {
   Stream *s = e->s;
@@ -120,16 +136,13 @@ static void slice_block(StageX *e, Affine from, Affine to, Affine at, int64_t le
   KVar *unit = unit_of(e, lanes_row(s->ctx, b, DT_F32, KOP_MAX, 1, &len, magnitude, e));
   KVar *inverse = kb_let(b, "inverse", kx_op2(b, KOP_DIV, kx_f(b, DT_F32, 1), kx_var(b, unit)));
   double part = 1;
-  for (int64_t i = 0; i < s->slices; i++, part /= 254)
+  for (int64_t i = 0; i < s->slices; i++, part /= 256)
     kb_store1(b, e->units, aff_plus(at, i), kx_op2(b, KOP_MUL, kx_var(b, unit), kx_f(b, DT_F32, part)));
   KVar *k = kb_for(b, "k", 0, len, 1, FOR_VEC);
-  KExpr *rest = kx_op2(b, KOP_MUL, kx_load1(b, e->from, aff_add(from, aff_var(k))), kx_var(b, inverse));
-  for (int64_t i = 0; i < s->slices; i++) {
-    KVar *v = kb_let(b, "v", rest), *q = kb_let(b, "q", kx_op1(b, KOP_ROUND, kx_var(b, v)));
-    kb_store1(b, e->to, aff_add(aff_plus(to, i * s->padded), aff_var(k)),
-              kx_cast(b, DT_I8, kx_op1(b, KOP_ROUND, kx_var(b, v))));
-    rest = kx_op2(b, KOP_MUL, kx_op2(b, KOP_SUB, kx_var(b, v), kx_var(b, q)), kx_f(b, DT_F32, 254));
-  }
+  KExpr *v = kx_op2(b, KOP_MUL, kx_load1(b, e->from, aff_add(from, aff_var(k))), kx_var(b, inverse));
+  KVar *digits = kb_let(b, "digits", digits_of(b, v, s->slices));
+  for (int64_t i = 0; i < s->slices; i++)
+    kb_store1(b, e->to, aff_add(aff_plus(to, i * s->padded), aff_var(k)), digit(b, digits, s->slices - 1 - i));
   kb_end(b);
   for (int64_t i = 0; i < s->slices; i++) {
     fill_zero(e, aff_plus(to, i * s->padded + len), s->padded - len);

@@ -5,22 +5,32 @@
 //   => %2 = dequantize @q, @s {axis = 0, block = 784}    @q: i8[784,192] of -1, 0, 1; @s: f32[1,192]
 //      %1 = matmul %x, %2
 //
-// Only where the dequantize gives every weight back bit for bit, and where the price of what becomes of it is not far
-// above that of the floats. Not with --fp=strict.
+// Weights of at most 256 values on no grid become a lookup of their codes in a book of these values, lowest first:
+//
+//   %1 = matmul %x, @w : f32[1,96]                       @w: f32[128,96] of 92 values
+//   => %2 = lookup @book, @codes                         @book: f32[92]; @codes: u8[128,96]
+//      %1 = matmul %x, %2
+//
+// Only where that gives every weight back bit for bit, and where the price of what becomes of it is not far above that
+// of the floats. Not with --fp=strict.
+#include <math.h>
 #include <string.h>
 
 #include "ir/elem.h"
 #include "ir/infer.h"
 #include "ir/note.h"
+#include "passes/graph_util.h"
 #include "passes/lowbit.h"
 #include "passes/pass.h"
 #include "passes/price.h"
 #include "passes/recover/slices.h"
 #include "passes/recover/weights.h"
 
-enum { MOST = 7, FEWEST = 1024 };  // largest integer; smallest number of weights
+enum { MOST = 7, FEWEST = 1024, BOOK = 256 };  // largest integer; smallest number of weights; values of a book
 
 #define DEARER 1.25  // how much more time fewer bytes are worth
+#define BOOK_DEARER \
+  1.75  // the same for a quarter of them: floats come from far away as often as the price says from near
 
 static bool price_by(const Op *op, const Target *t, const char *name, double *total) {
   for (uint32_t i = 0; i < strategy_count(); i++) {
@@ -97,12 +107,85 @@ static bool recover(PassCtx *ctx, Op *op) {
   return false;
 }
 
+// ---- books
+
+typedef struct Book {
+  uint32_t n;
+  float value[BOOK];
+} Book;
+
+// The place of v among the values, or where it belongs.
+static uint32_t book_place(const Book *b, float v) {
+  uint32_t lo = 0, hi = b->n;
+  while (lo < hi) {
+    uint32_t mid = (lo + hi) / 2;
+    if (b->value[mid] < v) {
+      lo = mid + 1;
+    } else {
+      hi = mid;
+    }
+  }
+  return lo;
+}
+
+// False: too many values, or one that is no number or a zero with a sign.
+static bool book_read(Module *m, const Value *w, Book *b) {
+  const AnyF32 *v = const_data(m, w->constant);
+  b->n = 0;
+  for (int64_t i = 0, n = type_count(w->type); i < n; i++) {
+    if (!isfinite(v[i]) || (v[i] == 0 && signbit(v[i]))) return false;
+    uint32_t at = book_place(b, v[i]);
+    if (at < b->n && b->value[at] == v[i]) continue;
+    if (b->n == BOOK) return false;
+    memmove(b->value + at + 1, b->value + at, (b->n - at) * sizeof *b->value);
+    b->value[at] = v[i];
+    b->n++;
+  }
+  return true;
+}
+
+static Value *looked_up(Op *op, const Book *b) {
+  Module *m = op->func->module;
+  const Value *w = op_in(op, 1);
+  const AnyF32 *v = const_data(m, w->constant);
+  int64_t count = type_count(w->type), n = b->n;
+  const Type *table = type_tensor(m->types, DT_F32, 1, &n);
+  uint8_t *codes = arena_alloc(m->arena, (size_t)count);
+  for (int64_t i = 0; i < count; i++) codes[i] = (uint8_t)book_place(b, v[i]);
+  Value *in[2] = {const_bytes(m, table, b->value, "book"),
+                  const_borrowed(m, type_with_dtype(m->types, w->type, DT_U8), codes, w->constant->name)};
+  return graph_emit(op, OP_LOOKUP, 2, in, w->type, op->loc);
+}
+
+// Does that strategy hold weights as codes of floats itself?
+static bool holds_codes(const Price *p) {
+  return strcmp(p->plan.strategy, "codebook") == 0 || strcmp(p->plan.strategy, "code") == 0 ||
+         plan_param(&p->plan, "bits", 0) > 0;
+}
+
+static bool recover_book(PassCtx *ctx, Op *op) {
+  WeightGrid g;
+  Book b;
+  Price floats;
+  double codes;
+  if (!read_weights(op, &g) || !price_best(op, ctx->target, &floats)) return false;
+  Value *w = op_in(op, 1);
+  if (!book_read(ctx->m, w, &b)) return false;
+  Value *v = looked_up(op, &b);
+  op_set_operand(op, 1, v);
+  double most = price_total(&floats) * (holds_codes(&floats) ? 1 : BOOK_DEARER);
+  if (price_by(op, ctx->target, "stream", &codes) && codes <= most) return true;
+  op_set_operand(op, 1, w);
+  op_unlink(v->op);
+  return false;
+}
+
 PassResult pass_blocks(PassCtx *ctx) {
   bool changed = false;
   if (ctx->opt->strict_fp) return PASS_SAME;
   for (Op *op = ctx->m->funcs.at[0]->first, *next; op != NULL; op = next) {
     next = op->next;
-    changed |= recover(ctx, op) || slices_conv(ctx, op);
+    changed |= recover(ctx, op) || recover_book(ctx, op) || slices_conv(ctx, op);
   }
   return changed ? PASS_CHANGED : PASS_SAME;
 }

@@ -1,7 +1,7 @@
 // Weights of few bits against the graph interpreter: every width, both signs of x, remainders of columns, blocks and
 // fields, sums per field and shifted ones, scales and zero points per block, slices of float x and strict floats.
 #include "passes/lowbit.h"
-#include "passes/price.h"
+#include "passes/price/tiles.h"
 #include "tests/unit/contract_case.h"
 
 static const Target dots = {.name = "dots", CPU_512, .has_dot4 = true, .dot4_per_cycle = 2, .popcnt_per_cycle = 2};
@@ -195,6 +195,76 @@ Test(stream, integers) { check_integers(&dots, 13); }
 Test(stream, integers_native) { check_integers(target_native(), 17); }
 Test(stream, floats) { check_floats(&dots, 13); }
 Test(stream, floats_native) { check_floats(target_native(), 19); }
+
+// ---- books
+
+// `values` floats: random ones, or where sums are to be exact multiples of 2^-12 below 1.
+static Value *book_weights(Case *c, int64_t values, bool exact, bool trans, int64_t k, int64_t n) {
+  int64_t dims[2] = {trans ? n : k, trans ? k : n};
+  const Type *type = type_tensor(c->m->types, DT_U8, 2, dims), *table = type_tensor(c->m->types, DT_F32, 1, &values);
+  uint8_t *codes = arena_alloc(c->arena, (size_t)(k * n));
+  float *book = NEW_ARRAY(c->arena, float, values);
+  for (int64_t i = 0; i < k * n; i++) codes[i] = (uint8_t)rnd(c, (uint32_t)values);
+  for (int64_t i = 0; i < values; i++)
+    book[i] = exact ? (float)ldexp((double)rnd(c, 8192) - 4096, -12) : (float)((double)rnd(c, 2000001) / 3e6 - 0.3);
+  Value *in[2] = {const_bytes(c->m, table, book, NULL), const_bytes(c->m, type, codes, "w")};
+  Op *op = op_new(c->f, NULL, OP_LOOKUP, 2, in, NULL);
+  value_set_type(op_out(op, 0), type_with_dtype(c->m->types, type, DT_F32));
+  cr_assert(infer_op(op), "%s", diag_text(c->m->diag));
+  return op_out(op, 0);
+}
+
+// What the result may differ by: the rounding of sums, weights in steps of 2^-24 and what is left out of the products.
+static void check_book(const Target *t, bool jit, int64_t m, int64_t k, int64_t n, int64_t values, bool exact) {
+  Case c = case_new((uint64_t)(k + n + values), DT_F32, 2, (int64_t[]){m, k});
+  bool trans = (k + n) % 2 == 0;
+  Value *w = book_weights(&c, values, exact, trans, k, n);
+  c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
+  op_set_int(c.op, A_MATMUL_trans_b, trans);
+  cr_assert(infer_op(c.op));
+  Value *result = op_out(c.op, 0);
+  func_set_results(c.f, 1, &result);
+  Tensor x = input(&c, c.f->args[0]->type), want;
+  for (int64_t i = 0; exact && i < m * k; i++) elem_set_f(x.data, DT_F32, i, (double)rnd(&c, 201) - 100);
+  cr_assert(eval_func(c.f, &x, &want, c.arena, NULL, NULL));
+  Plan plan = {.strategy = intern(c.m->names, "stream")};
+  plan_add(c.op, &plan, "g", 1 + (k + n) % 3);
+  plan_add(c.op, &plan, "mr", m > 1 ? 2 : 1);
+  plan_add(c.op, &plan, "slices", 3);
+  op_set_plan(c.op, &plan);
+  PassOptions opt = pass_options_default();
+  RunOptions runner = {.verify_each = true};
+  cr_assert(pipeline_run(c.m, t, jit ? PIPE_JIT : PIPE_KEVAL, &opt, &runner, c.arena, NULL));
+  float *out = NEW_ARRAY(c.arena, float, m *n);
+  const void *in[1] = {x.data};
+  void *outs[1] = {out};
+  cr_assert(jit ? run_jit(&c, t, in, outs) : run_keval(&c, t, in, outs), "%s", diag_text(c.m->diag));
+  for (int64_t i = 0; i < m * n; i++) {
+    double bound = 0, ref = elem_get_f(want.data, DT_F32, i);
+    for (int64_t j = 0; j < k; j++) bound += 0x1p-21 * (0.05 + fabs(elem_get_f(x.data, DT_F32, i / n * k + j)));
+    cr_assert(exact ? (double)out[i] == ref : fabs((double)out[i] - ref) <= bound,
+              "m=%lld k=%lld n=%lld values=%lld: element %lld is %.9g, not %.9g", (long long)m, (long long)k,
+              (long long)n, (long long)values, (long long)i, (double)out[i], ref);
+  }
+  arena_free(c.arena);
+}
+
+// Books that one permutation reads, one of two vectors, two of those; tails of columns, of groups of four and of tiles.
+Test(stream, books) {
+  static const int64_t values[] = {1, 3, 64, 65, 128, 129, 256},
+                       shapes[][3] = {{1, 1, 1},   {1, 4, 16},  {2, 7, 17},  {3, 130, 5},
+                                      {1, 33, 70}, {5, 64, 48}, {1, 300, 33}};
+  const Target *native = target_native();
+  Target invented = dots;
+  invented.has_lookup64 = true;
+  for (uint32_t i = 0; i < 7; i++)
+    for (uint32_t j = 0; j < 7; j++)
+      for (int exact = 0; exact < 2; exact++) {
+        check_book(&invented, false, shapes[j][0], shapes[j][1], shapes[j][2], values[i], exact != 0);
+        if (native->vector_bits == 512)
+          check_book(native, true, shapes[j][0], shapes[j][1], shapes[j][2], values[i], exact != 0);
+      }
+}
 
 // One number of x that is not finite reaches every result.
 Test(stream, not_finite) {
