@@ -13,6 +13,7 @@ typedef enum PassResult { PASS_SAME, PASS_CHANGED, PASS_FAILED } PassResult;  //
 typedef enum PassLevel { LEVEL_GRAPH, LEVEL_GATE, LEVEL_KERNEL } PassLevel;
 
 typedef struct FactorReport FactorReport;  // passes/compress/factorize.h
+typedef struct Quantization Quantization;  // passes/quantize/quantize.h
 
 // Options that reach passes. Command-line options set them; golden tests set them as pass arguments.
 typedef struct PassOptions {
@@ -33,6 +34,7 @@ typedef struct PassOptions {
   const struct Tensor *const *samples;  // inputs of the network, one array per sample, to measure its error on
   uint32_t n_samples;                   // 0: seeded inputs
   FactorReport *factored;               // what was factorised, for the report; NULL: not wanted
+  Quantization *quantize;               // --quantize: rules, statistics, and what became of layers; NULL: not asked for
   bool release;                         // lowered weights are not read again: their memory may be given back at once
   bool profile;                         // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;

@@ -4,6 +4,7 @@
 //   # passes: fuse                  absent: only the text is checked
 //   # target: x86-64-v3             the default
 //   # ints: 0 4                     range of i32 and i64 inputs, the default
+//   # within: 0.02                  floats may lose so much of the largest one (quantisation)
 //   # error: text                   the passes (or the verifier) must say this
 //   ...input...      # error: text  the parser or verifier must say this about this line
 //   --- expect
@@ -46,6 +47,7 @@ typedef struct Golden {
   const char *passes;  // NULL: none
   const char *target;
   int64_t ints[2];
+  double within;
   VEC(Expected) errors;
 } Golden;
 
@@ -85,6 +87,7 @@ static void read_header(Golden *g, const char *line) {
   if ((v = after_key(line, "# passes:"))) g->passes = v;
   if ((v = after_key(line, "# target:"))) g->target = v;
   if ((v = after_key(line, "# error:"))) vec_push(g->arena, &g->errors, ((Expected){0, v, false}));
+  if ((v = after_key(line, "# within:"))) g->within = strtod(v, NULL);
   if ((v = after_key(line, "# ints:"))) {
     char *end;
     g->ints[0] = strtoll(v, &end, 10);
@@ -266,7 +269,7 @@ static bool golden_run(Golden *g, bool bless) {
   if (g->passes || before->funcs.n == 0 || had_program || !after->program) {
     StrBuf why;
     strbuf_init(&why, g->arena);
-    if (!golden_evaluate(before, after, g->ints, g->arena, &why))
+    if (!golden_evaluate(before, after, g->ints, g->within, g->arena, &why))
       return fail(g, "both sides differ: %s", strbuf_str(&why));
   }
   return check_text(g, m, bless);

@@ -37,7 +37,9 @@ static void fill(void *to, DType t, int64_t n, uint64_t seed, const int64_t ints
   }
 }
 
-static double tolerance(DType t) {
+// `within` is what a file allows its floats to lose, 0 for all that promise the same numbers.
+static double tolerance(DType t, double within) {
+  if (within > 0 && dtype_is_float(t)) return within;
   switch (t) {
     case DT_F64: return 1e-10;
     case DT_F32: return 2e-5;
@@ -48,7 +50,7 @@ static double tolerance(DType t) {
 }
 
 // Element by element, relative to the largest finite magnitude of the expected side.
-static bool same(const void *a, const void *b, DType t, int64_t n, const char *what, StrBuf *why) {
+static bool same(const void *a, const void *b, DType t, int64_t n, double within, const char *what, StrBuf *why) {
   if (!dtype_is_float(t)) {
     size_t bytes = (size_t)((n * (int64_t)dtype_info(t)->bits + 7) / 8);
     for (size_t i = 0; i < bytes; i++)
@@ -65,7 +67,7 @@ static bool same(const void *a, const void *b, DType t, int64_t n, const char *w
   }
   for (int64_t i = 0; i < n; i++) {
     double x = elem_get_f(a, t, i), y = elem_get_f(b, t, i);
-    if ((isnan(x) && isnan(y)) || x == y || fabs(x - y) <= tolerance(t) * scale) continue;
+    if ((isnan(x) && isnan(y)) || x == y || fabs(x - y) <= tolerance(t, within) * scale) continue;
     strbuf_printf(why, "%s differs at element %lld: %.9g before, %.9g after", what, (long long)i, x, y);
     return false;
   }
@@ -137,7 +139,8 @@ static bool run_module(Module *m, const Interface *io, const Tensor *in, Tensor 
   return keval_program(m->program, inputs, outputs);
 }
 
-static bool evaluate_modules(Module *before, Module *after, const int64_t ints[2], Arena *arena, StrBuf *why) {
+static bool evaluate_modules(Module *before, Module *after, const int64_t ints[2], double within, Arena *arena,
+                             StrBuf *why) {
   Interface io = interface_of(arena, before), io2 = interface_of(arena, after);
   if (!same_interface(&io, &io2)) {
     strbuf_puts(why, "arguments or results changed their types");
@@ -155,7 +158,7 @@ static bool evaluate_modules(Module *before, Module *after, const int64_t ints[2
   }
   for (uint32_t i = 0; i < io.n_out; i++) {
     const char *what = arena_printf(arena, "result %u", i);
-    if (!same(out[i].data, out2[i].data, io.out[i]->dtype, type_count(io.out[i]), what, why)) return false;
+    if (!same(out[i].data, out2[i].data, io.out[i]->dtype, type_count(io.out[i]), within, what, why)) return false;
   }
   return true;
 }
@@ -203,7 +206,7 @@ static bool evaluate_kernel(Module *before, const Kernel *k, Module *after, cons
   for (uint32_t i = 0; i < k->n_params; i++) {
     if (k->params[i]->space == SPACE_WORK) continue;  // dead outside the kernel
     const char *what = arena_printf(arena, "buffer %%%s of kernel @%s", k->params[i]->name, k->name);
-    if (!same(a[i], b[i], k->params[i]->type, span(k->params[i]), what, why)) return false;
+    if (!same(a[i], b[i], k->params[i]->type, span(k->params[i]), 0, what, why)) return false;
   }
   return true;
 }
@@ -220,8 +223,8 @@ static bool evaluate_kernels(Module *before, Module *after, const int64_t ints[2
   return true;
 }
 
-bool golden_evaluate(Module *before, Module *after, const int64_t ints[2], Arena *arena, StrBuf *why) {
+bool golden_evaluate(Module *before, Module *after, const int64_t ints[2], double within, Arena *arena, StrBuf *why) {
   if (before->funcs.n == 0 && !has_steps(before)) return evaluate_kernels(before, after, ints, arena, why);
   if (before->funcs.n > 0 && !has_steps(before) && !can_run(before->funcs.at[0])) return true;
-  return evaluate_modules(before, after, ints, arena, why);
+  return evaluate_modules(before, after, ints, within, arena, why);
 }

@@ -59,12 +59,7 @@ static int name_order(const struct dirent **a, const struct dirent **b) {
 
 static int is_set(const struct dirent *e) { return strncmp(e->d_name, "test_data_set_", 14) == 0; }
 
-bool cases_read(Session *s, const Func *f, Cases *out) {
-  const char *dir = option_text(&s->opt.data, NULL);
-  if (!dir) {
-    vec_push(s->arena, out, case_random(s, f));
-    return true;
-  }
+bool cases_read_from(Session *s, const Func *f, const char *dir, Cases *out) {
   struct dirent **sets = NULL;
   int n = scandir(dir, &sets, is_set, name_order);
   if (n < 0) return diag_error(s->diag, DIAG_IO, NULL, "can't read the folder '%.200s'", dir);
@@ -82,6 +77,13 @@ bool cases_read(Session *s, const Func *f, Cases *out) {
     if (ok) vec_push(s->arena, out, c);
   }
   return ok;
+}
+
+bool cases_read(Session *s, const Func *f, Cases *out) {
+  const char *dir = option_text(&s->opt.data, NULL);
+  if (dir) return cases_read_from(s, f, dir, out);
+  vec_push(s->arena, out, case_random(s, f));
+  return true;
 }
 
 void cases_shapes(Session *s) {

@@ -16,6 +16,8 @@ typedef VEC(Case) Cases;
 void cases_shapes(Session *s);
 // All cases of --data (one, or test_data_set_* folders); without it one of seeded inputs. False after diag_error.
 bool cases_read(Session *s, const Func *f, Cases *out);
+// All cases of a folder.
+bool cases_read_from(Session *s, const Func *f, const char *dir, Cases *out);
 
 // Recorded inputs of --data for passes that compress, of the module that is loaded. False after diag_error.
 bool cases_samples(Session *s);

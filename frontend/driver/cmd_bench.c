@@ -150,7 +150,7 @@ static void print_steps(Session *s, const Loaded *l) {
 }
 
 int cmd_bench(Session *s) {
-  if (option_flag(&s->opt.calibrate)) return bench_calibrate(s);
+  if (option_flag(&s->opt.calibrate) && !option_text(&s->opt.calibrate, "")[0]) return bench_calibrate(s);
   if (s->opt.suite.n) return bench_suite(s, option_text(&s->opt.suite, ""));
   ObjectBytes object = {0};
   Loaded l = {0};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "frontend/driver/cases.h"
+#include "frontend/driver/quantize.h"
 #include "frontend/driver/report.h"
 #include "ir/text.h"
 #include "passes/compress/factorize.h"
@@ -35,9 +36,9 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
   PrintOptions print = {.locs = option_flag(&s->opt.print_locs)};
   if (strcmp(kind, "qir") == 0) {
     // The graph as it stands before the gate.
-    const char *all = pipeline_default, *gate = strstr(all, ",lower");
+    const char *all = session_pipeline(s), *gate = strstr(all, ",lower");
     const char *graph = arena_printf(s->arena, "%.*s", gate ? (int)(gate - all) : (int)strlen(all), all);
-    if (!session_passes(s, option_text(&s->opt.passes, graph))) return false;
+    if (!session_passes(s, s->opt.passes.n ? all : graph)) return false;
   } else if (strcmp(kind, "kir") == 0) {
     if (!session_passes(s, session_pipeline(s))) return false;
   } else {
@@ -137,7 +138,8 @@ int cmd_compile(Session *s) {
   set_name(s);
   s->m->name = s->name;
   if (!require_known(s)) return diag_exit_code(s->diag);
-  if (strcmp(kind, "obj") != 0) return cases_samples(s) && emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
+  if (strcmp(kind, "obj") != 0)
+    return cases_samples(s) && quantize_prepare(s) && emit_text(s, kind, path) ? 0 : diag_exit_code(s->diag);
   ObjectBytes object = {0};
   s->release = !s->opt.print_after.n;
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "frontend/driver/cases.h"
+#include "frontend/driver/quantize.h"
 #include "frontend/driver/report.h"
 #include "frontend/onnx.h"
 #include "ir/text.h"
@@ -224,7 +225,12 @@ static void progress_clear(const Session *s) {
   if (s->terminal && session_now() - s->start >= 1.0) fprintf(stderr, "\r\033[K");
 }
 
-const char *session_pipeline(const Session *s) { return option_text(&s->opt.passes, pipeline_default); }
+// Few bits on request come before all that looks at weights, and are met by the passes that recover integers.
+const char *session_pipeline(const Session *s) {
+  const char *all = option_text(&s->opt.passes, NULL), *cut = strstr(pipeline_default, ",merge");
+  if (all != NULL || !quantize_asked(s) || cut == NULL) return all != NULL ? all : pipeline_default;
+  return arena_printf(s->arena, "%.*s,quantize,integer,levels%s", (int)(cut - pipeline_default), pipeline_default, cut);
+}
 
 bool session_passes(Session *s, const char *pipeline) {
   s->pass_opt.release = s->release;
@@ -263,7 +269,7 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
 }
 
 bool session_compile(Session *s, ObjectBytes *out) {
-  if (!cases_samples(s) || !session_passes(s, session_pipeline(s))) return false;
+  if (!cases_samples(s) || !quantize_prepare(s) || !session_passes(s, session_pipeline(s))) return false;
   if (!s->m->program)
     return diag_error(s->diag, DIAG_USAGE, NULL, "the pipeline does not contain 'lower': there is nothing to emit");
   return session_emit(s, EMIT_OBJECT, out);

@@ -166,10 +166,14 @@ static bool fuse_biases(PassCtx *ctx, Func *f) {
   return changed;
 }
 
+bool fuse_affine(PassCtx *ctx, Func *f) {
+  bool changed = fuse_batchnorms(ctx, f);
+  return fuse_biases(ctx, f) || changed;
+}
+
 PassResult pass_fuse(PassCtx *ctx) {
   Func *f = ctx->m->funcs.at[0];
-  bool changed = fuse_batchnorms(ctx, f);
-  changed |= fuse_biases(ctx, f);
+  bool changed = fuse_affine(ctx, f);
   changed |= fuse_maps(ctx, f);
   changed |= fuse_posts(ctx, f);
   module_drop_unused_funcs(ctx->m);

@@ -132,6 +132,29 @@ check "--prune" sh -c "$qcc $model -o m.o --prune=0.9:force --report=r.txt --rep
   grep -q '<svg' r.html"
 ends 2 1 "--prune wants" "$qcc" "$model" -o m.o --prune=5:4
 ends 2 1 "no layer" "$qcc" "$model" -o m.o --prune=0.5:nothing
+# Samples: the ten digits of the example as floats in 0 .. 1, made by qcc itself.
+mkdir samples
+{
+  printf '\223NUMPY\001\000v\000'
+  printf '%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': (10, 1, 28, 28), }"
+  cat "$root/examples/digits/digits.bin"
+} >pixels.npy
+cat >scale.qir <<'TEXT'
+func @scale(%x: u8[10,1,28,28]) -> f32[10,1,28,28] "images" {
+  %0 = cast %x : f32[10,1,28,28]
+  %1 = div %0, f32(255) : f32[10,1,28,28]
+  return %1
+}
+TEXT
+check "samples" sh -c "$qcc run scale.qir --input pixels.npy --save samples"
+check "--quantize" sh -c "$qcc $model --quantize=int8 --calibrate=samples -o m.o --report=r.txt &&
+  [ \$(grep -c 'quantised *weights symmetric, 8 bits' r.txt) -eq 8 ] && ! grep -q ' W32A32  *W32A32 ' r.txt"
+check "verify --quantize" sh -c "$qcc verify $model --quantize=w4a8 --calibrate=samples/images.npy | grep -q 'verify: ok'"
+ends 2 1 "needs samples" "$qcc" "$model" -o box/m.o --quantize=int8
+ends 4 1 "can't read" "$qcc" "$model" -o box/m.o --quantize=int8 --calibrate=nosuch
+ends 1 1 "normalised as the network expects" "$qcc" "$model" -o box/m.o --quantize=int8 --calibrate=pixels.npy
+ends 2 1 "--quantize wants" "$qcc" "$model" -o box/m.o --quantize=w9a8
+ends 2 1 "has such a name" "$qcc" "$model" -o box/m.o --quantize=int8:nosuch --calibrate=samples
 check "opt" sh -c "$qcc opt --passes=dce back.qir | grep -q '^func'"
 
 # ---- help and manual know every option and command of the table

@@ -17,7 +17,7 @@ static Module *parse(Arena *a, const char *text) {
 static const char *compare(Arena *a, const char *before, const char *after) {
   StrBuf why;
   strbuf_init(&why, a);
-  bool ok = golden_evaluate(parse(a, before), parse(a, after), (int64_t[]){0, 4}, a, &why);
+  bool ok = golden_evaluate(parse(a, before), parse(a, after), (int64_t[]){0, 4}, 0, a, &why);
   cr_assert_eq(ok, why.n == 0);
   return ok ? NULL : strbuf_str(&why);
 }
