@@ -1,8 +1,10 @@
 // A small thread pool behind qcc_exec.
 //
 // One job at a time: parallel_for publishes {task, arg, n} under a new generation number, wakes the workers, and takes
-// part itself. Indices are claimed from one atomic counter whose upper half holds the generation, so a worker that is
-// late for a job can never claim an index of the next one. Workers spin briefly (the kernels of one network follow each
+// part itself. Every thread has a range of the indices of its own, about the same rows of one layer after the other,
+// which its caches may still hold; with its range done it takes from the others'. Indices are claimed from atomic
+// counters whose upper half holds the generation, so a worker that is late for a job can never claim an index of the
+// next one. Workers spin briefly (the kernels of one network follow each
 // other within microseconds) and then sleep on a condition variable. No lock is held while a task runs. A child made
 // by fork has no workers; it must make its own pool.
 //
@@ -25,15 +27,25 @@
 #define MOST_ALONE_NS 640000000
 #define CALM_NS 50000000  // jobs without loss after which times alone are short again
 
+typedef struct Range {
+  _Alignas(64) _Atomic uint64_t claim;  // generation << 32 | next index
+} Range;
+
+typedef struct Worker {
+  qcc_pool *pool;
+  uint32_t number;  // of its range; the caller has range 0
+  pthread_t thread;
+} Worker;
+
 struct qcc_pool {
   qcc_exec exec;
-  pthread_mutex_t busy;    // held by the caller of parallel_for
-  pthread_mutex_t lock;    // guards sleeping and `stop`
-  pthread_cond_t wake;     // a new generation or stop
-  pthread_cond_t done;     // `left` became 0
-  _Atomic uint64_t claim;  // generation << 32 | next index
-  _Atomic uint32_t n;      // indices of the current job
-  _Atomic uint32_t left;   // indices not finished
+  pthread_mutex_t busy;   // held by the caller of parallel_for
+  pthread_mutex_t lock;   // guards sleeping and `stop`
+  pthread_cond_t wake;    // a new generation or stop
+  pthread_cond_t done;    // `left` became 0
+  Range *range;           // of every thread
+  _Atomic uint32_t n;     // indices of the current job
+  _Atomic uint32_t left;  // indices not finished
   _Atomic bool stop;
   _Atomic(void (*)(void *, uint32_t)) task;
   _Atomic(void *) arg;
@@ -42,7 +54,7 @@ struct qcc_pool {
   int64_t alone;        // length of the next time alone
   int64_t calm;         // ns of jobs since the last time alone
   uint32_t n_workers;
-  pthread_t workers[];
+  Worker workers[];
 };
 
 static void cpu_relax(void) {
@@ -59,25 +71,39 @@ static int64_t clock_ns(clockid_t clock) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-// Runs indices of generation `generation` until none is left; returns how many. The job's fields are read only after a
-// successful claim: the job cannot end, hence not change, while a claimed index is unfinished.
-static uint32_t run_claimed(qcc_pool *p, uint32_t generation) {
+static uint32_t range_begin(uint32_t n, uint32_t ranges, uint32_t i) { return (uint32_t)((uint64_t)n * i / ranges); }
+
+static void ran_one(qcc_pool *p) {
+  if (atomic_fetch_sub(&p->left, 1) != 1) return;
+  pthread_mutex_lock(&p->lock);
+  pthread_cond_broadcast(&p->done);
+  pthread_mutex_unlock(&p->lock);
+}
+
+// Runs indices of one range of generation `generation` until none is left; returns how many. The job's fields are read
+// only after a successful claim: the job cannot end, hence not change, while a claimed index is unfinished.
+static uint32_t run_range(qcc_pool *p, uint32_t generation, uint32_t range) {
+  _Atomic uint64_t *claim = &p->range[range].claim;
   for (uint32_t ran = 0;;) {
-    uint64_t at = atomic_load_explicit(&p->claim, memory_order_acquire);
-    if ((uint32_t)(at >> 32) != generation || (uint32_t)at >= atomic_load(&p->n)) return ran;
-    if (!atomic_compare_exchange_weak(&p->claim, &at, at + 1)) continue;
+    uint64_t at = atomic_load_explicit(claim, memory_order_acquire);
+    uint32_t end = range_begin(atomic_load(&p->n), p->n_workers + 1, range + 1);
+    if ((uint32_t)(at >> 32) != generation || (uint32_t)at >= end) return ran;
+    if (!atomic_compare_exchange_weak(claim, &at, at + 1)) continue;
     void (*task)(void *, uint32_t) = atomic_load(&p->task);
     task(atomic_load(&p->arg), (uint32_t)at);
     ran++;
-    if (atomic_fetch_sub(&p->left, 1) == 1) {
-      pthread_mutex_lock(&p->lock);
-      pthread_cond_broadcast(&p->done);
-      pthread_mutex_unlock(&p->lock);
-    }
+    ran_one(p);
   }
 }
 
-static uint32_t generation_of(qcc_pool *p) { return (uint32_t)(atomic_load(&p->claim) >> 32); }
+// The thread's own range, then those after it, then those before it.
+static uint32_t run_claimed(qcc_pool *p, uint32_t generation, uint32_t own) {
+  uint32_t ran = 0, ranges = p->n_workers + 1;
+  for (uint32_t i = 0; i < ranges; i++) ran += run_range(p, generation, (own + i) % ranges);
+  return ran;
+}
+
+static uint32_t generation_of(qcc_pool *p) { return (uint32_t)(atomic_load(&p->range[0].claim) >> 32); }
 
 // Waits for a generation other than `seen`; false when the pool ends.
 static bool await_job(qcc_pool *p, uint32_t seen) {
@@ -93,11 +119,12 @@ static bool await_job(qcc_pool *p, uint32_t seen) {
 }
 
 static void *worker_main(void *arg) {
-  qcc_pool *p = arg;
+  const Worker *w = arg;
+  qcc_pool *p = w->pool;
   uint32_t seen = 0;
   while (await_job(p, seen)) {
     seen = generation_of(p);
-    run_claimed(p, seen);
+    run_claimed(p, seen, w->number);
   }
   return NULL;
 }
@@ -145,18 +172,20 @@ static void pool_parallel_for(void *ctx, void (*task)(void *, uint32_t), void *a
   }
   uint32_t generation = generation_of(p) + 1;
   // Close the old generation before the fields change: no worker can claim while the index is past the end.
-  atomic_store(&p->claim, (uint64_t)generation << 32 | UINT32_MAX);
+  for (uint32_t i = 0; i <= p->n_workers; i++)
+    atomic_store(&p->range[i].claim, (uint64_t)generation << 32 | UINT32_MAX);
   atomic_store(&p->task, task);
   atomic_store(&p->arg, arg);
   atomic_store(&p->n, n);
   atomic_store(&p->left, n);
   generation++;
   pthread_mutex_lock(&p->lock);
-  atomic_store(&p->claim, (uint64_t)generation << 32);
+  for (uint32_t i = p->n_workers + 1; i-- > 0;)
+    atomic_store(&p->range[i].claim, (uint64_t)generation << 32 | range_begin(n, p->n_workers + 1, i));
   pthread_cond_broadcast(&p->wake);
   pthread_mutex_unlock(&p->lock);
   int64_t own = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-  uint32_t ran = run_claimed(p, generation);
+  uint32_t ran = run_claimed(p, generation, 0);
   own = clock_ns(CLOCK_THREAD_CPUTIME_ID) - own;
   await_done(p);
   learn(p, own, clock_ns(CLOCK_MONOTONIC) - start, ran, n);
@@ -168,7 +197,7 @@ static void pool_stop(qcc_pool *p) {
   atomic_store(&p->stop, true);
   pthread_cond_broadcast(&p->wake);
   pthread_mutex_unlock(&p->lock);
-  for (uint32_t i = 0; i < p->n_workers; i++) pthread_join(p->workers[i], NULL);
+  for (uint32_t i = 0; i < p->n_workers; i++) pthread_join(p->workers[i].thread, NULL);
 }
 
 qcc_pool *qcc_pool_new(uint32_t threads) {
@@ -176,6 +205,12 @@ qcc_pool *qcc_pool_new(uint32_t threads) {
   if (threads > 1024) threads = 1024;
   qcc_pool *p = calloc(1, sizeof *p + (threads - 1) * sizeof p->workers[0]);
   if (!p) return NULL;
+  p->range = aligned_alloc(_Alignof(Range), threads * sizeof(Range));
+  if (!p->range) {
+    free(p);
+    return NULL;
+  }
+  for (uint32_t i = 0; i < threads; i++) atomic_init(&p->range[i].claim, UINT32_MAX);
   p->alone = ALONE_NS;
   p->exec = (qcc_exec){.ctx = p, .threads = threads, .parallel_for = pool_parallel_for};
   pthread_mutex_init(&p->busy, NULL);
@@ -183,7 +218,9 @@ qcc_pool *qcc_pool_new(uint32_t threads) {
   pthread_cond_init(&p->wake, NULL);
   pthread_cond_init(&p->done, NULL);
   for (; p->n_workers + 1 < threads; p->n_workers++) {
-    if (pthread_create(&p->workers[p->n_workers], NULL, worker_main, p) != 0) {
+    Worker *w = &p->workers[p->n_workers];
+    *w = (Worker){.pool = p, .number = p->n_workers + 1};
+    if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
       qcc_pool_free(p);
       return NULL;
     }
@@ -200,5 +237,6 @@ void qcc_pool_free(qcc_pool *pool) {
   pthread_cond_destroy(&pool->wake);
   pthread_mutex_destroy(&pool->lock);
   pthread_mutex_destroy(&pool->busy);
+  free(pool->range);
   free(pool);
 }

@@ -1,6 +1,8 @@
 // Register tiles of the contraction nest and their cycles. See tiles.h.
 #include "passes/price/tiles.h"
 
+#include "ir/base/intmath.h"
+
 enum { FMA_LATENCY = 4, ISSUE_WIDTH = 6, TILE_CYCLES = 12 };
 
 typedef struct Tiling {
@@ -183,6 +185,15 @@ static int64_t column_block(const Work *w, const Target *t, const Tiling *g) {
   return mb < g->mr ? g->mr : mb;
 }
 
+// Panels outside: where they are too few to keep several threads evenly busy, their columns are cut into blocks too.
+static int64_t columns_of_unit(const Work *w, const Tiling *g, double cycles) {
+  enum { UNITS = 16, UNIT_CYCLES = 8000 };  // of a layer, for any number of threads; the least worth handing over
+  int64_t tiles = ceil_div(w->m, g->mr), panels = ceil_div(w->n, g->nv * g->lanes);
+  int64_t units = cycles < (double)UNITS * UNIT_CYCLES ? (int64_t)(cycles / UNIT_CYCLES) : UNITS;
+  int64_t blocks = units > panels ? ceil_div(units, panels) : 1;
+  return ceil_div(tiles, blocks < tiles ? blocks : tiles) * g->mr;
+}
+
 void price_depthwise(const Op *op, const Target *t, const Work *w, Price *p) {
   int64_t lanes = target_lanes(t, dtype_info(w->type)->bits), mr = 4, my = 2;
   if (t->n_vregs < 32 || w->k > 25) my = 1;
@@ -209,7 +220,7 @@ void price_tiles(const Op *op, const Target *t, const Work *work, Price *p) {
   if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1, 0};
   int64_t mb = column_block(&w, t, &g);
   bool outer = panels_outer(&w, t, &g, mb, &p->memory) && g.k_lanes == 0;
-  if (outer && w.rows == 1) mb = (w.m + g.mr - 1) / g.mr * g.mr;
+  if (outer && w.rows == 1) mb = columns_of_unit(&w, &g, p->compute);
   if (w.packs_at_run) p->fixed += w.w_bytes / 8;
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
   // With all registers taken, LLVM puts the sums of an unrolled step into the broadcast's register and spills.
