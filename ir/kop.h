@@ -23,7 +23,16 @@ typedef struct KOpInfo {
 
 // Elements of the table of a lookup, 0: the op is none.
 static inline int64_t kop_table(KOp op) {
-  return op == KOP_LOOKUP16 ? 16 : op == KOP_LOOKUP32 ? 32 : op == KOP_LOOKUP64 ? 64 : op == KOP_LOOKUP128 ? 128 : 0;
+  switch (op) {
+    case KOP_LOOKUP2: return 2;
+    case KOP_LOOKUP4: return 4;
+    case KOP_LOOKUP8: return 8;
+    case KOP_LOOKUP16: return 16;
+    case KOP_LOOKUP32: return 32;
+    case KOP_LOOKUP64: return 64;
+    case KOP_LOOKUP128: return 128;
+    default: return 0;
+  }
 }
 
 const KOpInfo *kop_info(KOp op);

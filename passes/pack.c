@@ -95,7 +95,12 @@ static void pack_group_row(const Columns *c, int64_t from, int64_t group, int64_
   for (int64_t j = 0; j < width && column + j < s->n; j++) {
     for (int64_t k = first; k < end; k++) {
       int64_t i = from + (column + j) * s->n_stride + k * s->red_stride[last];
-      elem_set_i(c->to, s->type, at + j * s->by + k - begin, elem_get_i(c->from, c->from_type, i));
+      int64_t to = at + j * s->by + k - begin;
+      if (dtype_is_float(s->type)) {
+        elem_set_f(c->to, s->type, to, elem_get_f(c->from, c->from_type, i));
+      } else {
+        elem_set_i(c->to, s->type, to, elem_get_i(c->from, c->from_type, i));
+      }
     }
   }
 }

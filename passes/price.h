@@ -18,6 +18,7 @@ typedef struct Work {
   bool depthwise;      // one filter per channel: lanes are channels, k taps
   bool packs_at_run;   // weights are not constant
   bool folds;          // neighbouring columns may be folded into channels (conv_fold)
+  bool parts;          // lanes may share a column (nest_parts.c)
   bool k_lanes;        // neighbours along the innermost reduction are neighbours in x
   int64_t taps, step;  // kernel and stride along the columns, for folding
   double w_ops;        // operations on a vector of weights before it is multiplied

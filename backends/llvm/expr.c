@@ -70,14 +70,30 @@ static LV permute_bytes(Emit *e, const KBuf *table, const Affine *at, LV index, 
   return call_intrinsic(e, "llvm.x86.avx512.vpermi2var.qi.512", 0, NULL, 3, (LV[]){all, index, more});
 }
 
-// table[index & 15], or & 31, & 63, & 127: the table operand is a load that says where the table begins.
+// A table shorter than a vector by an index that is known: neighbouring elements of memory repeated along the lanes. NULL
+// where the index is not known.
+static LV repeat(Emit *e, const KBuf *table, const Affine *at, LV index, uint32_t size) {
+  int32_t lane[64];
+  if (!is_varying(index) || lanes_of(index) > 64 || affine_varies(e, at) || !LLVMIsConstant(index)) return NULL;
+  for (uint32_t i = 0; i < lanes_of(index); i++) {
+    LV x = LLVMGetAggregateElement(index, i);
+    if (x == NULL || LLVMIsAConstantInt(x) == NULL) return NULL;
+    lane[i] = (int32_t)(LLVMConstIntGetZExtValue(x) & (size - 1));
+  }
+  LV all = LLVMBuildLoad2(e->b, LLVMVectorType(type_memory(e, table->type), size), emit_address(e, table, at), "");
+  LLVMSetAlignment(all, (uint32_t)dtype_info(table->type)->bits / 8);
+  return shuffle(e, all, NULL, lanes_of(index), lane);
+}
+
+// table[index & 15], or & 1, & 3 and so on to & 127: the table operand is a load that says where the table begins.
 static LV emit_lookup(Emit *e, const KExpr *x) {
   const KExpr *table = x->arg[0];
   QCC_CHECK(table->kind == KX_LOAD, "kernel %s: the table of a lookup is not a load", e->k->name);
   LV index = emit_expr(e, x->arg[1]);
   Affine at = linear_index(table->buf, table->idx);
   int64_t size = kop_table(x->op);
-  LV y = size == 16   ? permute16(e, table->buf, &at, index)
+  LV y = size <= 8    ? repeat(e, table->buf, &at, index, (uint32_t)size)
+         : size == 16 ? permute16(e, table->buf, &at, index)
          : size == 32 ? permute32(e, table->buf, &at, index)
                       : permute_bytes(e, table->buf, &at, index, size);
   if (y != NULL) return y;

@@ -243,6 +243,29 @@ static LV load_lanes(Emit *e, const Access *a) {
   return r;
 }
 
+// Every `stride`th element of a buffer in registers: the registers that hold them, whole, and shuffles. NULL where the
+// place is not known or the buffer is not made of whole registers.
+static LV load_register_column(Emit *e, const KBuf *b, const Affine *at, const Access *a) {
+  uint32_t width = target_lanes(&e->row->t, (uint32_t)a->size * 8), n = e->lanes, s = (uint32_t)a->stride;
+  int64_t count = 1, base = at->base;
+  for (uint32_t i = 0; i < b->rank; i++) count *= b->dims[i];
+  bool known = at->n == 1 && at->term[0].var == e->lane && LLVMIsNull(e->lane_lo) && kbuf_is_dense(b);
+  if (!known || a->stride < 2 || a->stride > 8 || n > width || e->mask || count % width != 0) return NULL;
+  LV r = NULL, place = buffer_pointer(e, b);
+  uint32_t first = (uint32_t)base / width, last = ((uint32_t)base + (n - 1) * s) / width;
+  for (uint32_t v = first; v <= last; v++) {
+    LV row = plain_load(e, LLVMVectorType(a->type, width), gep_k(e, place, (int64_t)v * width * a->size));
+    int32_t lanes[64];
+    for (uint32_t i = 0; i < width; i++) {
+      uint32_t from = (uint32_t)base + i * s;
+      bool here = i < n && from / width == v, before = i < n && from / width < v;
+      lanes[i] = here ? (int32_t)((r ? width : 0) + from % width) : before ? (int32_t)i : -1;
+    }
+    r = shuffle(e, r ? r : row, r ? row : NULL, width, lanes);
+  }
+  return n < width ? resize_lanes(e, r, n) : r;
+}
+
 static LV load_varying(Emit *e, const Access *a) {
   if (!a->offsets && a->stride == 1) return load_contiguous(e, a);
   if (e->mask) return gather(e, a, e->mask);
@@ -336,6 +359,8 @@ LV emit_load(Emit *e, const KBuf *b, const Affine *at, LV moved) {
     LV column = load_tile_column(e, b, &a, (uint32_t)at->base);
     return b->type == DT_BOOL ? LLVMBuildICmp(e->b, LLVMIntNE, column, lv_int(LLVMTypeOf(column), 0), "") : column;
   }
+  LV parts = b->space == SPACE_REG && !a.offsets ? load_register_column(e, b, at, &a) : NULL;
+  if (parts != NULL && b->type != DT_BOOL) return parts;
   LV r = a.offsets || a.stride ? load_varying(e, &a) : plain_load(e, a.type, a.p);
   return b->type == DT_BOOL ? LLVMBuildICmp(e->b, LLVMIntNE, r, lv_int(LLVMTypeOf(r), 0), "") : r;
 }

@@ -62,6 +62,9 @@ static KExpr *fold_const(Arena *arena, KExpr *x) {
     case KOP_POPCNT:
     case KOP_DOT2:
     case KOP_DOT4:
+    case KOP_LOOKUP2:
+    case KOP_LOOKUP4:
+    case KOP_LOOKUP8:
     case KOP_LOOKUP16:
     case KOP_LOOKUP32:
     case KOP_LOOKUP64:

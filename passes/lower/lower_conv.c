@@ -34,6 +34,23 @@ static int64_t clamp_param(const Plan *p, const char *name, int64_t missing, int
   return v < 1 ? 1 : v;
 }
 
+// Lanes that share a column, where x is read as it lies and one panel has all columns.
+static void tile_parts(LowerCtx *ctx, const Plan *p, DType type, const Nest *n, NestTile *t) {
+  int64_t parts = plan_param(p, "parts", 0), lanes = target_lanes(ctx->target, 32);
+  bool power = parts == 2 || parts == 4 || parts == 8, conv = n->op->kind == OP_CONV && n->n == n->dims[n->rank - 1];
+  if (!power || !conv || 2 * parts > lanes || !plan_is(p, "fma") || type != DT_F32 || n->n_red == 0 || n->words != NULL) return;
+  Nest merged = *n;
+  nest_merge(&merged);
+  uint32_t last = merged.n_red - 1;
+  bool reads = n->x->type->dtype == DT_F32 && merged.x_red[last] == 1 && merged.red[last] >= parts;
+  if (!reads || !value_is_const(op_in(n->op, 1)) || n->n > 8 * lanes / parts) return;
+  t->parts = parts;
+  t->lanes = lanes;
+  t->nv = (n->n + lanes - 1) / lanes;
+  t->k_lanes = 0;
+  t->panels_outer = t->dense = false;
+}
+
 NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   NestTile t = {.lanes = 1, .mr = 1, .my = 1, .nv = 1, .ku = 1, .ks = 1};
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
@@ -58,6 +75,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
     t.nv = n->n;
     t.panels_outer = false;
   }
+  tile_parts(ctx, p, type, n, &t);
   return t;
 }
 
@@ -89,6 +107,17 @@ static PackSpec conv_weights(const ConvGeom *g, const NestTile *t, DType type) {
     s.copy[0] = g->group;
     s.copy_stride[0] = og;
   }
+  return s;
+}
+
+// The same in groups of the places that a vector has of a column.
+static PackSpec part_weights(Nest *n, const ConvGeom *g) {
+  nest_merge(n);
+  PackSpec s = dot8_weights(n, g->o, 1);
+  s.by = n->tile.parts;
+  s.lanes = n->tile.lanes / n->tile.parts;
+  s.nv = (n->n + s.lanes - 1) / s.lanes;
+  s.type = DT_F32;
   return s;
 }
 
@@ -316,6 +345,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (book && !once) weights = codebook_weights(ctx, op, &n);
   PackSpec s =
       planes ? planes_reduction(&n, &g, &bits) : conv_weights(&g, &n.tile, n.lookups + n.book > 0 ? DT_I8 : n.type);
+  if (n.tile.parts > 0) s = part_weights(&n, &g);
   if (plan_is(&plan, "dot8")) {
     if (!dot8_plan_bits(ctx, op, &plan, &n.bits)) return false;
     dot8_reduction(&n);
@@ -325,7 +355,7 @@ bool lower_conv(LowerCtx *ctx, const Op *op) {
   if (plan_is(&plan, "tile8")) {
     if (!conv_tiles(ctx, op, &plan, &n, &g)) return false;
   } else {
-    set_group_weights(&n, pack_copy_elems(&s) / (s.by > 1 ? s.by : 1));
+    set_group_weights(&n, pack_copy_elems(&s) / (n.dot && s.by > 1 ? s.by : 1));
     n.w = once ? codebook_open(ctx, op, weights, &s) : stage_weights(ctx, op, weights, &s);
   }
   if (n.w == NULL) return false;

@@ -34,6 +34,7 @@ void nest_settle(Nest *n) {
 
 int64_t nest_red_steps(const Nest *n, uint32_t i) {
   if (n->matrix.rows > 0 && i + 1 == n->n_red) return ceil_div(n->red[i], n->matrix.chunk);
+  if (n->tile.parts > 0 && i + 1 == n->n_red) return ceil_div(n->red[i], n->tile.parts);
   return n->dot && i + 1 == n->n_red ? ceil_div(n->red[i], 4) : n->red[i];
 }
 
@@ -74,6 +75,8 @@ static void emit_any_tile(Emit *e, Tile t, const Pos *p) {
     nest_emit_planes(e, t, p);
   } else if (e->n->tile.k_lanes > 0) {
     nest_emit_k_lanes(e, t, p);
+  } else if (e->n->tile.parts > 0) {
+    nest_emit_parts(e, t, p);
   } else {
     nest_emit_tile(e, t, p);
   }

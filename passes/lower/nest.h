@@ -30,6 +30,7 @@ typedef struct NestTile {
   int64_t ku, ks;      // unrolled steps of the innermost reduction; independent partial sums
   int64_t mb;          // columns walked per panel before the next panel (a multiple of mr)
   int64_t k_lanes;     // lanes along the reduction instead (few columns: lanes = 1, nv = n), or 0
+  int64_t parts;       // > 0: that many lanes share a column (nest_parts.c); one panel
   bool panels_outer;   // panels outside of rows
   bool dense;          // rows of the last panel of weights are as wide as it has columns (pack.h)
 } NestTile;

@@ -100,6 +100,7 @@ typedef struct Four {
 void nest_emit_products(Emit *e, const Tile *t, const Pos *p, Affine part, Four four);
 void nest_emit_planes(Emit *e, Tile t, const Pos *p);
 void nest_emit_k_lanes(Emit *e, Tile t, const Pos *p);
+void nest_emit_parts(Emit *e, Tile t, const Pos *p);
 void nest_begin_matrix(Emit *e);  // at the top of the kernel
 void nest_emit_matrix(Emit *e, Tile t, const Pos *p);
 

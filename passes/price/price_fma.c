@@ -13,6 +13,8 @@ void strategy_fma_price(const Op *op, const Target *t, Price *p) {
   if (w.depthwise) {
     price_depthwise(op, t, &w, p);
   } else {
+    w.parts = op->kind == OP_CONV && w.copies == 1 && w.k_lanes && !w.packs_at_run && w.type == DT_F32 &&
+              op_in(op, 0)->type->dtype == DT_F32;
     price_tiles(op, t, &w, p);
   }
 }

@@ -1,4 +1,6 @@
 // Register tiles of the contraction nest and their cycles. See tiles.h.
+#include <math.h>
+
 #include "passes/price/tiles.h"
 
 #include "ir/base/intmath.h"
@@ -8,6 +10,7 @@ enum { FMA_LATENCY = 4, ISSUE_WIDTH = 6, TILE_CYCLES = 12 };
 typedef struct Tiling {
   int64_t lanes, mr, my, nv, ks;
   int64_t k_lanes;  // lanes along the reduction, or 0
+  int64_t parts;    // lanes that share a column, or 0
 } Tiling;
 
 static double max2(double a, double b) { return a > b ? a : b; }
@@ -90,7 +93,7 @@ static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
       int64_t rows = mr == w->m && w->rows > 1 ? w->row_run : 1;
       for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv * (1 + more) + 1 <= regs && my * mr * nv <= most;
            my++) {
-        Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv), 0};
+        Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv), 0, 0};
         double c = tiling_cycles(w, t, &g);
         if (best.mr == 0 || c < *cycles * 0.995) {
           best = g;
@@ -122,8 +125,48 @@ static bool tiling_k_lanes(const Work *w, const Target *t, Tiling *g, double *cy
     c *= (double)w->rows * (double)w->copies;
     if (c >= *cycles) continue;
     *cycles = c;
-    *g = (Tiling){lanes, mr, 1, w->n, ks, lanes};
+    *g = (Tiling){lanes, mr, 1, w->n, ks, lanes, 0};
     better = true;
+  }
+  return better;
+}
+
+// Cycles of one tile whose vectors hold `parts` places of the reduction of lanes / parts columns each.
+static double parts_cycles(const Work *w, const Target *t, const Tiling *g, double pixels) {
+  Work steps = *w;
+  double lanes = (double)target_lanes(t, 32), vectors = (double)g->nv, stored = ceil((double)w->n / lanes);
+  steps.k_inner = (w->k_inner + g->parts - 1) / g->parts;
+  steps.k = w->k / w->k_inner * steps.k_inner;
+  steps.held = 0;
+  double sum = tile_cycles(&steps, t, pixels, vectors, (double)g->ks);
+  if (w->k_inner % g->parts != 0) sum += (double)(w->k / w->k_inner) * pixels * 0.5;
+  return sum + pixels * stored * (double)(g->parts * g->parts) / 2;  // shuffles and additions of the parts
+}
+
+// The best tile of that kind when it beats `cycles`.
+static bool tiling_parted(const Work *w, const Target *t, Tiling *best, double *cycles) {
+  int64_t lanes = target_lanes(t, 32), mb = w->m;
+  bool better = false;
+  if (!w->parts || w->n < 1 || w->copies != 1) return false;
+  for (int64_t parts = 2; parts <= 8 && 2 * parts <= lanes && parts <= w->k_inner; parts *= 2) {
+    Tiling g = {.lanes = lanes, .parts = parts, .nv = (w->n * parts + lanes - 1) / lanes};
+    if (g.nv > 8) continue;
+    for (g.mr = 1; g.mr <= mb && (g.mr + 1) * g.nv + 1 <= t->n_vregs; g.mr++) {
+      int64_t rows = g.mr == w->m && w->rows > 1 ? w->row_run : 1;
+      for (g.my = 1; g.my <= rows && g.my <= 8 && (g.my * g.mr + 1) * g.nv + 1 <= t->n_vregs; g.my++) {
+        double c = 0;
+        g.ks = g.my * g.mr * g.nv >= 8 || ((g.my * g.mr * 2 + 1) * g.nv + 1 > t->n_vregs) ? 1 : 2;
+        for (int part = 0; part < 4; part++) {
+          int64_t mr = part & 1 ? w->m % g.mr : g.mr, nm = part & 1 ? mr > 0 : w->m / g.mr;
+          int64_t my = part & 2 ? w->rows % g.my : g.my, ny = part & 2 ? my > 0 : w->rows / g.my;
+          if (nm * ny > 0) c += (double)(nm * ny) * parts_cycles(w, t, &g, (double)(mr * my));
+        }
+        if (c >= *cycles * 0.97) continue;
+        *cycles = c;
+        *best = g;
+        better = true;
+      }
+    }
   }
   return better;
 }
@@ -157,6 +200,10 @@ static Tiling tiling_fold(Work *w, const Target *t, int64_t *fold, double *cycle
     *cycles = c;
   }
   if (tiling_k_lanes(&plain, t, &best, cycles)) {
+    *w = plain;
+    *fold = 1;
+  }
+  if (tiling_parted(&plain, t, &best, cycles)) {
     *w = plain;
     *fold = 1;
   }
@@ -217,9 +264,9 @@ void price_tiles(const Op *op, const Target *t, const Work *work, Price *p) {
   Work w = *work;
   int64_t fold;
   Tiling g = tiling_fold(&w, t, &fold, &p->compute);
-  if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1, 0};
+  if (g.mr == 0) g = (Tiling){lanes_for(&w, t), 1, 1, 1, 1, 0, 0};
   int64_t mb = column_block(&w, t, &g);
-  bool outer = panels_outer(&w, t, &g, mb, &p->memory) && g.k_lanes == 0;
+  bool outer = panels_outer(&w, t, &g, mb, &p->memory) && g.k_lanes == 0 && g.parts == 0;
   if (outer && w.rows == 1) mb = columns_of_unit(&w, &g, p->compute);
   if (w.packs_at_run) p->fixed += w.w_bytes / 8;
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
@@ -228,7 +275,11 @@ void price_tiles(const Op *op, const Target *t, const Work *work, Price *p) {
   if (fold > 1) plan_add(op, &p->plan, "fold", fold);
   plan_add(op, &p->plan, "mr", g.mr);
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
-  plan_add(op, &p->plan, "nv", g.nv);
+  if (g.parts > 0) {
+    plan_add(op, &p->plan, "parts", g.parts);
+  } else {
+    plan_add(op, &p->plan, "nv", g.nv);
+  }
   if (g.k_lanes > 0) plan_add(op, &p->plan, "k_lanes", g.k_lanes);
   if (g.lanes < target_lanes(t, dtype_info(w.type)->bits)) plan_add(op, &p->plan, "lanes", g.lanes);
   if (ku > 1 && g.k_lanes == 0) plan_add(op, &p->plan, "ku", ku);
