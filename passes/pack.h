@@ -3,10 +3,10 @@
 // A matrix [k][n] (any strides, any number of copies, the reduction being several loops) becomes, per copy, panels of
 // nv * lanes columns: [panel][k][nv * lanes]. The last panel has only the vectors it needs; missing columns of its last
 // vector are zero, or with `dense` not stored: rows of the last panel are as wide as it has columns, a vector read
-// there ends in the next row, and after the last row lie as many zeros as that takes. With `by` = 4 (or 2, 8) the innermost
-// reduction goes in groups of four elements that lie together, the last one filled with zeros: [panel][groups][nv *
-// lanes][4]; zeros come first in it, so that it ends with the last element, unless there are fewer than four elements.
-// Constants are packed while lowering, so the graph keeps weights an interpreter can read.
+// there ends in the next row, and after the last row lie as many zeros as that takes. With `by` = 4 (or 2, 8) the
+// innermost reduction goes in groups of four elements that lie together, the last one filled with zeros:
+// [panel][groups][nv * lanes][4]; zeros come first in it, so that it ends with the last element, unless there are fewer
+// than four elements. Constants are packed while lowering, so the graph keeps weights an interpreter can read.
 #ifndef QCC_PASSES_PACK_H
 #define QCC_PASSES_PACK_H
 

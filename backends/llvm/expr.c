@@ -70,8 +70,8 @@ static LV permute_bytes(Emit *e, const KBuf *table, const Affine *at, LV index, 
   return call_intrinsic(e, "llvm.x86.avx512.vpermi2var.qi.512", 0, NULL, 3, (LV[]){all, index, more});
 }
 
-// A table shorter than a vector by an index that is known: neighbouring elements of memory repeated along the lanes. NULL
-// where the index is not known.
+// A table shorter than a vector by an index that is known: neighbouring elements of memory repeated along the lanes.
+// NULL where the index is not known.
 static LV repeat(Emit *e, const KBuf *table, const Affine *at, LV index, uint32_t size) {
   int32_t lane[64];
   if (!is_varying(index) || lanes_of(index) > 64 || affine_varies(e, at) || !LLVMIsConstant(index)) return NULL;

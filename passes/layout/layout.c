@@ -143,7 +143,7 @@ static bool leads_out(const Value *v) {
   return value_is_result_of_func(v) && v->n_uses == 1;
 }
 
-// A depthwise layer alone in a graph: two transposes would cost more than it.
+// A layer alone in a graph that can work on planes: two transposes would cost as much as it, or too much beside it.
 static bool is_alone(const Layout *l, const Op *op) {
   return op_in(op, 0)->kind == VALUE_ARG && strategy_planar_applies(op, l->ctx->target) && leads_out(op->out[0]);
 }

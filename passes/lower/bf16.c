@@ -33,7 +33,9 @@ static int64_t packed_columns(const Nest *n) { return (n->n + n->tile.lanes - 1)
 
 static bool is_plain(const Nest *n) {
   bool other = n->dot || n->counts || n->words != NULL || n->matrix.rows > 0 || n->book > 0 || n->lookups > 0;
-  if (other || n->type != DT_F32 || n->tile.k_lanes > 0 || n->tile.parts > 0 || n->tile.dense || n->n_red == 0) return false;
+  if (other || n->type != DT_F32 || n->tile.k_lanes > 0 || n->tile.parts > 0 || n->w_row > 0 || n->tile.dense ||
+      n->n_red == 0)
+    return false;
   bool stored = n->w->kind == PBUF_CONST && n->w->alias_of == NULL && n->w->type->dtype == DT_F32;
   return stored && n->x->type->dtype == DT_F32 && rows_of(n) > 0;
 }

@@ -38,7 +38,8 @@ static int64_t clamp_param(const Plan *p, const char *name, int64_t missing, int
 static void tile_parts(LowerCtx *ctx, const Plan *p, DType type, const Nest *n, NestTile *t) {
   int64_t parts = plan_param(p, "parts", 0), lanes = target_lanes(ctx->target, 32);
   bool power = parts == 2 || parts == 4 || parts == 8, conv = n->op->kind == OP_CONV && n->n == n->dims[n->rank - 1];
-  if (!power || !conv || 2 * parts > lanes || !plan_is(p, "fma") || type != DT_F32 || n->n_red == 0 || n->words != NULL) return;
+  if (!power || !conv || 2 * parts > lanes || !plan_is(p, "fma") || type != DT_F32 || n->n_red == 0 || n->words != NULL)
+    return;
   Nest merged = *n;
   nest_merge(&merged);
   uint32_t last = merged.n_red - 1;
@@ -56,7 +57,7 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   int64_t m = n->m.extent > 0 ? n->m.extent : 1, rows = n->n_rows > 0 ? n->row[n->n_rows - 1].extent : 1;
   t.mb = m;
   if (!plan_is(p, "fma") && !plan_is(p, "dot8") && !plan_is(p, "planes") && !plan_is(p, "lut") &&
-      !plan_is(p, "codebook") && !plan_is(p, "tile8"))
+      !plan_is(p, "codebook") && !plan_is(p, "tile8") && !plan_is(p, "planar"))
     return t;
   t.lanes = clamp_param(p, "lanes", target_lanes(ctx->target, dtype_info(type)->bits), 64);
   t.mr = clamp_param(p, "mr", 4, m < 32 ? m : 32);
@@ -67,7 +68,8 @@ NestTile nest_tile(LowerCtx *ctx, const Plan *p, DType type, const Nest *n) {
   t.mb = (clamp_param(p, "mb", m, m) + t.mr - 1) / t.mr * t.mr;
   t.panels_outer = plan_param(p, "panels_outer", 0) != 0;
   // A row padded at the end of a panel is needed only where weights are written at run time.
-  t.dense = !plan_is(p, "fma") && plan_param(p, "once", 0) == 0 && value_is_const(op_in(n->op, 1));
+  t.dense =
+      !plan_is(p, "fma") && !plan_is(p, "planar") && plan_param(p, "once", 0) == 0 && value_is_const(op_in(n->op, 1));
   bool contiguous = n->n_red > 0 && n->x_red[n->n_red - 1] == 1;
   if (plan_param(p, "k_lanes", 0) > 0 && contiguous && n->n <= 8 && dtype_is_float(type)) {
     t.k_lanes = clamp_param(p, "k_lanes", 1, 64);

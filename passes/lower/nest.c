@@ -141,7 +141,8 @@ static void emit_rows(Emit *e, Tile t, const Pos *p, Affine block, Affine row_ti
 static Pos pos_panel(const Emit *e, const Pos *p, Affine panel) {
   int64_t width = e->n->tile.nv * e->n->tile.lanes;
   int64_t matrix = e->n->tile.nv * e->k * e->n->matrix.stored;
-  NestLoop l = {.w = e->n->matrix.rows > 0 ? matrix : width * e->rows, .axis = e->n->rank - 1, .scale = width};
+  int64_t step = e->n->w_row > 0 ? width : width * e->rows;
+  NestLoop l = {.w = e->n->matrix.rows > 0 ? matrix : step, .axis = e->n->rank - 1, .scale = width};
   return pos_move(p, &l, panel);
 }
 

@@ -94,6 +94,7 @@ typedef struct Nest {
   int64_t book;     // > 0: w are codes of floats in `table` (codebook.h), 16 per permutation
   int64_t lookups;  // > 0: w are codes, products come out of `table` (lut.h), by that many lookups
   PBuf *table;
+  int64_t w_row;       // > 0: w are rows of numbers as they lie, that far apart, and no panels; n fills its vectors
   int64_t x_zero;      // integers, not dot: subtracted from every x
   int64_t x0;          // first element of x used
   const Op *squares;   // a maximum over 2x2 squares of axes 2 and 3 that is what y holds (nest_pool), or NULL

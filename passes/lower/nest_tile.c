@@ -13,6 +13,7 @@ void nest_close(Emit *e, uint32_t depth) {
 }
 
 int64_t nest_weights_row(const Emit *e, const Tile *t) {
+  if (e->n->w_row > 0) return e->n->w_row;
   return e->n->tile.dense ? (t->nvec - 1) * e->n->tile.lanes + t->tail : t->nvec * e->n->tile.lanes;
 }
 

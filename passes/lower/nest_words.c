@@ -163,7 +163,8 @@ static bool stores_words(const Nest *n, const PlanesX *f) {
   if (width % 8 != 0 && n->n > width) return false;
   for (uint32_t i = 0; i < n->n_rows; i++)
     if (n->row[i].axis == n->rank - 1) return false;
-  return bits_can_store(f) && n->tile.k_lanes == 0 && n->tile.parts == 0 && n->n == f->channels && n->dims[n->rank - 1] == n->n;
+  return bits_can_store(f) && n->tile.k_lanes == 0 && n->tile.parts == 0 && n->n == f->channels &&
+         n->dims[n->rank - 1] == n->n;
 }
 
 void nest_result_buf(LowerCtx *ctx, Nest *n) {

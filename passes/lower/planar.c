@@ -12,6 +12,7 @@
 #include "passes/lower/planar.h"
 
 #include "passes/lower/lower_conv.h"
+#include "passes/lower/nest.h"
 #include "passes/sparse.h"
 
 enum { WINDOW = 16 };  // elements of a row that a shifted vector is taken out of
@@ -50,6 +51,18 @@ bool planar_geom(const Op *op, int64_t lanes, ConvGeom *g) {
   bool wide = g->in[2] >= WINDOW && lanes <= WINDOW && g->out[2] >= lanes && g->kernel[2] <= 8 &&
               g->out[2] <= g->in[2] + g->pad[2];
   return wide && conv_is_depthwise(g) && g->kernel[1] * g->kernel[2] <= PLANAR_TAPS;
+}
+
+bool planar_pointwise(const Op *op, int64_t lanes, ConvGeom *g) {
+  Sparse s;
+  if (op->kind != OP_CONV || !sparse_of(op, &s) || s.last || s.bytes || s.images < 1 || s.group != 1) return false;
+  if (op_in(op, 0)->type->rank != 4 || op_in(op, 0)->type->dtype != DT_F32) return false;
+  *g = sparse_conv(&s);
+  for (int i = 0; i < CONV_AXES; i++)
+    if (g->stride[i] != 1 || g->kernel[i] != 1 || g->pad[i] != 0 || g->in[i] != g->out[i]) return false;
+  const Value *bias = op_in(op, 2);
+  bool simple = bias == NULL || (value_is_const(bias) && type_count(bias->type) == g->o);
+  return simple && g->in[1] * g->in[2] % lanes == 0 && lanes > 1 && result_axes_merge(op, 2, 4);
 }
 
 static KExpr *tap_at(Planar *p, int64_t ky, int64_t kx) {
@@ -215,13 +228,40 @@ static void emit_planes(Planar *p) {
   kb_end(b);
 }
 
+// y[image, o, p] = sum over c of w[o, c] x[image, c, p]: rows are filters, lanes are pixels of planes as they lie.
+static bool lower_pointwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const Plan *plan) {
+  int64_t pixels = g->in[1] * g->in[2];
+  Nest n = {.op = op, .type = DT_F32, .rank = 3, .dims = {g->n, g->o, pixels}, .axis_of = {0, 1, 2, 2}, .n = pixels};
+  n.name = arena_printf(ctx->m->arena, "conv_%u", op->id);
+  n.x = lower_buf(ctx, op_in(op, 1));
+  n.w = lower_buf(ctx, op_in(op, 0));
+  n.w_row = pixels;
+  if (op_in(op, 2) != NULL) {
+    const Type *column = type_tensor(ctx->m->types, op_in(op, 2)->type->dtype, 3, (int64_t[]){g->o, 1, 1});
+    n.bias = const_borrowed(ctx->m, column, const_data(ctx->m, op_in(op, 2)->constant), NULL);
+  }
+  if (g->n > 1) n.row[n.n_rows++] = (NestLoop){.extent = g->n, .w = g->c * pixels, .axis = 0, .scale = 1};
+  n.m = (NestLoop){.extent = g->o, .x = g->c, .axis = 1, .scale = 1};
+  n.n_red = 1;
+  n.red[0] = g->c;
+  n.x_red[0] = 1;
+  n.tile = nest_tile(ctx, plan, DT_F32, &n);
+  nest_result_buf(ctx, &n);
+  n.post_again = n.words == NULL && lower_post_again(op, n.type);
+  nest_settle(&n);
+  return nest_lower(ctx, &n, plan->strategy);
+}
+
 bool lower_planar(LowerCtx *ctx, const Op *op, const Plan *plan) {
+  ConvGeom product;
+  if (planar_pointwise(op, target_lanes(ctx->target, 32), &product)) return lower_pointwise(ctx, op, &product, plan);
   Planar p = {.ctx = ctx, .lanes = target_lanes(ctx->target, 32), .overlaps = !lower_operand_may_alias(op)};
   if (!planar_geom(op, p.lanes, &p.g)) {
-    return diag_error(ctx->m->diag, DIAG_USAGE, op->loc,
-                      "plan 'planar' is for constant depthwise f32 filters with channels first, steps of 1 and rows of "
-                      "at least %lld elements; use another plan",
-                      (long long)p.lanes);
+    return diag_error(
+        ctx->m->diag, DIAG_USAGE, op->loc,
+        "plan 'planar' is for constant f32 filters with channels first and steps of 1: depthwise ones on rows "
+        "of at least %lld elements, or of one tap on planes of a multiple of that; use another plan",
+        (long long)p.lanes);
   }
   int64_t my = plan_param(plan, "my", 4);
   p.my = my < 1 ? 1 : my > 8 ? 8 : my;

@@ -71,3 +71,25 @@ Test(planar, special_values) {
   lower_case(c, fmt("%%x: %s", type_of(&shapes[0], false)), type_of(&shapes[0], true),
              fmt("%%r0 = conv %%x, @w, @b {%s} : %s", attributes(&shapes[0], 4), type_of(&shapes[0], true)));
 }
+
+// One tap: products of the weights and planes that fill whole vectors; several images, groups of filters, tails.
+Test(planar, pointwise) {
+  static const int64_t sizes[][5] = {{1, 5, 7, 4, 8}, {2, 3, 20, 8, 8}, {1, 16, 1, 2, 24}, {3, 1, 33, 1, 16}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int64_t mr = 1; mr <= 5; mr += 2) {
+      const int64_t *s = sizes[i];
+      const char *x =
+          fmt("f32[%lld,%lld,%lld,%lld]", (long long)s[0], (long long)s[1], (long long)s[3], (long long)s[4]);
+      const char *y =
+          fmt("f32[%lld,%lld,%lld,%lld]", (long long)s[0], (long long)s[2], (long long)s[3], (long long)s[4]);
+      Check c = near;
+      c.extra =
+          fmt("const @w: f32[%lld,%lld,1,1] = rand(1)\nconst @b: f32[%lld] = rand(2)\n"
+              "func @post(%%x: f32[], %%y: f32[]) -> f32[] {\n  %%0 = add %%x, %%y : f32[]\n  return %%0\n}\n",
+              (long long)s[2], (long long)s[1], (long long)s[2]);
+      const char *plan = fmt("plan = planar(mr = %lld, nv = 2, panels_outer = %d)", (long long)mr, mr > 1);
+      lower_case(c, fmt("%%x: %s", x), y, fmt("%%r0 = conv %%x, @w {%s} : %s", plan, y));
+      lower_case(c, fmt("%%x: %s, %%y: %s", x, y), y,
+                 fmt("%%r0 = conv %%x, @w, @b, %%y {post = @post, %s} : %s", plan, y));
+    }
+}
