@@ -14,6 +14,7 @@ typedef enum PassLevel { LEVEL_GRAPH, LEVEL_GATE, LEVEL_KERNEL } PassLevel;
 
 typedef struct FactorReport FactorReport;  // passes/compress/factorize.h
 typedef struct Quantization Quantization;  // passes/quantize/quantize.h
+typedef struct ShareReport ShareReport;    // passes/quantize/share.h
 
 // Options that reach passes. Command-line options set them; golden tests set them as pass arguments.
 typedef struct PassOptions {
@@ -28,6 +29,8 @@ typedef struct PassOptions {
   uint32_t n_factorize;
   const char *const *prune;  // --prune, in order
   uint32_t n_prune;
+  const char *const *share;  // --share, in order
+  uint32_t n_share;
   double max_error;                     // --max-error, of a layer; 0: none
   double network_error;                 // ... and of the network's results
   bool by_size;                         // --optimize=size: compression by bytes instead of time
@@ -35,6 +38,7 @@ typedef struct PassOptions {
   uint32_t n_samples;                   // 0: seeded inputs
   FactorReport *factored;               // what was factorised, for the report; NULL: not wanted
   Quantization *quantize;               // --quantize: rules, statistics, and what became of layers; NULL: not asked for
+  ShareReport *shared;                  // what --share did, for the report; NULL: not wanted
   bool release;                         // lowered weights are not read again: their memory may be given back at once
   bool profile;                         // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;

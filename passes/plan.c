@@ -77,9 +77,9 @@ static uint32_t value_bits(const Value *v) {
   return bits;
 }
 
-// Bits of a weight as the plan stores it; straight code holds every value once, and which one in the instruction,
+// Straight code holds every value once, and which one in the instruction,
 // tables of bits hold all weights of a column at once.
-static uint32_t weight_bits(const Op *op, const Plan *p) {
+uint32_t plan_weight_bits(const Op *op, const Plan *p) {
   LowBit fields;
   Codebook book;
   if (strcmp(p->strategy, "stream") == 0 && lowbit_of(op, &fields)) return fields.book != NULL ? 8 : fields.bits;
@@ -117,7 +117,7 @@ static bool rounds_well(PassCtx *ctx, const Op *op, const Plan *p) {
 
 static void note_emitted(PassCtx *ctx, const Op *op, const Plan *p) {
   const Value *x = op_in(op, 0), *w = op_in(op, 1);
-  note_precision(ctx->m, op, NOTE_EMITTED, weight_bits(op, p), input_bits(op, p), "%s x %s -> %s as %s",
+  note_precision(ctx->m, op, NOTE_EMITTED, plan_weight_bits(op, p), input_bits(op, p), "%s x %s -> %s as %s",
                  dtype_info(x->type->dtype)->name, dtype_info(w->type->dtype)->name,
                  dtype_info(op->out[0]->type->dtype)->name, plan_text(ctx->arena, p));
 }
@@ -129,6 +129,13 @@ static void note_zeros(PassCtx *ctx, const Op *op, const Plan *p) {
   note_layer(ctx->m, op, NOTE_ZEROS,
              "%.1f %% of the weights; products by non-zeros are faster from %.1f %% on, %s taken", 100 * zeros,
              100 * even, p->strategy);
+}
+
+// For size, weights of few floats are held as codes whatever time that takes.
+static void plan_of_codes(const PassCtx *ctx, const Op *op, Plan *p) {
+  Price price;
+  if (!ctx->opt->by_size || !price_by(op, ctx->target, "codebook", &price)) return;
+  if (plan_weight_bits(op, &price.plan) < plan_weight_bits(op, p)) *p = price.plan;
 }
 
 PassResult pass_plan(PassCtx *ctx) {
@@ -146,6 +153,7 @@ PassResult pass_plan(PassCtx *ctx) {
       if (is_explained(ctx->opt, op)) explain(ctx, op);
       Plan p = plan_choose_avoiding(op, ctx->target, avoid);
       if (!rounds_well(ctx, op, &p)) p = plan_choose_avoiding(op, ctx->target, avoid | AVOID_TRANSFORMS);
+      plan_of_codes(ctx, op, &p);
       op_set_plan(op, &p);
       note_zeros(ctx, op, &p);
       note_emitted(ctx, op, &p);

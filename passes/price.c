@@ -178,6 +178,15 @@ static bool choose(const Op *op, const Target *t, unsigned avoid, Price *best) {
 
 bool price_best(const Op *op, const Target *t, Price *best) { return choose(op, t, 0, best); }
 
+bool price_by(const Op *op, const Target *t, const char *name, Price *p) {
+  for (uint32_t i = 0; i < strategy_count(); i++) {
+    if (strcmp(strategies[i].name, name) != 0 || !strategies[i].applies(op, t)) continue;
+    strategies[i].price(op, t, p);
+    return true;
+  }
+  return false;
+}
+
 Plan plan_choose_avoiding(const Op *op, const Target *t, unsigned avoid) {
   Price best = {0};
   bool found = choose(op, t, avoid, &best) || choose(op, t, avoid & ~(unsigned)AVOID_MULTIPLY, &best);

@@ -52,6 +52,10 @@ double price_total(const Price *p);
 double price_bandwidth(const Target *t, double bytes);
 // The price of the cheapest plan of a contraction. False: no strategy applies.
 bool price_best(const Op *op, const Target *t, Price *best);
+// The price under the strategy of that name. False: it does not apply.
+bool price_by(const Op *op, const Target *t, const char *name, Price *p);
+// Bits of a weight as the plan stores it.
+uint32_t plan_weight_bits(const Op *op, const Plan *p);
 // Is a convolution with channels first and zeros in its weights cheaper by its non-zeros than channels-last by panels?
 bool price_stays_first(const Op *op, const Target *t);
 // The share of zeros in the weights, and the one from which `sparse` is cheaper than panels for this shape. False when

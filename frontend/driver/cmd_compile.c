@@ -7,6 +7,7 @@
 #include "frontend/driver/report.h"
 #include "ir/text.h"
 #include "passes/compress/factorize.h"
+#include "passes/quantize/share.h"
 
 static const char *with_extension(Session *s, const char *path, const char *ext) {
   const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
@@ -16,6 +17,10 @@ static const char *with_extension(Session *s, const char *path, const char *ext)
 
 // What compression did is measured where somebody wants to know.
 static void compression_report(Session *s) {
+  if (s->opt.share.n > 0) {
+    s->pass_opt.shared = NEW(s->arena, ShareReport);
+    s->pass_opt.shared->arena = s->arena;
+  }
   if (s->opt.factorize.n == 0 && s->opt.prune.n == 0) return;
   s->pass_opt.factored = NEW(s->arena, FactorReport);
   s->pass_opt.factored->arena = s->arena;

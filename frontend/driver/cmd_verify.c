@@ -194,15 +194,15 @@ static int verify_model(Session *s, const Cases *cases, Func *imported, Tensor *
   return found.bad ? 1 : 0;
 }
 
-// What compression loses is no fault of the compiler: the reference is the network with its factors or few bits, and
-// outputs recorded of the float one are left aside.
+// What compression loses is no fault of the compiler: the reference is the network with its factors, shared weights or few
+// bits, and outputs recorded of the float one are left aside.
 static bool compress_reference(Session *s, Cases *cases) {
-  bool factors = s->opt.factorize.n > 0;
-  const char *all = session_pipeline(s), *pass = strstr(all, factors ? "factorize" : "quantize");
-  if ((!factors && !quantize_asked(s)) || pass == NULL) return true;
+  const char *last = s->opt.share.n > 0 ? "share" : s->opt.factorize.n > 0 ? "factorize" : "quantize";
+  const char *all = session_pipeline(s), *pass = strstr(all, last);
+  if ((s->opt.share.n == 0 && s->opt.factorize.n == 0 && !quantize_asked(s)) || pass == NULL) return true;
   for (uint32_t i = 0; i < cases->n; i++)
     for (uint32_t k = 0; k < s->m->funcs.at[0]->n_results; k++) cases->at[i].want[k].data = NULL;
-  printf("reference: the network as %s; recorded outputs are not compared\n", factors ? "factorised" : "quantised");
+  printf("reference: the network as compressed; recorded outputs are not compared\n");
   return cases_samples(s) && quantize_prepare(s) &&
          session_passes(s, arena_printf(s->arena, "%.*s", (int)(pass + strcspn(pass, ",") - all), all));
 }

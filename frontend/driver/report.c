@@ -51,6 +51,7 @@ void report_text(Session *s, const Report *r, StrBuf *out) {
   for (uint32_t i = 0; i < r->n; i++) text_row(s, &r->rows[i], out);
   for (uint32_t i = 0; i < r->n; i++) text_notes(&r->rows[i], out);
   report_factored_text(s, out);
+  report_shared_text(s, out);
   report_weights_text(s, out);
   text_totals(s, r, out);
 }
@@ -111,6 +112,7 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
   strbuf_printf(out, "\"declared_weight_bytes\":%.0f,\"workspace_bytes\":%lld,\"live_bytes\":%lld,",
                 s->params.weight_bits / 8, (long long)p->workspace_bytes, (long long)p->live_bytes);
   report_factored_json(s, out);
+  report_shared_json(s, out);
   report_weights_json(s, out);
   strbuf_puts(out, "\"layers\":[\n");
   for (uint32_t i = 0; i < r->n; i++) {

@@ -52,6 +52,11 @@ void report_factored_text(Session *s, StrBuf *out);
 void report_factored_json(Session *s, StrBuf *out);  // a member and a comma
 void report_factored_html(Session *s, StrBuf *out);
 
+// The section on --share (report_shared.c); nothing where no layer was asked about.
+void report_shared_text(Session *s, StrBuf *out);
+void report_shared_json(Session *s, StrBuf *out);  // a member and a comma
+void report_shared_html(Session *s, StrBuf *out);
+
 // Weights of the imported graph (report_weights.c): notes on what they would take in stored forms, histograms.
 void report_weights_read(Session *s);  // before any pass
 void report_weights_text(Session *s, StrBuf *out);

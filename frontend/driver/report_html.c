@@ -73,6 +73,7 @@ void report_html(Session *s, const Report *r, StrBuf *out) {
   for (uint32_t i = 0; i < r->n; i++) html_row(out, &r->rows[i]);
   strbuf_puts(out, "</table>\n");
   report_factored_html(s, out);
+  report_shared_html(s, out);
   report_weights_html(s, r, out);
   strbuf_puts(out, "</body></html>\n");
 }

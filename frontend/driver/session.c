@@ -60,6 +60,8 @@ static bool compression_options(Session *s) {
   s->pass_opt.n_factorize = s->opt.factorize.n;
   s->pass_opt.prune = s->opt.prune.at;
   s->pass_opt.n_prune = s->opt.prune.n;
+  s->pass_opt.share = s->opt.share.at;
+  s->pass_opt.n_share = s->opt.share.n;
   s->pass_opt.by_size = strcmp(optimize, "size") == 0;
   if (!s->pass_opt.by_size && strcmp(optimize, "time") != 0)
     return diag_error(s->diag, DIAG_USAGE, NULL, "--optimize wants time or size, not '%.60s'", optimize);

@@ -159,6 +159,14 @@ static bool cut_groups(WeightFit *f, const char **why) {
   return true;
 }
 
+static bool run_group(WeightGroup *g, const WeightSpec *s, Arena *arena, const char **why) {
+  if (s->book == NULL) return s->scheme->run(g, s, arena, why);
+  g->n_book = s->n_book;
+  g->book = arena_copy(arena, s->book, s->n_book * sizeof *s->book);
+  group_assign(g);
+  return true;
+}
+
 static bool run_groups(WeightFit *f, const WeightMoments *moments, Arena *arena, const char **why) {
   const WeightSpec *s = &f->spec;
   int64_t width = s->scheme->book == BOOK_VECTORS ? s->width : 1;
@@ -177,7 +185,7 @@ static bool run_groups(WeightFit *f, const WeightMoments *moments, Arena *arena,
     f->group[i].first = i * f->in_group;
     f->group[i].w = f->from + i * f->in_group;
     f->group[i].code = f->code + i * (f->in_group / width);
-    if (!s->scheme->run(&f->group[i], s, arena, why)) return false;
+    if (!run_group(&f->group[i], s, arena, why)) return false;
   }
   measure(f, arena);
   return true;

@@ -32,7 +32,9 @@ typedef struct WeightSpec {
   bool clip;      // the range that loses least by squares instead of all of it
   bool zeros;     // weights that are 0 stay 0, and have a level of their own
   uint64_t seed;
-  uint32_t rounds;  // of VECTORS, at most; 0: 25
+  uint32_t rounds;    // of VECTORS, at most; 0: 25
+  const float *book;  // that all groups take, ascending: the scheme has been run; NULL: it is run
+  uint32_t n_book;
 } WeightSpec;
 
 // Floats that share a book. A scheme fills in code and book.

@@ -32,18 +32,6 @@ enum { MOST = 7, FEWEST = 1024, BOOK = 256 };  // largest integer; smallest numb
 #define BOOK_DEARER \
   1.75  // the same for a quarter of them: floats come from far away as often as the price says from near
 
-static bool price_by(const Op *op, const Target *t, const char *name, double *total) {
-  for (uint32_t i = 0; i < strategy_count(); i++) {
-    const Strategy *s = strategy_at(i);
-    if (strcmp(s->name, name) != 0 || !s->applies(op, t)) continue;
-    Price p;
-    s->price(op, t, &p);
-    *total = price_total(&p);
-    return true;
-  }
-  return false;
-}
-
 // The geometry of operand 1 of a float matmul, its columns being the channels.
 static bool read_weights(const Op *op, WeightGrid *g) {
   const Value *w = op_in(op, 1);
@@ -96,11 +84,13 @@ static bool recover(PassCtx *ctx, Op *op) {
   if (!read_weights(op, &g)) return false;
   Value *w = op_in(op, 1);
   if (!weights_fit(ctx->m, ctx->arena, w, 0, &g) || !comes_back(ctx->m, w, &g)) return false;
-  double floats, bits;
+  Price floats, bits;
   bool has_floats = price_by(op, ctx->target, "fma", &floats);
   Value *dq = dequantized(op, &g);
   op_set_operand(op, 1, dq);
-  if (price_by(op, ctx->target, "stream", &bits) && (!has_floats || bits <= DEARER * floats)) return true;
+  if (price_by(op, ctx->target, "stream", &bits) &&
+      (!has_floats || price_total(&bits) <= DEARER * price_total(&floats)))
+    return true;
   note_layer(ctx->m, op, NOTE_FLOAT, "weights of %lld levels take less time as floats", (long long)(2 * g.most + 1));
   op_set_operand(op, 1, w);
   op_unlink(dq->op);
