@@ -101,7 +101,8 @@ void cases_shapes(Session *s) {
 bool cases_samples(Session *s) {
   Cases cases = {0};
   s->pass_opt.n_samples = 0;
-  if ((s->opt.factorize.n == 0 && s->opt.prune.n == 0 && s->opt.share.n == 0) || !option_text(&s->opt.data, NULL)) return true;
+  if ((s->opt.factorize.n == 0 && s->opt.prune.n == 0 && s->opt.share.n == 0) || !option_text(&s->opt.data, NULL))
+    return true;
   if (!cases_read(s, s->m->funcs.at[0], &cases)) return false;
   const Tensor **samples = NEW_ARRAY(s->arena, const Tensor *, cases.n + 1);
   for (uint32_t i = 0; i < cases.n; i++) samples[i] = cases.at[i].in;

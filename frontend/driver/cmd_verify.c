@@ -194,8 +194,8 @@ static int verify_model(Session *s, const Cases *cases, Func *imported, Tensor *
   return found.bad ? 1 : 0;
 }
 
-// What compression loses is no fault of the compiler: the reference is the network with its factors, shared weights or few
-// bits, and outputs recorded of the float one are left aside.
+// What compression loses is no fault of the compiler: the reference is the network with its factors, shared weights or
+// few bits, and outputs recorded of the float one are left aside.
 static bool compress_reference(Session *s, Cases *cases) {
   const char *last = s->opt.share.n > 0 ? "share" : s->opt.factorize.n > 0 ? "factorize" : "quantize";
   const char *all = session_pipeline(s), *pass = strstr(all, last);

@@ -1,8 +1,8 @@
 // What --share did, as a section of the report: text, JSON, and a table on the page.
 //
-// Levels are those that occur in one book, `distinct` the different weights of the layer (S20), entropy is per code. W.A is
-// the inference cost per multiply-add in products of bits (S15): bits of a code times bits of the input. A network that
-// is trained further pays W.(A + G), with G bits of a gradient.
+// Levels are those that occur in one book, `distinct` the different weights of the layer (S20), entropy is per code.
+// W.A is the inference cost per multiply-add in products of bits (S15): bits of a code times bits of the input. A
+// network that is trained further pays W.(A + G), with G bits of a gradient.
 #include "frontend/driver/report.h"
 #include "passes/quantize/share.h"
 
@@ -56,11 +56,12 @@ void report_shared_text(Session *s, StrBuf *out) {
   const ShareReport *r = shared_of(s);
   if (r == NULL) return;
   Totals t = totals_of(r);
-  strbuf_printf(out, "\nshared weights; one book per tensor, the whole range and rounding to the nearest level unless "
-                     "asked for otherwise; W.A in products of bits per multiply-add\n");
-  strbuf_printf(out, "%-36s %-36s %5s %6s %8s %7s %5s %9s %9s %9s %9s %9s %9s %9s %9s %9s %9s\n", "layer", "scheme", "bits",
-                "levels", "distinct", "entropy", "W.A", "cosine", "relative", "largest", "bytes", "after", "price us",
-                "after", "result", "cosine", "alone");
+  strbuf_printf(out,
+                "\nshared weights; one book per tensor, the whole range and rounding to the nearest level unless "
+                "asked for otherwise; W.A in products of bits per multiply-add\n");
+  strbuf_printf(out, "%-36s %-36s %5s %6s %8s %7s %5s %9s %9s %9s %9s %9s %9s %9s %9s %9s %9s\n", "layer", "scheme",
+                "bits", "levels", "distinct", "entropy", "W.A", "cosine", "relative", "largest", "bytes", "after",
+                "price us", "after", "result", "cosine", "alone");
   for (uint32_t i = 0; i < r->layers.n; i++) text_layer(s, &r->layers.at[i], out);
   strbuf_printf(out, "all of these: %lld weights, %lld -> %lld bytes (%.2f times), price %.2f -> %.2f us\n",
                 (long long)t.weights, (long long)t.bytes, (long long)t.bytes_after,
@@ -86,8 +87,8 @@ static void json_layer(Session *s, const Shared *h, StrBuf *out) {
                 (long long)h->weights, t->bits, t->levels, (long long)t->distinct, t->entropy);
   strbuf_printf(out, "\"bit_products\":%.0f,\"cosine\":%.9g,\"relative_error\":%.9g,\"largest_error\":%.9g,",
                 t->bits * FLOAT_BITS, t->cosine, t->relative, t->largest);
-  strbuf_printf(out, "\"bytes\":%lld,\"bytes_after\":%lld,\"bytes_entropy_coded\":%lld,\"price_us\":%.4g,", (long long)h->bytes,
-                (long long)h->bytes_after, (long long)t->bytes_coded, h->us);
+  strbuf_printf(out, "\"bytes\":%lld,\"bytes_after\":%lld,\"bytes_entropy_coded\":%lld,\"price_us\":%.4g,",
+                (long long)h->bytes, (long long)h->bytes_after, (long long)t->bytes_coded, h->us);
   strbuf_printf(out, "\"price_us_after\":%.4g", h->us_after);
   if (h->reach_error >= 0)
     strbuf_printf(out, ",\"result_error\":%.9g,\"result_cosine\":%.9g", h->reach_error, h->cosine);
@@ -104,8 +105,8 @@ void report_shared_json(Session *s, StrBuf *out) {
     if (i) strbuf_puts(out, ",\n");
     json_layer(s, &r->layers.at[i], out);
   }
-  strbuf_printf(out, "\n],\"samples\":%u,\"inputs\":\"%s\",\"weights\":%lld,\"bytes\":%lld,\"bytes_after\":%lld", r->samples,
-                inputs_text(r), (long long)t.weights, (long long)t.bytes, (long long)t.bytes_after);
+  strbuf_printf(out, "\n],\"samples\":%u,\"inputs\":\"%s\",\"weights\":%lld,\"bytes\":%lld,\"bytes_after\":%lld",
+                r->samples, inputs_text(r), (long long)t.weights, (long long)t.bytes, (long long)t.bytes_after);
   if (r->samples > 0) strbuf_printf(out, ",\"error\":%.9g,\"cosine\":%.9g", r->error, r->cosine);
   if (r->limit > 0) strbuf_printf(out, ",\"limit\":%.9g", r->limit);
   strbuf_puts(out, "},\n");
@@ -121,8 +122,8 @@ static void html_layer(Session *s, const Shared *h, StrBuf *out) {
   html_text(out, h->applied ? h->form : h->why);
   strbuf_puts(out, "</td>");
   if (h->applied) {
-    strbuf_printf(out, "<td>%.0f</td><td>%u</td><td>%lld</td><td>%.3f</td><td>%.6f</td><td>%.3g</td><td>%.3g</td>", t->bits,
-                  t->levels, (long long)t->distinct, t->entropy, t->cosine, t->relative, t->largest);
+    strbuf_printf(out, "<td>%.0f</td><td>%u</td><td>%lld</td><td>%.3f</td><td>%.6f</td><td>%.3g</td><td>%.3g</td>",
+                  t->bits, t->levels, (long long)t->distinct, t->entropy, t->cosine, t->relative, t->largest);
     strbuf_printf(out, "<td>%lld</td><td>%lld</td><td>%.2f</td><td>%.2f</td>", (long long)h->bytes,
                   (long long)h->bytes_after, h->us, h->us_after);
     if (h->reach_error >= 0) strbuf_printf(out, "<td>%.3g</td>", h->reach_error);
@@ -131,8 +132,8 @@ static void html_layer(Session *s, const Shared *h, StrBuf *out) {
 }
 
 void report_shared_html(Session *s, StrBuf *out) {
-  static const char *const columns[] = {"layer",   "scheme", "bits",  "levels", "distinct", "entropy", "cosine", "relative",
-                                        "largest", "bytes",  "after", "us",     "after",    "result"};
+  static const char *const columns[] = {"layer",    "scheme",  "bits",  "levels", "distinct", "entropy", "cosine",
+                                        "relative", "largest", "bytes", "after",  "us",       "after",   "result"};
   const ShareReport *r = shared_of(s);
   if (r == NULL) return;
   strbuf_puts(out, "<h2>Shared weights</h2>\n<table>\n<tr>");

@@ -30,6 +30,8 @@
 #include "passes/lower/codebook.h"
 #include "passes/price.h"
 
+enum { BYTE_CODES = 256 };
+
 typedef struct Share {
   PassCtx *ctx;
   Arena *arena;
@@ -153,6 +155,23 @@ static int64_t stored_bytes(const FactorLayer *l, const Op *op, const Plan *p, c
   return bytes + 4 * (int64_t)book.n * (book.columns ? l->out : 1);
 }
 
+// The codes of a fit with one book of floats as pass `blocks` writes them for a matrix product: a lookup.
+static Value *looked_up(Op *op, const WeightFit *fit) {
+  Module *m = op->func->module;
+  const WeightGroup *g = &fit->group[0];
+  int64_t n = g->n_book;
+  uint8_t *codes = NEW_ARRAY(m->arena, uint8_t, fit->n + 1);
+  for (int64_t i = 0; i < fit->n; i++) codes[weights_place(fit, i / fit->per, i % fit->per)] = (uint8_t)g->code[i];
+  Value *in[2] = {const_bytes(m, type_tensor(m->types, DT_F32, 1, &n), g->book, "book"),
+                  const_bytes(m, type_with_dtype(m->types, fit->w->type, DT_U8), codes, NULL)};
+  return graph_emit(op, OP_LOOKUP, 2, in, fit->w->type, op->loc);
+}
+
+static bool has_lookup(const FactorLayer *l, const WeightFit *fit) {
+  return fit && l->op->kind == OP_MATMUL && fit->n_groups == 1 && !fit->group[0].grid && fit->group[0].width == 1 &&
+         fit->group[0].n_book <= BYTE_CODES && l->dtype == DT_F32;
+}
+
 // Microseconds and bytes of the layer with its own weights (fit NULL) or with those of the fit.
 static void price_layer(const Share *s, const FactorLayer *l, const WeightFit *fit, double *us, int64_t *bytes) {
   const Target *t = s->ctx->target;
@@ -160,8 +179,13 @@ static void price_layer(const Share *s, const FactorLayer *l, const WeightFit *f
   Price p = {0}, codes;
   if (!price_best(op, t, &p)) p.fixed = INFINITY;
   if (s->by_size && price_by(op, t, "codebook", &codes)) p = codes;
-  *us = price_total(&p) * 1e-3 / t->ghz;
   *bytes = p.plan.strategy ? stored_bytes(l, op, &p.plan, fit) : l->n_w * dtype_info(l->dtype)->bits / 8;
+  if (has_lookup(l, fit)) op_set_operand(op, 1, looked_up(op, fit));
+  if (has_lookup(l, fit) && price_by(op, t, "stream", &codes) && price_total(&codes) < price_total(&p)) {
+    p = codes;
+    *bytes = (int64_t)ceil((double)l->n_w * plan_weight_bits(op, &p.plan) / 8) + 4 * (int64_t)fit->group[0].n_book;
+  }
+  *us = price_total(&p) * 1e-3 / t->ghz;
   for (Op *each = op->func->first; each; each = each->next) op_set_operands(each, 0, NULL);
 }
 

@@ -156,15 +156,14 @@ static bool holds_codes(const Price *p) {
 static bool recover_book(PassCtx *ctx, Op *op) {
   WeightGrid g;
   Book b;
-  Price floats;
-  double codes;
+  Price floats, codes;
   if (!read_weights(op, &g) || !price_best(op, ctx->target, &floats)) return false;
   Value *w = op_in(op, 1);
   if (!book_read(ctx->m, w, &b)) return false;
   Value *v = looked_up(op, &b);
   op_set_operand(op, 1, v);
   double most = price_total(&floats) * (holds_codes(&floats) ? 1 : BOOK_DEARER);
-  if (price_by(op, ctx->target, "stream", &codes) && codes <= most) return true;
+  if (price_by(op, ctx->target, "stream", &codes) && price_total(&codes) <= most) return true;
   op_set_operand(op, 1, w);
   op_unlink(v->op);
   return false;
