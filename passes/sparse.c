@@ -51,6 +51,30 @@ static bool conv_last(const Op *op, Sparse *s) {
   return true;
 }
 
+// Bytes under a kernel.
+static bool conv_pixels(const Op *op, Sparse *s) {
+  ConvGeom g;
+  if (!s->bytes || !conv_geom(op, &g) || !result_axes_merge(op, 0, op_out(op, 0)->type->rank - 1)) return false;
+  s->last = s->spatial = true;
+  s->images = g.n;
+  s->c = g.c;
+  s->o = g.o;
+  s->group = g.group;
+  s->w_c = g.o;
+  s->w_o = 1;
+  int64_t run = g.c / g.group * g.o;
+  for (uint32_t i = CONV_AXES; i-- > 0; run *= g.kernel[i]) {
+    s->in[i] = g.in[i];
+    s->out[i] = g.out[i];
+    s->kernel[i] = g.kernel[i];
+    s->stride[i] = g.stride[i];
+    s->dilation[i] = g.dilation[i];
+    s->pad[i] = g.pad[i];
+    s->w_tap[i] = run;
+  }
+  return true;
+}
+
 static bool matmul_rows(const Op *op, Sparse *s) {
   MatmulGeom g;
   if (!matmul_geom(op, &g) || !matmul_rows_merge(op, &g) || g.b_vector) return false;
@@ -96,7 +120,8 @@ bool sparse_of(const Op *op, Sparse *s) {
   if (!value_is_const(w) || (!floats && !s->bytes) || !type_is_static(x) || !type_is_static(y)) return false;
   if (type_count(x) == 0 || type_count(y) == 0 || type_count(op_in(op, 1)->type) == 0) return false;
   bool first = op->kind == OP_CONV && op_enum(op, A_CONV_layout) == LAYOUT_NCHW;
-  if (!(first ? conv_first(op, s) : op->kind == OP_CONV ? conv_last(op, s) : matmul_rows(op, s))) return false;
+  if (!(first ? conv_first(op, s) : op->kind == OP_CONV ? conv_last(op, s) || conv_pixels(op, s) : matmul_rows(op, s)))
+    return false;
   if (s->bytes) {
     bool simple = bias == NULL || (value_is_const(bias) && bias->type->dtype == DT_I32 &&
                                    (type_count(bias->type) == 1 || type_count(bias->type) == s->o));
@@ -163,8 +188,8 @@ ConvGeom sparse_conv(const Sparse *s) {
   return g;
 }
 
-uint32_t sparse_four(const Sparse *s, const void *w, int64_t o, int64_t c) {
-  const uint8_t *at = (const uint8_t *)w + o * s->w_o + 4 * c * s->w_c;
+uint32_t sparse_four(const Sparse *s, const void *w, int64_t o, int64_t c, int64_t tap) {
+  const uint8_t *at = (const uint8_t *)w + sparse_weight_at(s, o, 4 * c, tap);
   return at[0] | (uint32_t)at[s->w_c] << 8 | (uint32_t)at[2 * s->w_c] << 16 | (uint32_t)at[3 * s->w_c] << 24;
 }
 
@@ -174,8 +199,9 @@ int64_t sparse_nonzeros(Module *m, const Sparse *s) {
   const void *w = const_data(m, s->w);
   int64_t found = 0;
   if (s->bytes) {
-    for (int64_t c = 0; c < s->c; c++)
-      for (int64_t o = 0; o < s->o; o++) found += sparse_four(s, w, o, c) != 0;
+    for (int64_t tap = 0; tap < sparse_taps(s); tap++)
+      for (int64_t c = 0; c < s->c; c++)
+        for (int64_t o = 0; o < s->o; o++) found += sparse_four(s, w, o, c, tap) != 0;
     return found;
   }
   for (int64_t i = 0; i < sparse_entries(s); i++) found += ((const AnyF32 *)w)[i] != 0;

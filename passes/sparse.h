@@ -7,7 +7,7 @@
 // come first has planes; strides and padding split a plane into one part per phase, with zeros around it, so that every
 // tap is a constant distance and rows of results are one run (a few positions between rows compute nothing). Rows of a
 // matrix and pixels of channels-last tensors are transposed into planes first and back afterwards.
-// Bytes (rows of a matrix only) go by four channels at a time: an entry is four weights that are not all zero.
+// Bytes (channels last, one group) go by four channels at a time: an entry is four weights that are not all zero.
 // Terms with a zero weight disappear (S48): a NaN or an infinity in x reaches only results that read it by a non-zero.
 #ifndef QCC_PASSES_SPARSE_H
 #define QCC_PASSES_SPARSE_H
@@ -17,8 +17,9 @@
 typedef struct Sparse {
   int64_t images, c, o, group;
   int64_t in[CONV_AXES], out[CONV_AXES], kernel[CONV_AXES], stride[CONV_AXES], dilation[CONV_AXES], pad[CONV_AXES];
-  bool last;   // channels are the last axis of x and y: rows of a matrix
-  bool bytes;  // times bytes; c counts fours of channels
+  bool last;     // channels are the last axis of x and y: rows of a matrix
+  bool spatial;  // ... and they are pixels of a picture under a kernel
+  bool bytes;    // times bytes; c counts fours of channels
   Const *w;
   int64_t w_o, w_c, w_tap[CONV_AXES];  // element strides of the weights
   // Planes: extents of one phase, phases per axis, positions of a result run, whether x is read where it lies.
@@ -45,7 +46,7 @@ int64_t sparse_tap_place(const Sparse *s, int64_t tap, int64_t lanes);
 // Entries in all weights, and how many of them are not zero.
 int64_t sparse_entries(const Sparse *s);
 int64_t sparse_nonzeros(Module *m, const Sparse *s);
-// Four weights from channel 4 c on, the first lowest.
-uint32_t sparse_four(const Sparse *s, const void *w, int64_t o, int64_t c);
+// Four weights of a tap from channel 4 c on, the first lowest.
+uint32_t sparse_four(const Sparse *s, const void *w, int64_t o, int64_t c, int64_t tap);
 
 #endif

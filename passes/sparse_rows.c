@@ -19,7 +19,7 @@ static int64_t filter_at(const SparseFilters *f, int64_t i) { return f->order !=
 static uint32_t entry(const SparseFilters *f, int64_t i, int64_t c) {
   const Sparse *s = f->s;
   uint32_t bits;
-  if (s->bytes) return sparse_four(s, f->w, filter_at(f, i), c);
+  if (s->bytes) return sparse_four(s, f->w, filter_at(f, i), c, 0);
   float w = ((const AnyF32 *)f->w)[filter_at(f, i) * s->w_o + c * s->w_c];
   if (w == 0) return 0;
   memcpy(&bits, &w, sizeof bits);

@@ -264,19 +264,20 @@ bool lower_sparse(LowerCtx *ctx, const Op *op, const Plan *plan) {
   if (!sparse_of(op, &l.s))
     return diag_error(
         ctx->m->diag, DIAG_USAGE, op->loc,
-        "plan 'sparse' reads constant f32 weights of a convolution with channels first, or f32 or i8 ones "
-        "of a 1x1 convolution or a matrix product of rows; use another plan");
+        "plan 'sparse' reads constant f32 weights of a convolution with channels first, i8 ones of a convolution with "
+        "channels last, or either of a 1x1 convolution or a matrix product of rows; use another plan");
   l.nonzeros = (double)sparse_nonzeros(ctx->m, &l.s);
   l.type = l.s.bytes ? DT_I32 : DT_F32;
   l.bias = op_in(op, 2);
   if (l.s.bytes) {
     Nest sums = {.op = op, .x_zero = op_int(op, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero)};
-    l.bias = dot8_bias(ctx, &sums, 4 * l.s.c, l.s.o, l.s.w_c, l.s.w_o);
+    l.bias = dot8_bias(ctx, &sums, sparse_taps(&l.s) * 4 * l.s.c, l.s.o, l.s.w_c, l.s.w_o);
   }
   double all = (double)sparse_entries(&l.s);
   note_layer(ctx->m, op, NOTE_RECOVERED, "%.0f of %.0f %s are not zero (%.1f %% zeros); only they are multiplied",
              l.nonzeros, all, l.s.bytes ? "fours of weights" : "weights", 100 * (1 - l.nonzeros / all));
   bool rows = plan_param(plan, "g", 0) > 0 || plan_param(plan, "blocks", 0) > 0;
-  if (rows && l.s.last && l.s.group == 1 && l.s.c >= SPARSE_WINDOW) return sparse_rows(&l, plan) || past_limits(&l);
+  if (rows && l.s.last && !l.s.spatial && l.s.group == 1 && l.s.c >= SPARSE_WINDOW)
+    return sparse_rows(&l, plan) || past_limits(&l);
   return multiply(&l, plan);
 }

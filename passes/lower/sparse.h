@@ -61,6 +61,10 @@ bool sparse_pack(SparseLower *l);
 bool sparse_rows(SparseLower *l, const Plan *plan);
 // x as planes: a step before, or x itself.
 PBuf *sparse_planes(SparseLower *l, PBuf *x);
+// Places lo .. hi - 1 of phase `part` along an axis lie in x.
+void sparse_inside(const Sparse *s, uint32_t axis, int64_t part, int64_t *lo, int64_t *hi);
+// The same of bytes under a kernel (sparse_pixels.c).
+void sparse_pixels(SparseLower *l, KBuild *b, KBuf *from, KBuf *to);
 // The product.
 void sparse_multiply(SparseLower *l);
 // Sums to results, when they were not in order.
@@ -69,6 +73,27 @@ void sparse_store(SparseLower *l);
 KBuf *sparse_param(SparseEmit *e, PBuf *buf);
 // Parameters for y, the bias and the operands of the post function.
 void sparse_results(SparseEmit *e);
+// Results of the pixels of a picture.
+void sparse_store_pixels(SparseEmit *e);
+
+// ---- squares: `side` x `side` elements whose rows become columns
+// A tile whose row r holds `side` elements of `from` beginning at `at` + r * step.
+KBuf *sparse_square(KBuild *b, KBuf *from, Affine at, int64_t step, int64_t side);
+// The largest side for `rows` x `columns` elements; 0: too few for one.
+int64_t sparse_side(const SparseLower *l, int64_t rows, int64_t columns);
+// Begins a loop over n in steps of `side`, the last one over the elements before the end.
+Affine sparse_squares_begin(KBuild *b, int64_t n, int64_t side, KForKind kind);
+void sparse_squares_end(KBuild *b, int64_t n, int64_t side);
+// Signed bytes shifted into the range of unsigned ones.
+KExpr *sparse_unsigned(const SparseLower *l, KBuild *b, KExpr *x);
+// Stores the first `width` channels from j on of a square of results; sums of channel j begin at `from`, and pixel m is
+// the first one. rows: NULL, or memory for a square where the code after a sum is long. guard: pixels past the end are
+// left out.
+void sparse_store_square(SparseEmit *e, Affine from, Affine m, Affine j, int64_t side, int64_t width, KBuf *rows,
+                         bool guard);
+// Memory for sparse_store_square, or NULL.
+KBuf *sparse_square_rows(SparseEmit *e, int64_t side);
+
 // The result for a sum at image, channel and spatial place; stored to y at `to`.
 void sparse_finish(SparseEmit *e, KExpr *sum, const Affine *at, Affine to);
 

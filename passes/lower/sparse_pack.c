@@ -37,7 +37,7 @@ static void part_channels(const Sparse *s, int64_t o, int64_t from, int64_t to, 
 static bool entry_of(const SparsePacker *p, int64_t o, int64_t c, int64_t tap, uint32_t *bits) {
   const Sparse *s = &p->l->s;
   if (s->bytes) {
-    *bits = sparse_four(s, p->w, o, c);
+    *bits = sparse_four(s, p->w, o, c, tap);
     return *bits != 0;
   }
   float w = ((const AnyF32 *)p->w)[sparse_weight_at(s, o, c, tap)];

@@ -15,8 +15,7 @@ typedef struct Planes {
   KBuf *from, *to;
 } Planes;
 
-// Places lo .. hi - 1 of a phase along an axis lie in x.
-static void inside(const Sparse *s, uint32_t axis, int64_t part, int64_t *lo, int64_t *hi) {
+void sparse_inside(const Sparse *s, uint32_t axis, int64_t part, int64_t *lo, int64_t *hi) {
   int64_t step = s->stride[axis], first = part - s->pad[axis];  // place a is element first + a * step
   *lo = first >= 0 ? 0 : (-first + step - 1) / step;
   *hi = first >= s->in[axis] ? 0 : (s->in[axis] - first + step - 1) / step;
@@ -38,7 +37,7 @@ static void fill_rows(Planes *p, Affine at, int64_t rows) { fill_zero(p, at, row
 static void copy_row(Planes *p, Affine from, Affine to, int64_t part) {
   const Sparse *s = &p->l->s;
   int64_t lo, hi;
-  inside(s, 2, part, &lo, &hi);
+  sparse_inside(s, 2, part, &lo, &hi);
   fill_zero(p, to, lo);
   if (lo < hi) {
     Affine i = aff_var(kb_for(&p->b, "i", 0, hi - lo, 1, FOR_VEC));
@@ -53,7 +52,7 @@ static void copy_row(Planes *p, Affine from, Affine to, int64_t part) {
 static void copy_rows(Planes *p, Affine from, Affine to, const int64_t *part) {
   const Sparse *s = &p->l->s;
   int64_t lo, hi;
-  inside(s, 1, part[1], &lo, &hi);
+  sparse_inside(s, 1, part[1], &lo, &hi);
   fill_rows(p, to, lo);
   if (lo < hi) {
     Affine y = aff_var(kb_for(&p->b, "y", 0, hi - lo, 1, FOR_SEQ));
@@ -68,7 +67,7 @@ static void copy_rows(Planes *p, Affine from, Affine to, const int64_t *part) {
 static void copy_phase(Planes *p, Affine from, Affine to, const int64_t *part) {
   const Sparse *s = &p->l->s;
   int64_t lo, hi, slice = s->phase[1];
-  inside(s, 0, part[0], &lo, &hi);
+  sparse_inside(s, 0, part[0], &lo, &hi);
   fill_rows(p, to, lo * slice);
   if (lo < hi) {
     bool loop = s->phase[0] > 1;
@@ -95,8 +94,7 @@ static void planes_first(Planes *p) {
 
 // ---- squares: lanes of rows become lanes of columns
 
-// Writes to the tile: row r holds `side` elements of `from` beginning at `at` + r * step.
-static KBuf *load_square(KBuild *b, KBuf *from, Affine at, int64_t step, int64_t side) {
+KBuf *sparse_square(KBuild *b, KBuf *from, Affine at, int64_t step, int64_t side) {
   KBuf *tile = kb_alloc(b, "tile", from->type, 2, (int64_t[]){side, side}, SPACE_REG);
   Affine r = aff_var(kb_for(b, "r", 0, side, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
   kb_store(b, tile, (Affine[]){r, l}, kx_load1(b, from, aff_add(aff_add(at, aff_mul(r, step)), l)));
@@ -105,51 +103,49 @@ static KBuf *load_square(KBuild *b, KBuf *from, Affine at, int64_t step, int64_t
   return tile;
 }
 
-static int64_t square_side(const SparseLower *l) {
-  int64_t side = l->lanes < 16 ? l->lanes : 16;
-  while (side >= 4 && (side > l->s.positions || side * 2 > l->ctx->target->n_vregs)) side /= 2;
+int64_t sparse_side(const SparseLower *l, int64_t rows, int64_t columns) {
+  int64_t side = l->lanes < SPARSE_SQUARE ? l->lanes : SPARSE_SQUARE;
+  while (side >= 4 && (side > rows || side > columns || side * 2 > l->ctx->target->n_vregs)) side /= 2;
   return side >= 4 ? side : 0;
 }
 
-// Begins a loop over n in steps of `side`, the last one over the elements before the end.
-static Affine squares_begin(KBuild *b, int64_t n, int64_t side, KForKind kind) {
+Affine sparse_squares_begin(KBuild *b, int64_t n, int64_t side, KForKind kind) {
   if (n == side) return aff(0);
   Affine i = aff_var(kb_for(b, "ib", 0, n, side, kind));
   if (n % side != 0) i = aff_var(kb_let(b, "i0", kx_op2(b, KOP_MIN, kx_index(b, i), kx_i(b, DT_I64, n - side))));
   return i;
 }
 
-static void squares_end(KBuild *b, int64_t n, int64_t side) {
+void sparse_squares_end(KBuild *b, int64_t n, int64_t side) {
   if (n != side) kb_end(b);
 }
 
-// Signed bytes shifted into the range of unsigned ones.
-static KExpr *unsigned_bytes(Planes *p, KExpr *x) {
-  bool is_signed = p->l->s.bytes && op_in(p->l->op, 0)->type->dtype == DT_I8;
-  return is_signed ? kx_op2(&p->b, KOP_XOR, x, kx_i(&p->b, DT_U32, 0x80808080)) : x;
+KExpr *sparse_unsigned(const SparseLower *l, KBuild *b, KExpr *x) {
+  bool is_signed = l->s.bytes && op_in(l->op, 0)->type->dtype == DT_I8;
+  return is_signed ? kx_op2(b, KOP_XOR, x, kx_i(b, DT_U32, 0x80808080)) : x;
 }
 
 static void planes_last(Planes *p) {
   KBuild *b = &p->b;
   const Sparse *s = &p->l->s;
-  int64_t side = square_side(p->l), c = s->c, m = s->positions;
+  int64_t c = s->c, m = s->positions, side = sparse_side(p->l, m, INT64_MAX);
   if (side == 0 || c < side) {
     Affine i = aff_var(kb_for(b, "c", 0, c, 1, FOR_PAR)), j = aff_var(kb_for(b, "m", 0, m, 1, FOR_SEQ));
     KExpr *x = kx_load1(b, p->from, aff_add(aff_mul(j, c), i));
-    kb_store1(b, p->to, aff_add(aff_mul(i, p->l->plane), j), unsigned_bytes(p, x));
+    kb_store1(b, p->to, aff_add(aff_mul(i, p->l->plane), j), sparse_unsigned(p->l, b, x));
     kb_end(b);
     kb_end(b);
     return;
   }
-  Affine i = squares_begin(b, m, side, FOR_PAR), j = squares_begin(b, c, side, FOR_SEQ);
-  KBuf *tile = load_square(b, p->from, aff_add(aff_mul(i, c), j), c, side);
+  Affine i = sparse_squares_begin(b, m, side, FOR_PAR), j = sparse_squares_begin(b, c, side, FOR_SEQ);
+  KBuf *tile = sparse_square(b, p->from, aff_add(aff_mul(i, c), j), c, side);
   Affine r = aff_var(kb_for(b, "r", 0, side, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
   Affine to = aff_add(aff_add(aff_mul(aff_add(j, r), p->l->plane), i), l);
-  kb_store1(b, p->to, to, unsigned_bytes(p, kx_load(b, tile, (Affine[]){l, r})));
+  kb_store1(b, p->to, to, sparse_unsigned(p->l, b, kx_load(b, tile, (Affine[]){l, r})));
   kb_end(b);
   kb_end(b);
-  squares_end(b, c, side);
-  squares_end(b, m, side);
+  sparse_squares_end(b, c, side);
+  sparse_squares_end(b, m, side);
 }
 
 PBuf *sparse_planes(SparseLower *l, PBuf *x) {
@@ -161,9 +157,11 @@ PBuf *sparse_planes(SparseLower *l, PBuf *x) {
   kbuild_init(&p.b, l->ctx->m, arena_printf(l->ctx->m->arena, "planes_%u", l->op->id), l->op->loc);
   p.from = lower_flat(&p.b, x);
   p.to = kb_param(&p.b, "planes", type, 1, &count, SPACE_WORK);
-  int64_t fours = l->s.positions * l->s.c;
+  int64_t fours = type_count(op_in(l->op, 0)->type) / 4;
   if (l->s.bytes) p.from = kb_view(&p.b, p.from, "fours", DT_U32, 1, &fours);
-  if (l->s.last) {
+  if (l->s.spatial) {
+    sparse_pixels(l, &p.b, p.from, p.to);
+  } else if (l->s.last) {
     planes_last(&p);
   } else {
     planes_first(&p);
@@ -175,10 +173,9 @@ PBuf *sparse_planes(SparseLower *l, PBuf *x) {
 // ---- results
 
 // A row of a square: `width` results of position m from channel j on; `sums`: of lane l.
-static void store_row(SparseEmit *e, Affine m, Affine j, int64_t width, KBuf *sums, Affine r, bool column) {
+static void store_row(SparseEmit *e, Affine m, Affine j, int64_t width, KBuf *sums, Affine r, bool column, bool guard) {
   KBuild *b = &e->b;
   const Sparse *s = &e->l->s;
-  bool guard = s->positions % sums->dims[0] != 0;
   if (guard) kb_if(b, kx_op2(b, KOP_LT, kx_index(b, m), kx_i(b, DT_I64, s->positions)));
   Affine l = aff_var(kb_for(b, "l", 0, width, 1, FOR_VEC)), o = aff_add(j, l);
   Affine at[2 + CONV_AXES] = {aff(0), o, aff(0), aff(0), m};
@@ -188,13 +185,18 @@ static void store_row(SparseEmit *e, Affine m, Affine j, int64_t width, KBuf *su
   if (guard) kb_end(b);
 }
 
-// `width` columns of y of the square that begins at position i, channel j. Long code after the sums is there once, in a
-// loop over rows that wait in memory.
-static void store_square(SparseEmit *e, Affine i, Affine j, int64_t side, int64_t width, KBuf *rows) {
+KBuf *sparse_square_rows(SparseEmit *e, int64_t side) {
+  if (price_post(e->l->op) <= MOST_POST) return NULL;
+  return kb_alloc(&e->b, "rows", e->l->type, 2, (int64_t[]){side, side}, SPACE_STACK);
+}
+
+// Long code after the sums is there once, in a loop over rows that wait in memory.
+void sparse_store_square(SparseEmit *e, Affine from, Affine m, Affine j, int64_t side, int64_t width, KBuf *rows,
+                         bool guard) {
   KBuild *b = &e->b;
-  KBuf *tile = load_square(b, e->sums, aff_add(aff_mul(j, e->l->row), i), e->l->row, side);
+  KBuf *tile = sparse_square(b, e->sums, from, e->l->row, side);
   if (rows == NULL) {
-    for (int64_t r = 0; r < side; r++) store_row(e, aff_plus(i, r), j, width, tile, aff(r), true);
+    for (int64_t r = 0; r < side; r++) store_row(e, aff_plus(m, r), j, width, tile, aff(r), true, guard);
     return;
   }
   Affine r = aff_var(kb_for(b, "r", 0, side, 1, FOR_UNROLL)), l = aff_var(kb_for(b, "l", 0, side, 1, FOR_VEC));
@@ -202,15 +204,20 @@ static void store_square(SparseEmit *e, Affine i, Affine j, int64_t side, int64_
   kb_end(b);
   kb_end(b);
   r = aff_var(kb_for(b, "r", 0, side, 1, FOR_SEQ));
-  store_row(e, aff_add(i, r), j, width, rows, r, false);
+  store_row(e, aff_add(m, r), j, width, rows, r, false, guard);
   kb_end(b);
+}
+
+static void square_at(SparseEmit *e, Affine i, Affine j, int64_t side, int64_t width, KBuf *rows) {
+  Affine from = aff_add(aff_mul(j, e->l->row), i);
+  sparse_store_square(e, from, i, j, side, width, rows, e->l->s.positions % side != 0);
 }
 
 static void store_last(SparseEmit *e) {
   KBuild *b = &e->b;
   const SparseLower *w = e->l;
   const Sparse *s = &w->s;
-  int64_t side = square_side(w), m = s->positions, o = s->o;
+  int64_t side = sparse_side(w, s->positions, INT64_MAX), m = s->positions, o = s->o;
   if (side == 0) {
     Affine i = aff_var(kb_for(b, "m", 0, m, 1, FOR_PAR)), j = aff_var(kb_for(b, "o", 0, o, 1, FOR_SEQ));
     Affine at[2 + CONV_AXES] = {aff(0), j, aff(0), aff(0), i};
@@ -221,15 +228,14 @@ static void store_last(SparseEmit *e) {
   }
   int64_t whole = o - o % side;
   Affine i = aff_var(kb_for(b, "ib", 0, m, side, FOR_PAR));
-  KBuf *rows = NULL;
-  if (price_post(w->op) > MOST_POST) rows = kb_alloc(b, "rows", w->type, 2, (int64_t[]){side, side}, SPACE_STACK);
+  KBuf *rows = sparse_square_rows(e, side);
   if (whole > 0) {
     bool loop = whole > side;
     Affine j = loop ? aff_var(kb_for(b, "jb", 0, whole, side, FOR_SEQ)) : aff(0);
-    store_square(e, i, j, side, side, rows);
+    square_at(e, i, j, side, side, rows);
     if (loop) kb_end(b);
   }
-  if (whole < o) store_square(e, i, aff(whole), side, o - whole, rows);
+  if (whole < o) square_at(e, i, aff(whole), side, o - whole, rows);
   kb_end(b);
 }
 
@@ -258,7 +264,9 @@ void sparse_store(SparseLower *l) {
   kbuild_init(&e.b, l->ctx->m, arena_printf(l->ctx->m->arena, "results_%u", l->op->id), l->op->loc);
   e.sums = sparse_param(&e, l->sums);
   sparse_results(&e);
-  if (l->s.last) {
+  if (l->s.spatial) {
+    sparse_store_pixels(&e);
+  } else if (l->s.last) {
     store_last(&e);
   } else {
     store_first(&e);

@@ -16,7 +16,7 @@ enum { FEWEST_ZEROS = 20, MAX_TILE = 16, ROW_CYCLES = 8, SQUARE_CYCLES = 3, FMA_
 
 // Few rows: lanes are results, x comes out of a window.
 static bool has_rows_form(const Sparse *s) {
-  return s->last && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
+  return s->last && !s->spatial && s->group == 1 && s->c >= SPARSE_WINDOW && s->positions <= MOST_ROWS;
 }
 
 static bool has_planes_form(const Sparse *s, const Target *t) { return s->positions >= target_lanes(t, 32); }

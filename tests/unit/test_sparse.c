@@ -226,6 +226,46 @@ static void check_convs(const Target *t, uint64_t from, uint64_t count) {
   }
 }
 
+// Bytes under kernels, channels last.
+static void check_byte_conv(const Target *t, uint64_t seed) {
+  Shape s = random_shape(seed);
+  int64_t x[5] = {s.n}, w[5], pads[6], rank = s.nd + 2;
+  s.c = 4 * (1 + (int64_t)(seed * 7 % 11));
+  for (int64_t i = 0; i < s.nd; i++) {
+    x[1 + i] = s.size[i];
+    w[i] = s.kernel[i];
+    pads[i] = pads[s.nd + i] = s.pad[i];
+  }
+  x[rank - 1] = w[rank - 2] = s.c;
+  w[rank - 1] = s.o;
+  Case c = case_new(seed, seed % 2 ? DT_I8 : DT_U8, (uint32_t)rank, x);
+  char *what = arena_printf(c.arena, "bytes n=%lld c=%lld o=%lld %lldx%lld kernel %lldx%lld stride %lld zeros=%u %s",
+                            (long long)s.n, (long long)s.c, (long long)s.o, (long long)s.size[0], (long long)s.size[1],
+                            (long long)s.kernel[0], (long long)s.kernel[1], (long long)s.stride[0], s.zeros, t->name);
+  const Type *type = type_tensor(c.m->types, DT_I8, (uint32_t)rank, w);
+  Value *in[3] = {c.f->args[0], const_with_zeros(c.m, type, seed, s.zeros, "w"), NULL};
+  if (s.bias) in[2] = const_generated(c.m, type_tensor(c.m->types, DT_I32, 1, &s.o), CONST_RAND, 0, 3, "bias");
+  c.op = op_new(c.f, NULL, OP_CONV, s.bias ? 3 : 2, in, NULL);
+  op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
+  op_set_ints(c.op, A_CONV_strides, (uint32_t)s.nd, s.stride);
+  op_set_ints(c.op, A_CONV_dilations, (uint32_t)s.nd, s.dilation);
+  op_set_ints(c.op, A_CONV_pads, (uint32_t)s.nd * 2, pads);
+  op_set_int(c.op, A_CONV_x_zero, (int64_t)rnd(&c, 9) - (seed % 2 ? 4 : 0));
+  cr_assert(infer_op(c.op), "%s: %s", what, diag_text(c.m->diag));
+  add_post(&c, rnd(&c, 2) ? POST_RELU : POST_NONE);
+  run_case(&c, t, what);
+}
+
+Test(sparse, byte_conv) {
+  for (uint64_t seed = 1; seed <= 60; seed++) check_byte_conv(&wide, seed);
+}
+Test(sparse, byte_conv_narrow) {
+  for (uint64_t seed = 100; seed < 140; seed++) check_byte_conv(&narrow, seed);
+}
+Test(sparse, byte_conv_native) {
+  for (uint64_t seed = 200; seed < 320; seed++) check_byte_conv(target_native(), seed);
+}
+
 Test(sparse, conv) { check_convs(&wide, 1, 60); }
 Test(sparse, conv_narrow) { check_convs(&narrow, 100, 40); }
 Test(sparse, conv_native) { check_convs(target_native(), 200, 120); }
