@@ -21,25 +21,62 @@
 
 // ---- weights
 
-static bool layout_weights(Module *m, Arena *arena, WeightLayout *w) {
+// Constants of one level are distinct already; those of several are compared by content.
+typedef struct Layout {
+  Arena *arena;
+  WeightLayout *w;
+  uint32_t level, n_levels;
+  Map *by_content;  // hash -> number + 1 in packed, of the first with it
+} Layout;
+
+static bool same_bytes(const Packed *a, Module *m, Const *c) {
+  int64_t n = type_bytes(c->type);
+  return type_bytes(a->c->type) == n && memcmp(const_data(a->m, a->c), const_data(m, c), (size_t)n) == 0;
+}
+
+// The place of a constant that an earlier level packed, or -1.
+static int64_t find_packed(Layout *l, Module *m, Const *c, uint64_t hash) {
+  uintptr_t known = l->level > 0 ? (uintptr_t)map_get(l->by_content, hash) : 0;
+  if (known == 0 || !same_bytes(&l->w->packed.at[known - 1], m, c)) return -1;
+  bool *counted = &l->w->packed.at[known - 1].shared;
+  if (!*counted) l->w->shared += type_bytes(c->type);
+  *counted = true;
+  return l->w->packed.at[known - 1].offset;
+}
+
+static int64_t place_const(Layout *l, Module *m, Const *c) {
+  WeightLayout *w = l->w;
+  uint64_t hash = l->n_levels > 1 ? hash_bytes(const_data(m, c), (size_t)type_bytes(c->type), 0) : 0;
+  int64_t at = find_packed(l, m, c, hash);
+  if (at >= 0) return at;
+  Packed p = {.m = m, .c = c, .offset = w->bytes};
+  vec_push(l->arena, &w->packed, p);
+  if (l->n_levels > 1 && !map_get(l->by_content, hash)) map_set(l->by_content, hash, (void *)(uintptr_t)w->packed.n);
+  w->bytes += (type_bytes(c->type) + WEIGHTS_ALIGN - 1) / WEIGHTS_ALIGN * WEIGHTS_ALIGN;
+  return p.offset;
+}
+
+static bool layout_level(Layout *l, Module *m) {
   const Program *p = m->program;
-  w->at = NEW_ARRAY(arena, int64_t, p->bufs.n + 1);
-  int64_t *of_const = NEW_ARRAY(arena, int64_t, m->n_consts + 1);  // offset + 1
+  int64_t *at = l->w->at[l->level] = NEW_ARRAY(l->arena, int64_t, p->bufs.n + 1);
+  int64_t *of_const = NEW_ARRAY(l->arena, int64_t, m->n_consts + 1);  // offset + 1
   for (uint32_t i = 0; i < p->bufs.n; i++) {
     const PBuf *b = p->bufs.at[i];
     if (b->kind != PBUF_CONST || b->alias_of) continue;
     int64_t *known = &of_const[b->constant->id];
-    if (!*known) {
-      *known = w->bytes + 1;
-      vec_push(arena, &w->consts, b->constant);
-      vec_push(arena, &w->offsets, w->bytes);
-      w->bytes += (type_bytes(b->constant->type) + WEIGHTS_ALIGN - 1) / WEIGHTS_ALIGN * WEIGHTS_ALIGN;
-    }
-    w->at[b->id] = *known - 1;
-    if (w->bytes > WEIGHTS_LIMIT)
+    if (!*known) *known = place_const(l, m, b->constant) + 1;
+    at[b->id] = *known - 1;
+    if (l->w->bytes > WEIGHTS_LIMIT)
       return diag_error(m->diag, DIAG_LIMIT, NULL, "constants of more than %lld MiB do not fit one object",
                         (long long)(WEIGHTS_LIMIT >> 20));
   }
+  return true;
+}
+
+static bool layout_weights(uint32_t n, const Level *levels, Arena *arena, WeightLayout *w) {
+  Layout l = {.arena = arena, .w = w, .n_levels = n, .by_content = map_new(arena)};
+  for (; l.level < n; l.level++)
+    if (!layout_level(&l, levels[l.level].m)) return false;
   return true;
 }
 
@@ -111,8 +148,9 @@ static void check_child(pid_t pid, bool received) {
   QCC_CHECK(received, "code generation gave no complete result");
 }
 
-static bool emit_in_child(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind,
+static bool emit_in_child(uint32_t n, const Level *levels, const EmitOptions *opt, EmitKind kind,
                           const WeightLayout *weights, Emission *out) {
+  Module *m = levels[0].m;
   int ends[2];
   fflush(NULL);
   if (pipe(ends) != 0) return diag_error(m->diag, DIAG_IO, NULL, "no pipe for code generation: %s", strerror(errno));
@@ -125,7 +163,7 @@ static bool emit_in_child(Module *m, const Target *target, const EmitOptions *op
   if (pid == 0) {
     close(ends[0]);
     limit_child();
-    module_emit(m, target, opt, kind, weights, out);
+    module_emit(n, levels, opt, kind, weights, out);
     _exit(send_emission(ends[1], out) ? 0 : 1);
   }
   close(ends[1]);
@@ -178,7 +216,7 @@ static uint32_t deepest_call(const Program *p, Arena *arena) {
 
 // An upper bound: the largest frame of every level of the call tree (entry, run, segment, task, kernels, helper), each
 // with its return address.
-static uint64_t stack_bound(const Program *p, const char *name, const Emission *e) {
+static uint64_t stack_bound(uint32_t n, const Level *levels, const char *name, const Emission *e) {
   uint64_t segment = 0, task = 0, kernel = 0, other = 0;
   size_t prefix = strlen(name);
   for (uint32_t i = 0; i < e->frames.n; i++) {
@@ -189,17 +227,23 @@ static uint64_t stack_bound(const Program *p, const char *name, const Emission *
                                                     : &other;
     if (e->frames.at[i].bytes > *most) *most = e->frames.at[i].bytes;
   }
-  uint64_t kernels = 1 + deepest_call(p, e->arena);
+  uint64_t deepest = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    uint64_t d = deepest_call(levels[i].m->program, e->arena);
+    if (d > deepest) deepest = d;
+  }
+  uint64_t kernels = 1 + deepest;
   return 2 * (other + 8) + (segment + 8) + (task + 8) + kernels * (kernel + 8) + (other + 8);
 }
 
 // ---- the whole
 
-static void append_weights_text(Module *m, const EmitOptions *opt, const WeightLayout *w, StrBuf *b) {
+static void append_weights_text(const EmitOptions *opt, const WeightLayout *w, StrBuf *b) {
   strbuf_printf(b, "\t.section\t" WEIGHTS_SECTION ",\"a\",@progbits\n\t.p2align\t6\n%s_weights:\n", opt->name);
-  for (uint32_t i = 0; i < w->consts.n; i++) {
-    const uint8_t *at = const_data(m, w->consts.at[i]);
-    int64_t n = type_bytes(w->consts.at[i]->type);
+  for (uint32_t i = 0; i < w->packed.n; i++) {
+    const Packed *p = &w->packed.at[i];
+    const uint8_t *at = const_data(p->m, p->c);
+    int64_t n = type_bytes(p->c->type);
     strbuf_printf(b, "\t.p2align\t6");
     for (int64_t k = 0; k < n; k++) strbuf_printf(b, k % 16 ? ",%u" : "\n\t.byte\t%u", at[k]);
     strbuf_puts(b, "\n");
@@ -211,44 +255,63 @@ static bool finish_text(Module *m, const EmitOptions *opt, EmitKind kind, const 
   StrBuf b;
   strbuf_init(&b, e->arena);
   strbuf_put(&b, (const char *)e->bytes, e->n);
-  if (kind == EMIT_ASM && w->bytes) append_weights_text(m, opt, w, &b);
+  if (kind == EMIT_ASM && w->bytes) append_weights_text(opt, w, &b);
   *out = (ObjectBytes){.at = malloc(b.n + 1), .n = b.n};
   if (!out->at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for %zu bytes of text", b.n);
   memcpy(out->at, strbuf_str(&b), b.n);
   return true;
 }
 
-static bool finish_object(Module *m, const EmitOptions *opt, const WeightLayout *w, const Emission *e,
-                          ObjectBytes *out) {
-  uint64_t stack = stack_bound(m->program, opt->name, e);
-  if (!object_patch(m, e->bytes, e->n, opt, w, stack, out)) return false;
+static uint64_t most_workspace(uint32_t n, const Level *levels) {
+  uint64_t most = 0, bytes, align;
+  for (uint32_t i = 0; i < n; i++) {
+    backend_workspace(levels[i].m, &bytes, &align);
+    if (bytes > most) most = bytes;
+  }
+  return most;
+}
+
+static bool finish_object(uint32_t n, const Level *levels, const EmitOptions *opt, const WeightLayout *w,
+                          const Emission *e, ObjectBytes *out) {
+  Diag *diag = levels[0].m->diag;
+  uint64_t stack = stack_bound(n, levels, opt->name, e);
+  if (!object_patch(diag, e->bytes, e->n, opt, w, stack, out)) return false;
   out->stack = stack;
-  if (object_check(out->at, out->n, opt->name, &stack, m->diag)) return true;
+  out->workspace = most_workspace(n, levels);
+  out->shared = (uint64_t)w->shared;
+  if (object_check(out->at, out->n, opt->name, &stack, diag)) return true;
   free(out->at);
   *out = (ObjectBytes){0};
   return false;
 }
 
-static bool emit_code(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, bool in_process,
+static bool emit_code(uint32_t n, const Level *levels, const EmitOptions *opt, EmitKind kind, bool in_process,
                       const WeightLayout *weights, Emission *e) {
-  if (!in_process) return emit_in_child(m, target, opt, kind, weights, e);
-  module_emit(m, target, opt, kind, weights, e);
+  if (!in_process) return emit_in_child(n, levels, opt, kind, weights, e);
+  module_emit(n, levels, opt, kind, weights, e);
   return true;
+}
+
+bool backend_emit_levels(uint32_t n, const Level *levels, const EmitOptions *opt, EmitKind kind, bool in_process,
+                         ObjectBytes *out) {
+  QCC_CHECK(n > 0 && n <= MAX_LEVELS, "an object of %u levels", n);
+  for (uint32_t i = 0; i < n; i++) QCC_CHECK(levels[i].m->program, "backend_emit: the module was not lowered");
+  Arena *arena = arena_new("emit");
+  WeightLayout weights = {0};
+  Emission e = {.arena = arena};
+  bool ok = layout_weights(n, levels, arena, &weights) && emit_code(n, levels, opt, kind, in_process, &weights, &e);
+  if (ok && stack_bound(n, levels, opt->name, &e) > STACK_LIMIT) {  // what tiles have in common was kept on the stack
+    e = (Emission){.arena = arena, .in_place = true};
+    ok = emit_code(n, levels, opt, kind, in_process, &weights, &e);
+  }
+  if (ok)
+    ok = kind == EMIT_OBJECT ? finish_object(n, levels, opt, &weights, &e, out)
+                             : finish_text(levels[0].m, opt, kind, &weights, &e, out);
+  arena_free(arena);
+  return ok;
 }
 
 bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, bool in_process,
                   ObjectBytes *out) {
-  QCC_CHECK(m->program, "backend_emit: the module was not lowered");
-  Arena *arena = arena_new("emit");
-  WeightLayout weights = {0};
-  Emission e = {.arena = arena};
-  bool ok = layout_weights(m, arena, &weights) && emit_code(m, target, opt, kind, in_process, &weights, &e);
-  if (ok && stack_bound(m->program, opt->name, &e) > STACK_LIMIT) {  // what tiles have in common was kept on the stack
-    e = (Emission){.arena = arena, .in_place = true};
-    ok = emit_code(m, target, opt, kind, in_process, &weights, &e);
-  }
-  if (ok)
-    ok = kind == EMIT_OBJECT ? finish_object(m, opt, &weights, &e, out) : finish_text(m, opt, kind, &weights, &e, out);
-  arena_free(arena);
-  return ok;
+  return backend_emit_levels(1, &(Level){m, target}, opt, kind, in_process, out);
 }

@@ -20,6 +20,7 @@ typedef struct TargetLevels {
   const Target *at[MAX_LEVELS];
 } TargetLevels;
 TargetLevels target_levels(const char *name);
+const char *target_family(const Target *t);  // NULL: the row is a level of no family
 // Families and rows, "x86-64, aarch64, x86-64-v2, ..." for messages.
 const char *target_list(Arena *arena);
 
@@ -29,26 +30,39 @@ typedef struct EmitOptions {
   bool pic;
   bool steps;    // also export int NAME_run_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
   bool release;  // the constants are not read again: give their memory back while the object grows
-  const struct TargetRow *emulated;  // tests: emit for this row and let init check no CPU; NULL: the target's own
+  const struct TargetRow *emulated;  // tests: emit this row for the target of its name, and let init not check it
   bool par_always;  // tests: give every parallel step to the caller's threads, in as many chunks as it has iterations
 } EmitOptions;
 
 typedef struct ObjectBytes {
   uint8_t *at;  // malloc'ed
   size_t n;
-  uint64_t stack;  // of an object: bytes of stack one call takes at most
+  uint64_t stack;      // of an object: bytes of stack one call takes at most
+  uint64_t workspace;  // of an object: bytes of workspace, for every level enough
+  uint64_t shared;     // of an object: bytes of constants that several levels read
 } ObjectBytes;
 
 typedef enum EmitKind { EMIT_OBJECT, EMIT_ASM, EMIT_LL } EmitKind;
 
-// Bytes and alignment of the workspace run needs: the program's buffers behind a head of 64 bytes, which holds the mark
-// of init. Buffer b of kind WORK lies at 64 + offset.
+// Bytes and alignment of the workspace run needs: the program's buffers behind a head of 64 bytes, which init fills:
+// its mark, the level it chose, and text. Buffer b of kind WORK lies at 64 + offset.
 void backend_workspace(const Module *m, uint64_t *bytes, uint64_t *align);
+
+// One network lowered for one row. Levels of an object stand from least to most; init takes the last the machine
+// offers.
+typedef struct Level {
+  Module *m;
+  const Target *target;
+} Level;
 
 // Compiles the module's program. Runs in a child process with limits unless `in_process` (fuzzing). The object is
 // checked against the promises (object_check) before it is returned. False after diag_error.
 bool backend_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, bool in_process,
                   ObjectBytes *out);
+
+// The same for several levels in one object: constants and kernels that are equal are there once.
+bool backend_emit_levels(uint32_t n, const Level *levels, const EmitOptions *opt, EmitKind kind, bool in_process,
+                         ObjectBytes *out);
 
 // Scans object bytes: undefined symbols within {memcpy, memset, memmove}, no writable section but .data.rel.ro, no TLS,
 // no init arrays, all defined global symbols carry `name`, stack of every function <= 4 KiB (bytes in *stack), notes
@@ -65,12 +79,12 @@ typedef struct CodeFilter {
   bool is_float, multiplies;
 } CodeFilter;
 CodeFilter instruction_class(const char *arch, const char *mnemonic);
-// Disassembles the function of `kernel` in the object of prefix `name`. False when it is not there.
+// Disassembles the function of `kernel` for `target` in the object of prefix `name`. False when it is not there.
 bool object_scan(const ObjectBytes *object, const Target *target, const char *name, const char *kernel, Arena *arena,
                  CodeScan *out);
 
 // Text of NAME.h for the module's interface; it stands alone (C89 to C23, C++98 to C++23). False after diag_error.
-bool header_text(Module *m, const char *name, uint64_t stack, StrBuf *out);
+bool header_text(Module *m, const char *name, const ObjectBytes *object, StrBuf *out);
 // Injective mangling of a name into a C identifier (reliability.md section 6.3).
 const char *mangle(Arena *arena, const char *bytes, size_t n);
 

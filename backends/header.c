@@ -66,11 +66,11 @@ static void put_functions(const char *name, StrBuf *out) {
                 name, name, name, name, name);
 }
 
-bool header_text(Module *m, const char *name, uint64_t stack, StrBuf *out) {
+bool header_text(Module *m, const char *name, const ObjectBytes *object, StrBuf *out) {
   Arena *arena = arena_new("header");
   Iface iface = iface_of(m, arena);
-  uint64_t bytes, align;
-  backend_workspace(m, &bytes, &align);
+  uint64_t bytes = object->workspace, alone, align;
+  backend_workspace(m, &alone, &align);
   strbuf_printf(out, "/* Interface of the network '%s', written by qcc %s. */\n", name, QCC_VERSION);
   strbuf_printf(out, "#ifndef QCC_MODEL_%s_H\n#define QCC_MODEL_%s_H\n\n#include <stdint.h>\n\n", name, name);
   strbuf_puts(out, "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
@@ -79,7 +79,7 @@ bool header_text(Module *m, const char *name, uint64_t stack, StrBuf *out) {
                 bytes > INT32_MAX ? "ul" : "");
   strbuf_printf(out, "#define %s_WORKSPACE_ALIGN %llu\n", name, (unsigned long long)align);
   strbuf_printf(out, "#define %s_STACK_SIZE %llu /* bytes of stack a call takes at most */\n\n", name,
-                (unsigned long long)stack);
+                (unsigned long long)object->stack);
   bool ok = put_struct(m, name, "inputs", iface.n_in, iface.in, "const ", out) &&
             put_struct(m, name, "outputs", iface.n_out, iface.out, "", out);
   put_functions(name, out);

@@ -65,14 +65,15 @@ static void define_local(Patch *p, const char *name, uint32_t section, uint64_t 
   }
 }
 
-static void copy_weights(Module *m, const WeightLayout *w, bool release, uint8_t *to) {
-  for (uint32_t i = 0; i < w->consts.n; i++) {
-    memcpy(to + w->offsets.at[i], const_data(m, w->consts.at[i]), (size_t)type_bytes(w->consts.at[i]->type));
-    if (release) const_release(m, w->consts.at[i]);
+static void copy_weights(const WeightLayout *w, bool release, uint8_t *to) {
+  for (uint32_t i = 0; i < w->packed.n; i++) {
+    const Packed *p = &w->packed.at[i];
+    memcpy(to + p->offset, const_data(p->m, p->c), (size_t)type_bytes(p->c->type));
+    if (release) const_release(p->m, p->c);
   }
 }
 
-bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
+bool object_patch(Diag *diag, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
                   uint64_t stack, ObjectBytes *out) {
   static const char names[] = "\0" WEIGHTS_SECTION "\0" STACK_SECTION;
   Patch p = {0};
@@ -85,9 +86,9 @@ bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions 
   size_t each = elf_header_bytes(&p.elf);
   p.n = headers_at + (old + 2) * each;
   p.at = calloc(1, p.n);
-  if (!p.at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for an object of %zu bytes", p.n);
+  if (!p.at) return diag_error(diag, DIAG_LIMIT, NULL, "no memory for an object of %zu bytes", p.n);
   memcpy(p.at, object, n);
-  copy_weights(m, weights, opt->release, p.at + weights_at);
+  copy_weights(weights, opt->release, p.at + weights_at);
   define_local(&p, opt->name, old, (uint64_t)weights->bytes);
   memcpy(p.at + stack_at, &stack, sizeof stack);
   memcpy(p.at + names_at, object + name_table.sh_offset, name_table.sh_size);

@@ -10,7 +10,7 @@
 
 // Appends the weights as a read-only section that defines NAME_weights (undefined so far, local afterwards), and the
 // stack section. The weights are copied once, straight into the result.
-bool object_patch(Module *m, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
+bool object_patch(Diag *diag, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
                   uint64_t stack, ObjectBytes *out);
 
 #endif

@@ -67,6 +67,8 @@ TargetLevels target_levels(const char *name) {
   return out;
 }
 
+const char *target_family(const Target *t) { return target_row(t)->family; }
+
 static bool family_is_new(size_t row) {
   for (size_t i = 0; i < row; i++)
     if (rows[i].family && strcmp(rows[i].family, rows[row].family) == 0) return false;
@@ -80,6 +82,13 @@ const char *target_list(Arena *arena) {
     if (rows[i].family && family_is_new(i)) strbuf_printf(&b, "%s, ", rows[i].family);
   for (size_t i = 0; i < ROW_COUNT; i++) strbuf_printf(&b, "%s%s", i ? ", " : "", rows[i].t.name);
   return strbuf_str(&b);
+}
+
+const char *target_word(const Target *t, Arena *arena) {
+  char *word = arena_copy(arena, t->name, strlen(t->name) + 1);
+  for (char *p = word; *p; p++)
+    if (*p == '-' || *p == '.') *p = '_';
+  return word;
 }
 
 const char *target_feature_text(const TargetRow *row, Arena *arena) {

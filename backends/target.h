@@ -43,6 +43,9 @@ const TargetRow *target_row(const Target *t);  // the row a Target came from
 // LLVM feature string of a row: "+sse3,+ssse3,...".
 const char *target_feature_text(const TargetRow *row, Arena *arena);
 
+// The row's name as part of a C identifier: "x86_64_v3".
+const char *target_word(const Target *t, Arena *arena);
+
 static inline bool target_has(const TargetRow *row, CpuFeature f) { return (row->features >> f) & 1u; }
 
 #endif

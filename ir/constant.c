@@ -41,23 +41,35 @@ static const char *unique_name(Module *m, const char *hint) {
   }
 }
 
+static void const_enter(Module *m, Const *c) {
+  ConstNode *n = NEW(m->arena, ConstNode);
+  *n = (ConstNode){c, map_get(m->const_index, c->hash)};
+  map_set(m->const_index, c->hash, n);
+  map_set_str(m->const_index, c->name, c);
+  vec_push(m->arena, &m->consts, c);
+}
+
 static Value *const_add(Module *m, Const key, const char *name) {
   Map *index = m->const_index;
-  uint64_t h = const_hash(&key);
-  ConstNode *head = map_get(index, h);
-  for (ConstNode *n = head; n; n = n->next)
+  key.hash = const_hash(&key);
+  for (ConstNode *n = map_get(index, key.hash); n; n = n->next)
     if (const_same(n->c, &key)) return &n->c->value;
   Const *c = arena_copy(m->arena, &key, sizeof key);
   c->id = m->n_consts;
   c->name = unique_name(m, name);
   m->n_consts++;
   c->value = (Value){.id = m->n_values++, .kind = VALUE_CONST, .type = c->type, .name = c->name, .constant = c};
-  ConstNode *n = NEW(m->arena, ConstNode);
-  *n = (ConstNode){c, head};
-  map_set(index, h, n);
-  map_set_str(index, c->name, c);
-  vec_push(m->arena, &m->consts, c);
+  const_enter(m, c);
   return &c->value;
+}
+
+void consts_clone(Module *to, const Module *from) {
+  for (uint32_t i = 0; i < from->consts.n; i++) {
+    Const *c = arena_copy(to->arena, from->consts.at[i], sizeof *c);
+    c->value = (Value){.id = c->value.id, .kind = VALUE_CONST, .type = c->type, .name = c->name, .constant = c};
+    const_enter(to, c);
+  }
+  to->n_consts = from->n_consts;
 }
 
 Value *const_borrowed(Module *m, const Type *t, const void *bytes, const char *name) {

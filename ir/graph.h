@@ -57,6 +57,7 @@ struct Const {
   uint32_t zeros;     // CONST_RAND: percent of the elements that are zero
   const void *bytes;  // CONST_BYTES: type_bytes(type) bytes, borrowed from the model or arena owned
   bool released;      // bytes were given back (consts_release); reading them is a bug
+  uint64_t hash;      // of type and content
   Value value;        // the operand value (kind VALUE_CONST)
 };
 
@@ -125,6 +126,10 @@ struct Module {
 };
 
 Module *module_new(Arena *arena, Diag *diag);
+// A second module of the same functions, constants and notes under the same ids, not lowered yet. Arena, names, types
+// and the bytes of constants are shared: neither may be used by two threads, and no memory of constants may be
+// released.
+Module *module_clone(const Module *m);
 Func *func_new(Module *m, const char *name, uint32_t n_args, const Type *const *arg_types);
 Func *module_func(const Module *m, const char *name);              // NULL when absent
 void func_set_results(Func *f, uint32_t n, Value *const *values);  // replaces; keeps use counts right
@@ -178,6 +183,7 @@ Value *const_splat_int(Module *m, const Type *t, int64_t v);
 Value *const_generated(Module *m, const Type *t, ConstGen gen, double splat, uint64_t seed, const char *name);
 // CONST_RAND with about `percent` zeros.
 Value *const_with_zeros(Module *m, const Type *t, uint64_t seed, uint32_t percent, const char *name);
+void consts_clone(Module *to, const Module *from);         // into an empty module, for module_clone
 void const_rename(Module *m, Const *c, const char *name);  // no effect when another constant has that name
 // Packed bytes of the constant (generators are materialised once, in the module arena).
 const void *const_data(Module *m, Const *c);

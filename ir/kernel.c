@@ -52,6 +52,7 @@ PBuf *pbuf_root(PBuf *b, int64_t *offset) {
 
 typedef struct Canon {
   StrBuf out;
+  uint64_t ops;         // kop_bit of each
   uint32_t *var, *buf;  // number + 1 by id, 0: not seen
   uint32_t n_vars, n_bufs;
 } Canon;
@@ -112,6 +113,7 @@ static void canon_expr(Canon *c, const KExpr *x) {
     case KX_LOAD: canon_access(c, x->buf, x->idx); break;
     case KX_OP:
       canon_int(c, x->op);
+      c->ops |= kop_bit(x->op);
       for (uint32_t i = 0; i < kop_info(x->op)->arity; i++) canon_expr(c, x->arg[i]);
       break;
   }
@@ -157,6 +159,7 @@ static void canon_stmt(Canon *c, const KStmt *s) {
       break;
     case KS_TILE:
       canon_int(c, s->tile.op);
+      c->ops |= kop_bit(s->tile.op);
       canon_buf(c, s->tile.tile);
       if (s->tile.idx) canon_access(c, s->tile.buf, s->tile.idx);
       if (s->tile.b) {
@@ -173,12 +176,13 @@ static void canon_block(Canon *c, const KBlock *b) {
   canon_int(c, -1);
 }
 
-static StrBuf canon_kernel(Arena *scratch, const Kernel *k) {
+StrBuf kernel_canon(Arena *scratch, const Kernel *k, uint64_t *ops) {
   Canon c = {.var = NEW_ARRAY(scratch, uint32_t, k->n_vars + 1), .buf = NEW_ARRAY(scratch, uint32_t, k->n_bufs + 1)};
   strbuf_init(&c.out, scratch);
   canon_int(&c, k->n_params);
   for (uint32_t i = 0; i < k->n_params; i++) canon_buf(&c, k->params[i]);
   canon_block(&c, &k->body);
+  if (ops) *ops = c.ops;
   return c.out;
 }
 
@@ -194,12 +198,12 @@ static const char *unique_name(const IndexedProgram *ip, const char *name) {
 Kernel *program_kernel(Program *p, Kernel *k) {
   IndexedProgram *ip = (IndexedProgram *)p;
   Arena *scratch = arena_new("kernel-equality");
-  StrBuf text = canon_kernel(scratch, k);
+  StrBuf text = kernel_canon(scratch, k, NULL);
   uint64_t hash = hash_bytes(text.at, text.n, 1);
   Kernel *old = map_get(ip->by_hash, hash);
   bool equal = false;
   if (old && old != k) {
-    StrBuf other = canon_kernel(scratch, old);  // passes may have changed it since
+    StrBuf other = kernel_canon(scratch, old, NULL);  // passes may have changed it since
     equal = same_text(&text, &other);
   }
   arena_free(scratch);

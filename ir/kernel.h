@@ -9,6 +9,7 @@
 #define QCC_IR_KERNEL_H
 
 #include "ir/affine.h"
+#include "ir/base/str.h"
 #include "ir/graph.h"
 
 typedef enum KSpace {
@@ -185,6 +186,11 @@ Kernel *program_kernel(Program *p, Kernel *k);
 // Adds a kernel under its own name, which no other has, without looking for an equal one (the text parser).
 void program_add_kernel(Program *p, Kernel *k);
 Step *program_step(Program *p, Kernel *k, uint32_t n_args, PBuf *const *args, const Op *op);
+
+// Bytes that are equal for kernels of equal meaning, whatever their names and those of their variables; callees are
+// named. *ops (may be NULL) gets kop_bit of every op the kernel uses itself.
+StrBuf kernel_canon(Arena *scratch, const Kernel *k, uint64_t *ops);
+static inline uint64_t kop_bit(KOp op) { return op < 64 ? UINT64_C(1) << op : 0; }
 
 Kernel *kernel_clone(Module *m, const Kernel *k);
 int64_t kernel_ops(const Kernel *k);         // operations after unrolling (the 5,000 limit)

@@ -67,6 +67,13 @@ static void note_add(Module *m, Note note) {
   vec_push(m->arena, &m->notes, note);
 }
 
+void notes_clone(Module *to, const Module *from) {
+  for (uint32_t i = 0; i < from->notes.n; i++) {
+    for (const Loc *place = from->notes.at[i].loc; place; place = place->next) note_link(to, place, i);
+    vec_push(to->arena, &to->notes, from->notes.at[i]);
+  }
+}
+
 void note_layer(Module *m, const Op *op, NoteKind kind, const char *fmt, ...) {
   va_list args;
   va_start(args, fmt);

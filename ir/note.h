@@ -30,6 +30,7 @@ void note_precision(Module *m, const Op *op, NoteKind kind, uint32_t w_bits, uin
 void note_thresholds(Module *m, const Op *op, int64_t per_channel, int64_t channels);
 // Forgets notes of a kind on the layer of `op`: a later pass found out more.
 void note_drop(Module *m, const Op *op, NoteKind kind);
+void notes_clone(Module *to, const Module *from);  // for module_clone
 // The notes that share an ONNX node (or a line of text) with `loc`, in the order they were made.
 typedef struct NoteList {
   const Note **at;

@@ -59,12 +59,20 @@ typedef struct qcc_model {
   int (*run)(const qcc_call *call); /* qcc_status */
   int (*selftest)(void *workspace); /* runs a stored case; QCC_OK or QCC_E_SELFTEST; NULL unless --selftest */
   const char *info;                 /* JSON: qcc version, model SHA-256, options, target, per-layer summary */
+  /* The same as init for one level of the object, by name ("x86-64-v3"); NULL: the best this machine can run. */
+  int (*init_level)(void *workspace, const char *level);
 } qcc_model;
 #endif
 /* abi end */
 
 /* A short English sentence for a status; never NULL. */
 const char *qcc_status_text(int status);
+
+/* model->init, or init_level of the level that the environment variable QCC_CPU names: an older one than the machine's,
+ * for tests. QCC_E_LEVEL when the object has no such level, QCC_E_CPU when this machine lacks it. */
+int qcc_init(const qcc_model *model, void *workspace);
+/* Of a workspace after init: the name of the level chosen; after QCC_E_CPU the first instruction set that is missing. */
+const char *qcc_level(const void *workspace);
 
 /* A pool of `threads` threads, the caller of run counted among them; NULL when memory or threads run out.
  * A pool serves one run at a time; calls from several threads wait for each other. */

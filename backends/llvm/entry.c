@@ -4,8 +4,10 @@
 //   NAME_s_N(in, out, ws, ex)  up to SEGMENT_STEPS steps each, so that no function grows with the network
 //   NAME_t_KERNEL(arg, i)      chunk i of a kernel's par loop, for qcc_exec.parallel_for
 //
-// The workspace begins with WORKSPACE_HEAD bytes that hold the mark of init; run refuses a workspace without it.
-// init, run and the check run on baseline instructions only, so they work on any CPU of the architecture. A step
+// Objects of several levels have the last two for each of them, NAME_s_N_LEVEL; call goes on by the level that init
+// wrote into the workspace (init.c). The workspace begins with WORKSPACE_HEAD bytes that hold it and the mark of init;
+// run refuses a workspace without the mark. init and run use baseline instructions only, so they work on any CPU of the
+// architecture. A step
 // goes to the caller's threads when its estimated time pays for the hand-over; chunks are ranges of iterations, which
 // are independent, so every split gives the same bits.
 #include <string.h>
@@ -42,12 +44,6 @@ static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
 
 static const char *symbol(Emit *e, const char *kind, const char *name) {
   return arena_printf(e->arena, "%s_%s%s", e->opt->name, kind, name);
-}
-
-static void on_baseline(Emit *e, LV fn) {
-  if (e->row->t.arch[0] != 'x') return;
-  fn_attr(e, fn, "target-cpu", "x86-64");
-  fn_attr(e, fn, "target-features", "");
 }
 
 // ---- steps
@@ -96,7 +92,7 @@ static void call_kernel(Emit *e, const KernelFn *f, uint32_t n, LV *args, LV fro
 
 static void parallel_step(Emit *e, Segment *s, KernelFn *f, int64_t chunks_at_most, uint32_t n, LV *args) {
   if (!f->task) {
-    const char *name = symbol(e, "t_", LLVMGetValueName(f->fn) + strlen(e->opt->name) + 3);
+    const char *name = symbol(e, "t_", LLVMGetValueName(f->fn) + strlen(e->opt->name) + strlen("_k_"));
     f->task = fn_new(e, name, e->nothing, 2, (LT[]){e->ptr, e->i32}, LLVMInternalLinkage);
   }
   LV ctx = load_at(e, e->ptr, s->exec, 0), threads = load_at(e, e->i32, s->exec, e->word);
@@ -148,7 +144,8 @@ static void emit_task(Emit *e, const KernelFn *f) {
 
 static LV emit_segment(Emit *e, uint32_t first, uint32_t n) {
   LT types[4] = {e->ptr, e->ptr, e->ptr, e->ptr};
-  LV fn = fn_new(e, symbol(e, "s_", arena_printf(e->arena, "%u", first)), e->nothing, 4, types, LLVMInternalLinkage);
+  LV fn =
+      fn_new(e, level_symbol(e, "s_", arena_printf(e->arena, "%u", first)), e->nothing, 4, types, LLVMInternalLinkage);
   begin(e, fn);
   uint32_t most = 0;
   for (uint32_t i = first; i < first + n; i++)
@@ -186,11 +183,6 @@ static LV is_aligned(Emit *e, LV p) {
   return LLVMBuildICmp(e->b, LLVMIntEQ, bits, kix(e, 0), "");
 }
 
-static uint64_t workspace_mark(const Emit *e) {
-  uint64_t h = hash_bytes(e->opt->name, strlen(e->opt->name), 0x71636331);
-  return e->opt->info_json ? hash_bytes(e->opt->info_json, strlen(e->opt->info_json), h) : h;
-}
-
 // NULL unless the caller offers more than one thread.
 static LV usable_exec(Emit *e, LV exec) {
   LLVMBasicBlockRef from = LLVMGetInsertBlock(e->b), look = block_new(e, "threads"), done = block_new(e, "start");
@@ -218,7 +210,7 @@ static void check_call(Emit *e, LV call, LV segment_args[4]) {
   check_pointers(e, segment_args[0], iface.n_in, iface.in);
   check_pointers(e, segment_args[1], iface.n_out, iface.out);
   return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
-  LV mark = LLVMBuildICmp(e->b, LLVMIntEQ, load_at(e, e->i64, ws, 0), k64(e, workspace_mark(e)), "");
+  LV mark = LLVMBuildICmp(e->b, LLVMIntEQ, load_at(e, e->i64, ws, HEAD_MARK), k64(e, workspace_mark(e)), "");
   return_unless(e, mark, STATUS_WORKSPACE);
   segment_args[3] = usable_exec(e, load_at(e, e->ptr, call, e->word * CALL_EXEC));
 }
@@ -227,38 +219,66 @@ static void call_segment(Emit *e, LV fn, LV args[4]) {
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 4, "");
 }
 
-static LV emit_run(Emit *e, uint32_t n, LV *segments) {
-  LV fn = fn_new(e, symbol(e, "call", ""), e->i32, 1, &e->ptr, LLVMInternalLinkage);
-  on_baseline(e, fn);
-  begin(e, fn);
-  LV args[4];
-  check_call(e, LLVMGetParam(fn, 0), args);
-  for (uint32_t i = 0; i < n; i++) call_segment(e, segments[i], args);
+// Goes on in one block per level, by what init chose for this workspace; `each` leaves its block unfinished.
+static void for_level(Emit *e, LV args[4], void (*each)(Emit *e, const LevelCode *l, LV args[4], LV step), LV step) {
+  LLVMBasicBlockRef done = block_new(e, "done");
+  LV choose = NULL;
+  for (uint32_t i = 0; i < e->n_levels; i++) {
+    if (e->n_levels > 1) {
+      LLVMBasicBlockRef here = block_new(e, "level");
+      if (i == 0)
+        choose = LLVMBuildSwitch(e->b, load_at(e, e->i32, args[2], HEAD_LEVEL), here, e->n_levels);
+      else
+        LLVMAddCase(choose, k32(e, i), here);
+      LLVMPositionBuilderAtEnd(e->b, here);
+    }
+    each(e, &e->levels[i], args, step);
+    LLVMBuildBr(e->b, done);
+  }
+  LLVMPositionBuilderAtEnd(e->b, done);
   LLVMBuildRet(e->b, k32(e, STATUS_OK));
+}
+
+static void call_level(Emit *e, const LevelCode *l, LV args[4], LV step) {
+  (void)step;
+  for (uint32_t i = 0; i < l->n_segments; i++) call_segment(e, l->segments[i], args);
+}
+
+static LV new_entry(Emit *e, const char *kind, uint32_t n, LT *types, LLVMLinkage linkage) {
+  LV fn = fn_new(e, symbol(e, kind, ""), e->i32, n, types, linkage);
+  fn_baseline(e, fn);
+  fn_attr(e, fn, "no-jump-tables", "true");  // a table would need relocations in .rodata
+  begin(e, fn);
   return fn;
 }
 
-// int NAME_run_step(const qcc_call *call, uint32_t i): step i alone, for measuring and for comparing layers.
-static void emit_step_entry(Emit *e, uint32_t n, LV *segments) {
-  LV fn = fn_new(e, symbol(e, "run_step", ""), e->i32, 2, (LT[]){e->ptr, e->i32}, LLVMExternalLinkage);
-  on_baseline(e, fn);
-  fn_attr(e, fn, "no-jump-tables", "true");  // a table would need relocations in .rodata
-  begin(e, fn);
-  LV args[4];
+static LV emit_run(Emit *e) {
+  LV fn = new_entry(e, "call", 1, &e->ptr, LLVMInternalLinkage), args[4];
   check_call(e, LLVMGetParam(fn, 0), args);
-  LLVMBasicBlockRef done = block_new(e, "done"), none = block_new(e, "none");
-  LV choose = LLVMBuildSwitch(e->b, LLVMGetParam(fn, 1), none, n);
-  for (uint32_t i = 0; i < n; i++) {
+  for_level(e, args, call_level, NULL);
+  return fn;
+}
+
+static void call_one_step(Emit *e, const LevelCode *l, LV args[4], LV step) {
+  LLVMBasicBlockRef done = block_new(e, "ran"), none = block_new(e, "none");
+  LV choose = LLVMBuildSwitch(e->b, step, none, l->n_segments);
+  for (uint32_t i = 0; i < l->n_segments; i++) {
     LLVMBasicBlockRef here = block_new(e, "step");
     LLVMAddCase(choose, k32(e, i), here);
     LLVMPositionBuilderAtEnd(e->b, here);
-    call_segment(e, segments[i], args);
+    call_segment(e, l->segments[i], args);
     LLVMBuildBr(e->b, done);
   }
   LLVMPositionBuilderAtEnd(e->b, none);
   LLVMBuildRet(e->b, k32(e, STATUS_ARG));
   LLVMPositionBuilderAtEnd(e->b, done);
-  LLVMBuildRet(e->b, k32(e, STATUS_OK));
+}
+
+// int NAME_run_step(const qcc_call *call, uint32_t i): step i alone, for measuring and for comparing layers.
+static void emit_step_entry(Emit *e) {
+  LV fn = new_entry(e, "run_step", 2, (LT[]){e->ptr, e->i32}, LLVMExternalLinkage), args[4];
+  check_call(e, LLVMGetParam(fn, 0), args);
+  for_level(e, args, call_one_step, LLVMGetParam(fn, 1));
 }
 
 // int NAME_run(void *ws, const NAME_inputs *in, const NAME_outputs *out, const qcc_exec *exec): the structs of the
@@ -266,7 +286,7 @@ static void emit_step_entry(Emit *e, uint32_t n, LV *segments) {
 static void emit_typed_run(Emit *e, LV run) {
   LT types[4] = {e->ptr, e->ptr, e->ptr, e->ptr};
   LV fn = fn_new(e, symbol(e, "run", ""), e->i32, 4, types, LLVMExternalLinkage);
-  on_baseline(e, fn);
+  fn_baseline(e, fn);
   begin(e, fn);
   LV call = LLVMBuildAlloca(e->b, LLVMArrayType2(e->index, 5), "");
   LV field[5] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), LLVMConstNull(e->ptr),
@@ -275,26 +295,7 @@ static void emit_typed_run(Emit *e, LV run) {
   LLVMBuildRet(e->b, LLVMBuildCall2(e->b, LLVMGlobalGetValueType(run), run, &call, 1, ""));
 }
 
-// ---- init and workspace_size
-
-static LV emit_init(Emit *e) {
-  LV check = emit_cpu_check(e);
-  LV fn = fn_new(e, symbol(e, "init", ""), e->i32, 1, &e->ptr, LLVMExternalLinkage);
-  on_baseline(e, fn);
-  begin(e, fn);
-  LV ws = LLVMGetParam(fn, 0);
-  return_unless(e, not_null(e, ws), STATUS_ARG);
-  return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
-  LV status = LLVMBuildCall2(e->b, LLVMGlobalGetValueType(check), check, NULL, 0, "");
-  LLVMBasicBlockRef bad = block_new(e, "refuse"), good = block_new(e, "go");
-  LLVMBuildCondBr(e->b, LLVMBuildIsNull(e->b, status, ""), good, bad);
-  LLVMPositionBuilderAtEnd(e->b, bad);
-  LLVMBuildRet(e->b, status);
-  LLVMPositionBuilderAtEnd(e->b, good);
-  LLVMBuildStore(e->b, k64(e, workspace_mark(e)), ws);
-  LLVMBuildRet(e->b, k32(e, STATUS_OK));
-  return fn;
-}
+// ---- workspace_size
 
 void backend_workspace(const Module *m, uint64_t *bytes, uint64_t *align) {
   *align = WORKSPACE_HEAD;
@@ -303,37 +304,54 @@ void backend_workspace(const Module *m, uint64_t *bytes, uint64_t *align) {
 
 static LV emit_workspace_size(Emit *e) {
   LV fn = fn_new(e, symbol(e, "size", ""), e->i64, 1, &e->ptr, LLVMInternalLinkage);
-  on_baseline(e, fn);
+  fn_baseline(e, fn);
   begin(e, fn);
-  uint64_t bytes, align;
-  backend_workspace(e->m, &bytes, &align);
-  LLVMBuildRet(e->b, k64(e, bytes));
+  uint64_t bytes, align, most = 0;
+  for (uint32_t i = 0; i < e->n_levels; i++) {
+    backend_workspace(e->levels[i].level->m, &bytes, &align);
+    if (bytes > most) most = bytes;
+  }
+  LLVMBuildRet(e->b, k64(e, most));
   return fn;
 }
 
 static void declare_weights(Emit *e) {
-  LT type = LLVMArrayType2(e->i8, (uint64_t)(e->weight_bytes ? e->weight_bytes : 1));
+  LT type = LLVMArrayType2(e->i8, (uint64_t)(e->layout->bytes ? e->layout->bytes : 1));
   e->weights = LLVMAddGlobal(e->mod, type, symbol(e, "weights", ""));
   LLVMSetGlobalConstant(e->weights, true);
   LLVMSetVisibility(e->weights, LLVMHiddenVisibility);
   LLVMSetAlignment(e->weights, 64);
 }
 
-void emit_entry(Emit *e) {
-  declare_weights(e);
+static void emit_level(Emit *e, uint32_t level) {
+  level_enter(e, level);
+  uint32_t first = e->fns.n;
   uint32_t steps = e->p->steps.n, each = e->opt->steps ? 1 : SEGMENT_STEPS;
   uint32_t n = (steps + each - 1) / each;
-  LV *segments = NEW_ARRAY(e->arena, LV, n + 1);
+  e->at->segments = NEW_ARRAY(e->arena, LV, n + 1);
+  e->at->n_segments = n;
   for (uint32_t i = 0; i < n; i++) {
     uint32_t rest = steps - i * each;
-    segments[i] = emit_segment(e, i * each, rest < each ? rest : each);
+    e->at->segments[i] = emit_segment(e, i * each, rest < each ? rest : each);
   }
-  emit_kernels(e);
+  emit_kernels(e, first);
+}
+
+// A task belongs to its kernel, whichever level first gives it to threads.
+static void emit_tasks(Emit *e) {
   for (uint32_t i = 0; i < e->fns.n; i++)
     if (e->fns.at[i].task) emit_task(e, &e->fns.at[i]);
-  LV run = emit_run(e, n, segments);
-  emit_typed_run(e, run);
-  if (e->opt->steps) emit_step_entry(e, n, segments);
-  LV init = emit_init(e);
-  emit_tables(e, init, run, emit_workspace_size(e));
+}
+
+void emit_entry(Emit *e) {
+  declare_weights(e);
+  for (uint32_t i = 0; i < e->n_levels; i++) emit_level(e, i);
+  emit_tasks(e);
+  level_enter(e, 0);
+  EntryPoints entry = {.run = emit_run(e)};
+  emit_typed_run(e, entry.run);
+  if (e->opt->steps) emit_step_entry(e);
+  emit_init(e, &entry);
+  entry.workspace_size = emit_workspace_size(e);
+  emit_tables(e, &entry);
 }

@@ -393,23 +393,31 @@ static void param_attrs(Emit *e, LV fn, const Kernel *k) {
   }
 }
 
-KernelFn *kernel_fn(Emit *e, const Kernel *k) {
-  uint64_t key = (uint64_t)(uintptr_t)k;
-  uintptr_t known = (uintptr_t)map_get(e->fn_of, key);
-  if (known) return &e->fns.at[known - 1];
-  KernelFn f = {.k = k, .loop = e->row->bare ? NULL : splittable_loop(k)};
-  f.par = f.loop != NULL;
-  f.extent = f.par ? loop_extent(f.loop) : 0;
+static LV declare_kernel(Emit *e, const Kernel *k, bool par) {
   LT *types = NEW_ARRAY(e->arena, LT, k->n_params + 2);
   uint32_t n = k->n_params;
   for (uint32_t i = 0; i < n; i++) types[i] = e->ptr;
-  if (f.par) types[n++] = e->index, types[n++] = e->index;
-  const char *name = arena_printf(e->arena, "%s_k_%s", e->opt->name, mangle(e->arena, k->name, strlen(k->name)));
-  f.fn = fn_new(e, name, e->nothing, n, types, LLVMInternalLinkage);
-  param_attrs(e, f.fn, k);
-  vec_push(e->arena, &e->fns, f);
-  map_set(e->fn_of, key, (void *)(uintptr_t)e->fns.n);
-  return &e->fns.at[e->fns.n - 1];
+  if (par) types[n++] = e->index, types[n++] = e->index;
+  const char *name = level_symbol(e, "k_", mangle(e->arena, k->name, strlen(k->name)));
+  LV fn = fn_new(e, name, e->nothing, n, types, LLVMInternalLinkage);
+  param_attrs(e, fn, k);
+  return fn;
+}
+
+KernelFn *kernel_fn(Emit *e, const Kernel *k) {
+  uint64_t key = (uint64_t)(uintptr_t)k;
+  uintptr_t known = (uintptr_t)map_get(e->fn_of, key);
+  if (!known && e->n_levels > 1) known = kernel_fn_alike(e, k);
+  if (!known) {
+    KernelFn f = {.k = k, .loop = e->row->bare ? NULL : splittable_loop(k), .row = e->row};
+    f.par = f.loop != NULL;
+    f.extent = f.par ? loop_extent(f.loop) : 0;
+    f.fn = declare_kernel(e, k, f.par);
+    vec_push(e->arena, &e->fns, f);
+    known = e->fns.n;
+  }
+  map_set(e->fn_of, key, (void *)known);
+  return &e->fns.at[known - 1];
 }
 
 // A kernel that is straight code goes to the assembler as text; its function is then only declared.
@@ -453,8 +461,8 @@ static void emit_kernel(Emit *e, const KernelFn *f) {
   LLVMBuildRetVoid(e->b);
 }
 
-void emit_kernels(Emit *e) {
-  for (uint32_t i = 0; i < e->fns.n; i++) {
+void emit_kernels(Emit *e, uint32_t first) {
+  for (uint32_t i = first; i < e->fns.n; i++) {
     KernelFn f = e->fns.at[i];  // emission may declare more and move the list
     emit_kernel(e, &f);
   }

@@ -11,6 +11,7 @@
 
 #include "backends/backend.h"
 #include "backends/iface.h"
+#include "backends/llvm/module.h"
 #include "backends/target.h"
 #include "ir/base/map.h"
 #include "ir/base/vec.h"
@@ -25,15 +26,28 @@ typedef struct KernelFn {
   bool par;        // takes (..., i64 from, i64 to): iterations of its par loop
   int64_t extent;  // iterations of the par loop
   const KStmt *loop;
-  LV task;  // thunk for qcc_exec, made on first use
+  LV task;               // thunk for qcc_exec, made on first use
+  const TargetRow *row;  // whose instructions it is made of
 } KernelFn;
 
+// What a level of the object consists of.
+typedef struct LevelCode {
+  const Level *level;
+  const TargetRow *row;
+  LV *segments;  // functions of its steps, in order
+  uint32_t n_segments;
+  bool has_tiles;  // some kernel uses matrix tiles
+} LevelCode;
+
 typedef struct Emit {
+  Arena *arena;  // lives as long as the emission
+  const EmitOptions *opt;
+  LevelCode *levels;
+  uint32_t n_levels;
+  LevelCode *at;  // the level being emitted, and what it is emitted from
   Module *m;
   Program *p;
-  Arena *arena;  // lives as long as the emission
   const TargetRow *row;
-  const EmitOptions *opt;
   LLVMContextRef ctx;
   LLVMModuleRef mod;
   LLVMBuilderRef b;
@@ -42,12 +56,12 @@ typedef struct Emit {
   LT index;      // of loops and addresses: as wide as a pointer
   int64_t word;  // bytes of a pointer
   VEC(KernelFn) fns;
-  Map *fn_of;          // kernel address -> index + 1 in fns
-  int64_t *weight_at;  // by PBuf id: offset of a constant buffer in the weights
-  int64_t weight_bytes;
-  LV weights;      // the external array NAME_weights
-  LV helper[4];    // exact remainders and roots, see scalar.c
-  bool has_tiles;  // some kernel uses matrix tiles
+  Map *fn_of;    // kernel address -> index + 1 in fns
+  Map *fn_like;  // hash of its meaning -> index + 1 in fns of the last such kernel
+  const WeightLayout *layout;
+  const int64_t *weight_at;  // by PBuf id: offset of a constant buffer in the weights
+  LV weights;                // the external array NAME_weights
+  LV helper[4];              // exact remainders and roots, see scalar.c
 
   // the function being emitted
   LV fn;
@@ -66,6 +80,10 @@ typedef struct Emit {
 // ---- module.c
 LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage linkage);
 void fn_attr(Emit *e, LV fn, const char *key, const char *value);
+void fn_baseline(Emit *e, LV fn);  // only instructions that every CPU of the architecture has
+void level_enter(Emit *e, uint32_t level);
+// "net_k_conv" or, of one level among several, "net_k_conv_icelake".
+const char *level_symbol(const Emit *e, const char *kind, const char *name);
 void targets_init(void);  // LLVM's parts for every architecture
 void fn_enum_attr(Emit *e, LV fn, uint32_t index, const char *name, uint64_t value);
 
@@ -117,17 +135,38 @@ bool affine_varies(const Emit *e, const Affine *a);
 
 // ---- kernel.c
 KernelFn *kernel_fn(Emit *e, const Kernel *k);  // declares it on first use
-void emit_kernels(Emit *e);                     // bodies of all declared kernels, to a fixed point
+// share.c: number + 1 of a function that an earlier level has for an equal kernel and that this level would not make
+// otherwise; 0 when there is none. Without one the kernel is remembered as the next function.
+uintptr_t kernel_fn_alike(Emit *e, const Kernel *k);
+void emit_kernels(Emit *e, uint32_t first);  // bodies of all declared kernels from `first` on, to a fixed point
 
 // ---- tile.c
 bool emit_tiles_begin(Emit *e);  // configures the tiles of the kernel at hand; false: it has none
 void emit_tiles_end(Emit *e);    // gives them back
 void emit_tile(Emit *e, const KStmt *s);
 
-// ---- entry.c, tables.c, cpu.c
+// ---- entry.c, init.c, tables.c, cpu.c
 void emit_entry(Emit *e);
-void emit_tables(Emit *e, LV init, LV run, LV workspace_size);
-LV emit_cpu_check(Emit *e);  // function i32 (): 0 or QCC_E_CPU
-#define WORKSPACE_HEAD 64    // bytes before the first buffer: the mark of init
+typedef struct EntryPoints {
+  LV init, init_level, run, workspace_size;
+} EntryPoints;
+void emit_tables(Emit *e, const EntryPoints *entry);
+uint64_t workspace_mark(const Emit *e);
+void emit_init(Emit *e, EntryPoints *out);  // init.c: init and init_level
+// What the levels ask of the CPU: features in the order of cpu_features.def, a bit for each.
+typedef struct CpuNeeds {
+  CpuFeature feature[FEATURE_COUNT];
+  uint32_t n;
+} CpuNeeds;
+CpuNeeds cpu_needs(const Emit *e);
+uint64_t cpu_needs_of(const CpuNeeds *all, const TargetRow *row);
+LV emit_cpu_features(Emit *e, const CpuNeeds *all);  // function i64 (): the bits this machine offers
+LV emit_ask_for_tiles(Emit *e);                      // i1: the system gives this process tile registers
+// The head of a workspace, WORKSPACE_HEAD bytes before the first buffer.
+#define WORKSPACE_HEAD 64
+#define HEAD_MARK 0   // u64: init prepared it
+#define HEAD_LEVEL 8  // u32: the level chosen
+#define HEAD_TEXT 16  // its name, or what the CPU lacks: at most HEAD_TEXT_BYTES with the terminator
+#define HEAD_TEXT_BYTES 32
 
 #endif

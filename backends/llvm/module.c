@@ -46,11 +46,48 @@ LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage l
   fn_attr(e, fn, "no-builtins", "true");
   fn_attr(e, fn, "no-trapping-math", "true");
   fn_attr(e, fn, "tune-cpu", e->row->tune);
+  if (e->n_levels > 1) {
+    fn_attr(e, fn, "target-cpu", e->row->cpu);
+    fn_attr(e, fn, "target-features", target_feature_text(e->row, e->arena));
+  }
   if (e->row->t.vector_bits == 512) {
     fn_attr(e, fn, "prefer-vector-width", "512");
     fn_attr(e, fn, "min-legal-vector-width", "512");
   }
   return fn;
+}
+
+void fn_baseline(Emit *e, LV fn) {
+  if (e->row->features == 0 || e->row->bits32) return;
+  fn_attr(e, fn, "target-cpu", e->row->cpu);
+  fn_attr(e, fn, "target-features", "");
+}
+
+// ---- levels
+
+void level_enter(Emit *e, uint32_t level) {
+  e->at = &e->levels[level];
+  e->m = e->at->level->m;
+  e->p = e->m->program;
+  e->row = e->at->row;
+  e->weight_at = e->layout->at[level];
+}
+
+const char *level_symbol(const Emit *e, const char *kind, const char *name) {
+  if (e->n_levels == 1) return arena_printf(e->arena, "%s_%s%s", e->opt->name, kind, name);
+  return arena_printf(e->arena, "%s_%s%s_%s", e->opt->name, kind, name, target_word(&e->row->t, e->arena));
+}
+
+static void levels_init(Emit *e, uint32_t n, const Level *levels) {
+  e->n_levels = n;
+  e->levels = NEW_ARRAY(e->arena, LevelCode, n);
+  for (uint32_t i = 0; i < n; i++) {
+    e->levels[i].level = &levels[i];
+    const TargetRow *emulated = e->opt->emulated;
+    bool stands_in = emulated && strcmp(emulated->t.name, levels[i].target->name) == 0;
+    e->levels[i].row = stands_in ? emulated : target_row(levels[i].target);
+  }
+  level_enter(e, 0);
 }
 
 // ---- module
@@ -97,13 +134,15 @@ void targets_init(void) {
   LLVMInitializeARMDisassembler();
 }
 
+// Functions of levels name their instructions themselves; what goes to the assembler as text may use any of them.
 static LLVMTargetMachineRef machine_new(Emit *e) {
+  const TargetRow *most = e->levels[e->n_levels - 1].row;
   targets_init();
   LLVMTargetRef target;
   char *why = NULL;
   if (LLVMGetTargetFromTriple(e->row->triple, &target, &why)) qcc_bug("LLVM refuses %s: %s", e->row->triple, why);
   LLVMTargetMachineRef tm = LLVMCreateTargetMachine(target, e->row->triple, e->row->cpu,
-                                                    target_feature_text(e->row, e->arena), LLVMCodeGenLevelDefault,
+                                                    target_feature_text(most, e->arena), LLVMCodeGenLevelDefault,
                                                     is_pic(e) ? LLVMRelocPIC : LLVMRelocStatic, LLVMCodeModelDefault);
   QCC_CHECK(tm, "LLVM has no machine for %s", e->row->t.name);
   return tm;
@@ -125,7 +164,7 @@ static void on_diagnostic(LLVMDiagnosticInfoRef info, void *ctx) {
   LLVMDisposeMessage(text);
 }
 
-static void emit_init(Emit *e, Emission *out) {
+static void emission_init(Emit *e, Emission *out) {
   e->ctx = LLVMContextCreate();
   LLVMContextSetDiagnosticHandler(e->ctx, on_diagnostic, out);
   e->mod = LLVMModuleCreateWithNameInContext(e->opt->name, e->ctx);
@@ -142,6 +181,7 @@ static void emit_init(Emit *e, Emission *out) {
   e->index = e->row->bits32 ? e->i32 : e->i64;
   e->word = e->row->bits32 ? 4 : 8;
   e->fn_of = map_new(e->arena);
+  e->fn_like = map_new(e->arena);
   e->tm = machine_new(e);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(e->tm);
   LLVMSetModuleDataLayout(e->mod, layout);
@@ -182,14 +222,12 @@ static void write_out(Emit *e, EmitKind kind, Emission *out) {
 
 static void on_fatal(const char *reason) { qcc_bug("LLVM: %s", reason); }
 
-void module_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, const WeightLayout *weights,
+void module_emit(uint32_t n, const Level *levels, const EmitOptions *opt, EmitKind kind, const WeightLayout *weights,
                  Emission *out) {
   LLVMInstallFatalErrorHandler(on_fatal);
-  Emit e = {.m = m, .p = m->program, .arena = out->arena, .opt = opt};
-  e.row = opt->emulated ? opt->emulated : target_row(target);
-  e.weight_at = weights->at;
-  e.weight_bytes = weights->bytes;
-  emit_init(&e, out);
+  Emit e = {.arena = out->arena, .opt = opt, .layout = weights};
+  levels_init(&e, n, levels);
+  emission_init(&e, out);
   emit_entry(&e);
   check_module(&e);
   run_pipeline(&e, out->in_place ? PIPELINE_IN_PLACE : PIPELINE);

@@ -6,11 +6,16 @@
 #include "ir/base/vec.h"
 
 // Where each constant buffer lies in the one array of weights, which never passes through LLVM.
+typedef struct Packed {
+  Module *m;
+  Const *c;
+  int64_t offset;
+  bool shared;  // by several levels
+} Packed;
 typedef struct WeightLayout {
-  int64_t *at;  // by PBuf id; meaningful for roots of kind CONST
-  int64_t bytes;
-  VEC(Const *) consts;  // distinct, in order of offset
-  VEC(int64_t) offsets;
+  int64_t *at[MAX_LEVELS];  // by PBuf id of the level; meaningful for roots of kind CONST
+  int64_t bytes, shared;    // of all, and of those that more than one level reads
+  VEC(Packed) packed;       // distinct, in order of offset
 } WeightLayout;
 
 typedef struct StackFrame {
@@ -29,7 +34,7 @@ typedef struct Emission {
 #define WEIGHTS_ALIGN 64
 
 // Emits into out->bytes; errors are bugs (qcc_bug), the caller isolates the process.
-void module_emit(Module *m, const Target *target, const EmitOptions *opt, EmitKind kind, const WeightLayout *weights,
+void module_emit(uint32_t n, const Level *levels, const EmitOptions *opt, EmitKind kind, const WeightLayout *weights,
                  Emission *out);
 
 #endif

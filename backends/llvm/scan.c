@@ -57,7 +57,9 @@ bool object_scan(const ObjectBytes *object, const Target *target, const char *na
   Code code;
   *out = (CodeScan){0};
   const char *symbol = arena_printf(arena, "%s_k_%s", name, mangle(arena, kernel, strlen(kernel)));
-  if (!elf_open(&elf, object->at, object->n) || !find_function(&elf, symbol, &code)) return false;
+  const char *among = arena_printf(arena, "%s_%s", symbol, target_word(target, arena));  // one level of several
+  if (!elf_open(&elf, object->at, object->n)) return false;
+  if (!find_function(&elf, among, &code) && !find_function(&elf, symbol, &code)) return false;
   const TargetRow *row = target_row(target);
   targets_init();
   LLVMDisasmContextRef d =

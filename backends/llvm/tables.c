@@ -39,7 +39,7 @@ static LV tensor_table(Emit *e, uint32_t n, const IfaceTensor *t) {
   return private_constant(e, LLVMConstArray2(LLVMTypeOf(rows[0]), rows, n), "tensors");
 }
 
-void emit_tables(Emit *e, LV init, LV run, LV workspace_size) {
+void emit_tables(Emit *e, const EntryPoints *entry) {
   Iface iface = iface_of(e->m, e->arena);
   LV null = LLVMConstNull(e->ptr);
   LV field[] = {k32(e, 1),
@@ -51,11 +51,12 @@ void emit_tables(Emit *e, LV init, LV run, LV workspace_size) {
                 tensor_table(e, iface.n_out, iface.out),
                 null,
                 k64(e, WORKSPACE_HEAD),
-                workspace_size,
-                init,
-                run,
+                entry->workspace_size,
+                entry->init,
+                entry->run,
                 null,
-                text(e, e->opt->info_json ? e->opt->info_json : "{}")};
+                text(e, e->opt->info_json ? e->opt->info_json : "{}"),
+                entry->init_level};
   LV value = LLVMConstStructInContext(e->ctx, field, sizeof field / sizeof field[0], false);
   LV g = LLVMAddGlobal(e->mod, LLVMTypeOf(value), arena_printf(e->arena, "%s_model", e->opt->name));
   LLVMSetInitializer(g, value);

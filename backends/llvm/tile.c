@@ -41,7 +41,7 @@ bool emit_tiles_begin(Emit *e) {
     tile[n++] = s->alloc.buf;
   }
   if (n == 0) return false;
-  e->has_tiles = true;
+  e->at->has_tiles = true;
   LV config = config_of(e, tile, n);
   call_intrinsic(e, "llvm.x86.ldtilecfg", 0, NULL, 1, &config);
   return true;

@@ -48,8 +48,7 @@ static bool emit_text(Session *s, const char *kind, const char *path) {
     if (!session_passes(s, session_pipeline(s))) return false;
   } else {
     ObjectBytes out;
-    if (!session_passes(s, session_pipeline(s)) || !session_emit(s, strcmp(kind, "ll") == 0 ? EMIT_LL : EMIT_ASM, &out))
-      return false;
+    if (!session_lower(s) || !session_emit(s, strcmp(kind, "ll") == 0 ? EMIT_LL : EMIT_ASM, &out)) return false;
     strbuf_put(&b, (const char *)out.at, out.n);
     free(out.at);
   }
@@ -85,7 +84,7 @@ static bool write_object(Session *s, const char *path, const ObjectBytes *object
   enum { MOST_FILES = 10 };
   StrBuf header;
   strbuf_init(&header, s->arena);
-  if (!header_text(s->m, s->name, object->stack, &header)) return false;
+  if (!header_text(s->m, s->name, object, &header)) return false;
   OutFile files[MOST_FILES] = {{path, object->at, object->n, false},
                                {with_extension(s, path, ".h"), strbuf_str(&header), header.n, false}};
   uint32_t n = 2;

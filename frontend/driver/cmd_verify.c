@@ -94,23 +94,16 @@ static void load_inputs(const Loaded *l, const Func *f, const Case *c) {
   for (uint32_t i = 0; i < f->n_args; i++) memcpy(l->inputs[i], c->in[i].data, (size_t)type_bytes(f->args[i]->type));
 }
 
-// The part of the pipeline before `plan`, and the rest.
-static bool pipeline_cut(Session *s, const char **graph, const char **rest) {
-  const char *all = session_pipeline(s), *cut = all;
-  while (cut != NULL && strncmp(cut, "plan", strcspn(cut, ",{")) != 0)
-    cut = strchr(cut, ',') ? strchr(cut, ',') + 1 : NULL;
-  if (!cut) return diag_error(s->diag, DIAG_USAGE, NULL, "verify needs a pipeline with 'plan'");
-  *graph = arena_printf(s->arena, "%.*s", (int)(cut - all), all);
-  *rest = cut;
-  return true;
-}
-
 static int verify_layers(Session *s, const Cases *cases) {
   const char *graph = "", *rest = "";
   ObjectBytes object = {0};
   Loaded l = {0};
   uint32_t bad = 0, layers = 0;
-  if (!pipeline_cut(s, &graph, &rest) || !session_passes(s, graph)) return -1;
+  if (!session_cut(s, &graph, &rest)) {
+    diag_error(s->diag, DIAG_USAGE, NULL, "verify needs a pipeline with 'plan' or 'lower'");
+    return -1;
+  }
+  if (!session_passes(s, graph)) return -1;
   expose_results(s, s->m->funcs.at[0]);
   Func *ref = func_clone(s->m->funcs.at[0], "qcc.reference");
   bool ok = session_passes(s, rest) && session_emit(s, EMIT_OBJECT, &object) && session_jit(s, &object, s->name, &l);

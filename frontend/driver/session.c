@@ -14,27 +14,12 @@
 #include "frontend/onnx.h"
 #include "ir/text.h"
 #include "ir/verify.h"
-#include "passes/lower/bf16.h"
 #include "runtime/qcc_rt.h"
 
 double session_now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-bool session_target(Session *s) {
-  const char *name = option_text(&s->opt.target, "native");
-  TargetLevels levels = target_levels(name);
-  s->target = levels.at[0];
-  if (!s->target)
-    return diag_error(s->diag, DIAG_USAGE, NULL, "no target named '%.60s'; there are native, %s", name,
-                      target_list(s->arena));
-  if (s->pass_opt.bf16 && !bf16_pays(s->target))
-    return diag_error(s->diag, DIAG_USAGE, NULL,
-                      "--fp=bf16: %s multiplies bfloat16 no faster than f32; take --target=zen4 or zen5, or --fp=fast",
-                      s->target->name);
-  return true;
 }
 
 // E, or layer:E and network:E with a comma between them.
@@ -263,7 +248,9 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
                       .emulated = s->emulated};
   if (s->terminal) progress_line(s, "code generation", 0, 1);
   double start = session_now();
-  bool ok = backend_emit(s->m, s->target, &emit, kind, s->in_process, out);
+  Level one = {s->m, s->target};
+  bool many = s->n_levels > 1;
+  bool ok = backend_emit_levels(many ? s->n_levels : 1, many ? s->levels : &one, &emit, kind, s->in_process, out);
   PassTiming timing = {"emit", session_now() - start, 0};
   vec_push(s->arena, &s->timings, timing);
   progress_clear(s);
@@ -271,7 +258,7 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
 }
 
 bool session_compile(Session *s, ObjectBytes *out) {
-  if (!cases_samples(s) || !quantize_prepare(s) || !session_passes(s, session_pipeline(s))) return false;
+  if (!cases_samples(s) || !quantize_prepare(s) || !session_lower(s)) return false;
   if (!s->m->program)
     return diag_error(s->diag, DIAG_USAGE, NULL, "the pipeline does not contain 'lower': there is nothing to emit");
   return session_emit(s, EMIT_OBJECT, out);
@@ -297,9 +284,12 @@ bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded
   for (uint32_t i = 0; i < model->n_inputs; i++) out->inputs[i] = buffer_new(model->inputs[i].bytes);
   for (uint32_t i = 0; i < model->n_outputs; i++) out->outputs[i] = buffer_new(model->outputs[i].bytes);
   if (s->threads > 1) out->pool = qcc_pool_new((uint32_t)s->threads);
-  int status = model->init(out->workspace);
+  int status = qcc_init(model, out->workspace);
+  if (status == QCC_E_CPU)
+    return diag_error(s->diag, DIAG_UNSUPPORTED, NULL, "the model does not run on this CPU, which lacks %s",
+                      qcc_level(out->workspace));
   if (status != 0)
-    return diag_error(s->diag, DIAG_UNSUPPORTED, NULL, "the model does not run on this CPU: %s",
+    return diag_error(s->diag, DIAG_USAGE, NULL, "QCC_CPU=%.60s: %s", getenv("QCC_CPU") ? getenv("QCC_CPU") : "",
                       qcc_status_text(status));
   return true;
 }

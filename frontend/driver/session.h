@@ -12,8 +12,10 @@ typedef struct Session {
   Arena *arena;
   Diag *diag;
   Options opt;
-  const Target *target;
-  Module *m;
+  const Target *target;      // of several levels: the one that passes before `plan` choose for
+  Level levels[MAX_LEVELS];  // of the object, least first; set by session_levels and session_lower
+  uint32_t n_levels;         // 0 or 1: the object is compiled for `target` alone
+  Module *m;                 // of several levels: that of `target`
   PassOptions pass_opt;
   PassTimings timings;
   const char *name;    // symbol prefix
@@ -34,7 +36,13 @@ typedef struct Session {
 } Session;
 
 double session_now(void);
-bool session_target(Session *s);                        // from --target
+bool session_target(Session *s);                    // from --target
+bool session_levels(Session *s, const char *name);  // the levels of a family, or one row; false: unknown
+const char *session_cpu(const Session *s);          // the name the object was compiled for
+// Runs the whole pipeline: of several levels once up to `plan`, then for each on a copy of its own.
+bool session_lower(Session *s);
+// The part of the pipeline before `plan` (or the gate), and the rest. False when it has neither.
+bool session_cut(Session *s, const char **graph, const char **rest);
 bool session_pass_options(Session *s);                  // s->pass_opt from the command line
 bool session_load(Session *s);                          // model or IR text into s->m
 bool session_passes(Session *s, const char *pipeline);  // runs passes on s->m

@@ -70,10 +70,10 @@ int main(int argc, char **argv) {
     if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
     if (strcmp(argv[i], "--target") == 0 && i + 1 < argc) target = argv[++i];
   }
-  const Target *row = target ? target_by_name(target) : NULL;
-  if (target && (!row || (!target_runs_here(row) && !amx_emulated(row)))) {
-    printf("skipped: needs a CPU like %s\n0 passed, %d failed\n", target, row ? 0 : 1);
-    return row ? 0 : 1;
+  TargetLevels levels = target_levels(target ? target : "native");
+  if (levels.n == 0 || (!target_runs_here(levels.at[0]) && !amx_emulated(levels.at[0]))) {
+    printf("skipped: needs a CPU like %s\n0 passed, %d failed\n", target, levels.n ? 0 : 1);
+    return levels.n ? 0 : 1;
   }
   Arena *arena = arena_new("models");
   Rows rows = {0};

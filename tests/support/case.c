@@ -168,8 +168,8 @@ static void case_run(Child *c) {
   *s = (Session){.arena = arena_new("module"), .start = session_now(), .name = "qcc_case", .in_process = true};
   s->diag = diag_new(s->arena, NULL);
   s->pass_opt = pass_options_default();
-  s->target = target_by_name(c->spec->target ? c->spec->target : "native");
-  s->emulated = amx_emulated(s->target);
+  session_levels(s, c->spec->target ? c->spec->target : "native");
+  s->emulated = amx_emulated(s->levels[s->n_levels - 1].target);
   s->opt.file = c->spec->light ? arena_printf(s->arena, "%s.onnx", c->spec->light)
                                : arena_printf(s->arena, "%s/model.onnx", c->spec->dir);
   if (!c->spec->light) case_options(c);
@@ -274,7 +274,7 @@ static bool open_with(TestModel *t, const char *path, const char *const *shapes,
   char **args = NEW_ARRAY(s->arena, char *, n_options + 1);
   for (int i = 0; i < n_options; i++) args[i + 1] = options[i];
   if (!options_parse(&s->opt, n_options + 1, args, s->arena, s->diag) || !session_pass_options(s)) return false;
-  s->target = target_native();
+  session_levels(s, "native");
   s->opt.file = path;
   for (uint32_t i = 0; i < n_shapes; i++) vec_push(s->arena, &s->opt.dim, shapes[i]);
   if (!session_load(s)) return false;

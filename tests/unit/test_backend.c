@@ -137,7 +137,7 @@ Test(backend, header_with_hostile_names) {
   m->program = program_new(m);
   StrBuf b;
   strbuf_init(&b, arena);
-  cr_assert(header_text(m, "net", 512, &b));
+  cr_assert(header_text(m, "net", &(ObjectBytes){.stack = 512, .workspace = 128}, &b));
   const char *h = strbuf_str(&b), *members = strstr(h, "typedef struct net_inputs");
   cr_expect_null(strstr(members, "int x;"));
   cr_expect(strstr(members, "const float *a_x2eb;"));
