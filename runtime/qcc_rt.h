@@ -71,7 +71,7 @@ const char *qcc_status_text(int status);
 /* model->init, or init_level of the level that the environment variable QCC_CPU names: an older one than the machine's,
  * for tests. QCC_E_LEVEL when the object has no such level, QCC_E_CPU when this machine lacks it. */
 int qcc_init(const qcc_model *model, void *workspace);
-/* Of a workspace after init: the name of the level chosen; after QCC_E_CPU the first instruction set that is missing. */
+/* Of a workspace after init: the name of the level chosen; after QCC_E_CPU what the machine lacks first. */
 const char *qcc_level(const void *workspace);
 
 /* A pool of `threads` threads, the caller of run counted among them; NULL when memory or threads run out.

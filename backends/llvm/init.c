@@ -193,7 +193,7 @@ static LV emit_init_level(Emit *e) {
   if (c.all.n) c.features = texts(e, c.all.n, text, "missing");
   LV cpu = c.all.n ? emit_cpu_features(e, &c.all) : NULL, named = emit_level_named(e, c.names);
   LV fn = fn_new(e, arena_printf(e->arena, "%s_init_level", e->opt->name), e->i32, 2, (LT[]){e->ptr, e->ptr},
-                 LLVMExternalLinkage);
+                 LLVMInternalLinkage);
   begin(e, fn);
   c.ws = LLVMGetParam(fn, 0);
   c.name = LLVMGetParam(fn, 1);
