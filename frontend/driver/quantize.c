@@ -60,6 +60,7 @@ static Session float_session(const Session *s, Quantization *z) {
   t.m = NULL;
   t.name = "qcc_calibration";
   t.target = target_native();
+  t.n_levels = 0;
   t.pass_opt = pass_options_default();
   t.pass_opt.quantize = z;
   t.opt.passes.n = t.opt.print_after.n = 0;

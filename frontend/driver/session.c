@@ -284,7 +284,7 @@ bool session_jit(Session *s, const ObjectBytes *object, const char *name, Loaded
   for (uint32_t i = 0; i < model->n_inputs; i++) out->inputs[i] = buffer_new(model->inputs[i].bytes);
   for (uint32_t i = 0; i < model->n_outputs; i++) out->outputs[i] = buffer_new(model->outputs[i].bytes);
   if (s->threads > 1) out->pool = qcc_pool_new((uint32_t)s->threads);
-  int status = qcc_init(model, out->workspace);
+  int status = s->n_levels > 1 ? qcc_init(model, out->workspace) : model->init(out->workspace);
   if (status == QCC_E_CPU)
     return diag_error(s->diag, DIAG_UNSUPPORTED, NULL, "the model does not run on this CPU, which lacks %s",
                       qcc_level(out->workspace));
