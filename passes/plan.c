@@ -1,7 +1,8 @@
 // Pass `plan`: one kernel strategy per contraction, the cheapest by the price model, written on the op as data.
 //
 // plan{no-multiply} is --require=no-multiply: strategies without products where one applies. plan{direct} leaves out
-// transformed tiles, as --fp=strict and --optimize=size do.
+// transformed tiles, as --fp=strict and --optimize=size do; plan{size} is the latter, which also takes words of several
+// weights whatever they cost.
 // Ops that carry a plan already (written by hand in a test, or kept from before) are left alone: lowering obeys what is
 // written. With --explain every price is reported. Every contraction leaves a note on the arithmetic it gets.
 #include <string.h>
@@ -88,7 +89,7 @@ uint32_t plan_weight_bits(const Op *op, const Plan *p) {
     return (uint32_t)(((int64_t)truth.y_bits << truth.fan) + truth.k - 1) / (uint32_t)truth.k;
   if (strcmp(p->strategy, "sparse") == 0 && plan_param(p, "bits", 0) > 0) return (uint32_t)plan_param(p, "bits", 0);
   bool code = strcmp(p->strategy, "code") == 0;
-  if ((code || plan_param(p, "once", 0) != 0) && codebook_of(op, &book)) return book.bits;
+  if ((code || plan_param(p, "once", 0) != 0) && codebook_of(op, &book)) return (book.bits + book.run - 1) / book.run;
   return strcmp(p->strategy, "codebook") == 0 ? 8 : value_bits(op_in(op, 1));
 }
 
@@ -141,7 +142,9 @@ static void plan_of_codes(const PassCtx *ctx, const Op *op, Plan *p) {
 PassResult pass_plan(PassCtx *ctx) {
   PassResult result = PASS_SAME;
   unsigned avoid = ctx->opt->strict_fp ? AVOID_DROPPED_TERMS | AVOID_TRANSFORMS : 0;
-  if (ctx->opt->by_size || strcmp(ctx->args, "direct") == 0) avoid |= AVOID_TRANSFORMS;
+  bool by_size = ctx->opt->by_size || strcmp(ctx->args, "size") == 0;
+  if (by_size || strcmp(ctx->args, "direct") == 0) avoid |= AVOID_TRANSFORMS;
+  if (by_size) avoid |= PREFER_WORDS;
   if (ctx->opt->no_multiply || strcmp(ctx->args, "no-multiply") == 0) avoid |= AVOID_MULTIPLY;
   for (uint32_t f = 0; f < ctx->m->funcs.n; f++) {
     for (Op *op = ctx->m->funcs.at[f]->first; op != NULL; op = op->next) {

@@ -155,10 +155,17 @@ static bool holds_codes(const Op *op, const Plan *p) {
   return plan_param(p, "once", 0) != 0;
 }
 
+// Words of several floats, opened once a run.
+static bool holds_words(const Op *op, const Plan *p) {
+  Codebook book;
+  return plan_param(p, "once", 0) != 0 && codebook_of(op, &book) && book.run > 1;
+}
+
 // Equal within what prices can tell, the weights that take fewer bytes win: those of strategies that store bits. Floats
 // held as codes are the only form of their layer with its bits, which may cost a little more time.
-static double cost(const Op *op, const Price *p) {
+static double cost(const Op *op, const Price *p, unsigned avoid) {
   bool bits = strcmp(p->plan.strategy, "planes") == 0 || strcmp(p->plan.strategy, "stream") == 0;
+  if (holds_words(op, &p->plan)) return price_total(p) * ((avoid & PREFER_WORDS) != 0 ? SIZE_SHARE : WORDS_SHARE);
   if (holds_codes(op, &p->plan)) return price_total(p) * CODES_SHARE;
   return bits ? price_total(p) : price_total(p) * TIE_SHARE + TIE_CYCLES;
 }
@@ -169,7 +176,7 @@ static bool choose(const Op *op, const Target *t, unsigned avoid, Price *best) {
     Price p;
     if (is_avoided(strategies[i].name, avoid) || !strategies[i].applies(op, t)) continue;
     strategies[i].price(op, t, &p);
-    if (found && cost(op, &p) >= cost(op, best)) continue;
+    if (found && cost(op, &p, avoid) >= cost(op, best, avoid)) continue;
     *best = p;
     found = true;
   }

@@ -73,7 +73,8 @@ bool strategy_drops_terms(const char *name);
 // Are the sums those of transformed operands, which round otherwise than the direct ones and take more weights?
 bool strategy_transforms(const char *name);
 // plan_choose among strategies without what is to be avoided, where one of those applies.
-enum { AVOID_MULTIPLY = 1, AVOID_DROPPED_TERMS = 2, AVOID_TRANSFORMS = 4 };
+// Or with words of several floats where they cost up to twenty times as much.
+enum { AVOID_MULTIPLY = 1, AVOID_DROPPED_TERMS = 2, AVOID_TRANSFORMS = 4, PREFER_WORDS = 8 };
 Plan plan_choose_avoiding(const Op *op, const Target *t, unsigned avoid);
 
 #endif

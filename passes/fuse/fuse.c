@@ -10,13 +10,15 @@
 // Four steps in order: (1) batchnorm with constant statistics is folded into the weights of the contraction before it,
 // else becomes mul and add; (2) a constant per-channel add becomes the bias; (3) groups of element-wise ops of one
 // shape whose inner results stay inside become one `map`; (4) a map or element-wise op that is the only user of a
-// contraction becomes its `post` function. Float rounding may change by the folding of (1); everything else is exact.
+// contraction becomes its `post` function. Weights that a codebook of all channels holds keep their values. Float
+// rounding may change by the folding of (1); everything else is exact.
 #include "passes/fuse/fuse.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "passes/graph_util.h"
+#include "passes/lower/codebook.h"
 
 // A contraction with one operand of weights, then a bias.
 static bool is_postable(const Op *op) { return (op_info(op->kind)->traits & TRAIT_POST) != 0 && op->kind != OP_CHAIN; }
@@ -87,6 +89,8 @@ static bool batchnorm_into(PassCtx *ctx, Op *bn) {
   if (!value_is_const(w) ||
       (bias && (!value_is_const(bias) || type_count(bias->type) != bn->in[1].value->type->dims[0])))
     return false;
+  Codebook book;
+  if (codebook_of(op, &book) && !book.columns) return false;  // scales per channel would hide its values
   if (!batchnorm_affine(ctx, bn, &scale, &shift, &channels) || !weight_channels(op, w->type, channels, &map))
     return false;
   for (int64_t c = 0; bias && c < channels; c++) shift[c] += const_f(ctx->m, bias->constant, c) * scale[c];

@@ -2,6 +2,9 @@
 //
 //   w[k][n] = book[code[k][n]]          at most 256 values in all
 //   w[k][n] = book[code[k][n]][n]       at most 32 values in a column (an output channel)
+//   w[k][n] = book[code[k / d][n]][k % d]   product quantisation (S59): d weights of a column at once, k counting the
+//   taps
+//                                       of an input channel before the next channel
 //
 // Opened in registers, a byte per code and at most 32 values: one or two permutations of 16 per vector of weights. What
 // is read is a quarter; it pays where weights come from far away.
@@ -17,14 +20,16 @@
 #include "passes/lower/nest.h"
 #include "passes/pack.h"
 
-#define CODEBOOK_MAX 32     // opened in registers
-#define CODEBOOK_ALL 256    // opened once, one book
-#define CODEBOOK_COLUMN 32  // opened once, a book per column
+#define CODEBOOK_MAX 32      // opened in registers
+#define CODEBOOK_ALL 256     // opened once, one book
+#define CODEBOOK_COLUMN 32   // opened once, a book per column
+#define CODEBOOK_WORDS 4096  // sub-vectors of a book
 
 typedef struct Codebook {
   bool columns;   // a book per column
   uint32_t n;     // values of a book
   uint32_t bits;  // of a code
+  uint32_t run;   // weights of a column that a code stands for (d); else 1
 } Codebook;
 
 // Distinct values of the op's weights, 0 when there are more than CODEBOOK_MAX or they are no constant f32.

@@ -11,34 +11,9 @@
 #include "ir/elem.h"
 #include "ir/note.h"
 
-#include "passes/lower/codebook.h"
-#include "passes/pack.h"
+#include "passes/lower/codebook_open.h"
 
-typedef struct Book {
-  uint32_t n, cap;
-  uint32_t *bits;  // of the floats: -0 and +0 differ, a NaN is itself
-} Book;
-
-// At most CODEBOOK_ALL floats by their bits, numbered as they come.
-enum { SLOTS = 4 * CODEBOOK_ALL };
-typedef struct Values {
-  uint32_t n, at[SLOTS], code[SLOTS];
-  bool used[SLOTS];
-} Values;
-
-typedef struct Open {
-  LowerCtx *ctx;
-  const PackSpec *s;
-  const AnyF32 *panels;  // packed floats
-  int64_t k, vectors;    // rows of a panel; vectors of a copy
-  bool columns;
-  uint32_t n, bits, fields;  // values of the largest book; of a code; codes in a lane of a word
-  DType word;
-  Values *all;  // one book
-  Book *book;   // or one per lane of every vector of every copy
-  KBuild b;
-  KBuf *words, *table, *to;
-} Open;
+typedef BookOpen Open;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -53,7 +28,7 @@ static int32_t book_add(Book *b, uint32_t bits) {
   return (int32_t)b->n++;
 }
 
-static uint32_t bits_for(uint32_t n) {
+uint32_t codebook_bits(uint32_t n) {
   uint32_t bits = 1;
   while (n > 1U << bits) bits++;
   return bits;
@@ -62,7 +37,7 @@ static uint32_t bits_for(uint32_t n) {
 // The number of a value, added when it is new; -1 when there are too many.
 static int32_t values_add(Values *v, uint32_t bits) {
   uint32_t i = bits * 2654435761U >> 22;
-  for (; v->used[i]; i = (i + 1) % SLOTS)
+  for (; v->used[i]; i = (i + 1) % VALUE_SLOTS)
     if (v->at[i] == bits) return (int32_t)v->code[i];
   if (v->n == CODEBOOK_ALL) return -1;
   v->used[i] = true;
@@ -98,7 +73,9 @@ static uint32_t values_of_columns(const uint8_t *data, int64_t rows, int64_t k_s
 }
 
 // Bits of the codes of n values and of `books` books of them.
-static double stored_bits(double weights, uint32_t n, double books) { return weights * bits_for(n) + 32.0 * books * n; }
+static double stored_bits(double weights, uint32_t n, double books) {
+  return weights * codebook_bits(n) + 32.0 * books * n;
+}
 
 bool codebook_of(const Op *op, Codebook *c) {
   const Value *w = op_in(op, 1);
@@ -111,10 +88,13 @@ bool codebook_of(const Op *op, Codebook *c) {
   uint32_t column = values_of_columns(data, rows, trans ? 1 : columns, columns, trans ? rows : 1);
   double floats = 32.0 * (double)count, one = all ? stored_bits((double)count, all, 1) : floats;
   double each = column ? stored_bits((double)count, column, (double)columns) : floats;
-  *c = (Codebook){.columns = each < 0.9 * one};
+  *c = (Codebook){.columns = each < 0.9 * one, .run = 1};
   c->n = c->columns ? column : all;
-  c->bits = bits_for(c->n);
-  return (c->columns ? each : one) < floats / 2;
+  c->bits = codebook_bits(c->n);
+  double least_bits = c->columns ? each : one;
+  if (least_bits >= floats / 2) return codebook_words(op, floats / 2, c);
+  if (c->n > CODEBOOK_MAX) codebook_words(op, 0.9 * least_bits, c);
+  return true;
 }
 
 // ---- the packed floats
@@ -162,7 +142,7 @@ static void new_books(Open *e) {
 static void settle_books(Open *e) {
   e->n = e->columns ? 1 : e->all->n;
   for (int64_t i = 0; e->columns && i < book_count(e); i++) e->n = e->book[i].n > e->n ? e->book[i].n : e->n;
-  e->bits = bits_for(e->n);
+  e->bits = codebook_bits(e->n);
 }
 
 static uint32_t word_bits(DType word) { return dtype_info(word)->bits; }
@@ -206,7 +186,7 @@ static Value *make_words(Open *e, const char *name) {
 
 // As many entries as codes, repeated to fill what one lookup reads.
 static void fill_table(const Open *e, uint32_t *data, int64_t count) {
-  for (uint32_t i = 0; i < SLOTS; i++)
+  for (uint32_t i = 0; i < VALUE_SLOTS; i++)
     for (int64_t at = e->all->code[i]; e->all->used[i] && at < count; at += (int64_t)1 << e->bits)
       data[at] = e->all->at[i];
 }
@@ -276,7 +256,6 @@ static void emit_word(Open *e, Affine words, Affine book, Affine to, int64_t wid
   }
 }
 
-// One vector of columns over all of k; `number` counts the vectors of all copies.
 static void emit_vector(Open *e, Affine number, Affine to, int64_t width) {
   KBuild *b = &e->b;
   int64_t whole = e->k / e->fields, rest = e->k % e->fields, lanes = e->s->lanes;
@@ -299,12 +278,12 @@ static void emit_panels(Open *e, Affine copy, int64_t first, int64_t n, int64_t 
   if (nv > 1) v = aff_var(kb_for(b, "v", 0, nv, 1, FOR_SEQ));
   Affine number = aff_add(aff_add(aff_mul(copy, e->vectors), aff_mul(p, s->nv)), v);
   Affine to = aff_add(aff_mul(copy, pack_copy_elems(s)), aff_mul(p, s->nv * s->lanes * e->k));
-  emit_vector(e, number, aff_add(to, aff_mul(v, s->lanes)), nv * s->lanes);
+  e->vector(e, number, aff_add(to, aff_mul(v, s->lanes)), nv * s->lanes);
   if (nv > 1) kb_end(b);
   if (n > 1) kb_end(b);
 }
 
-static void emit_all(Open *e) {
+void codebook_panels(Open *e) {
   KBuild *b = &e->b;
   int64_t copies = pack_copies(e->s), full = e->vectors / e->s->nv, rest = e->vectors % e->s->nv;
   Affine copy = copies > 1 ? aff_var(kb_for(b, "copy", 0, copies, 1, FOR_PAR)) : aff(0);
@@ -313,7 +292,7 @@ static void emit_all(Open *e) {
   if (copies > 1) kb_end(b);
 }
 
-static KBuf *flat(Open *e, const char *name, const PBuf *buf) {
+KBuf *codebook_param(Open *e, const char *name, const PBuf *buf) {
   int64_t count = type_count(buf->type);
   return kb_param(&e->b, name, buf->type->dtype, 1, &count, buf->kind == PBUF_CONST ? SPACE_CONST : SPACE_WORK);
 }
@@ -322,7 +301,8 @@ PBuf *codebook_open(LowerCtx *ctx, const Op *op, Value *w, const PackSpec *s) {
   Value *packed = pack_const(ctx->m, w->constant, s, op->loc);
   Codebook c;
   if (packed == NULL) return NULL;
-  Open e = {.ctx = ctx, .s = s, .panels = const_data(ctx->m, packed->constant), .k = pack_k(s)};
+  if (codebook_of(op, &c) && c.run > 1) return codebook_open_words(ctx, op, &c, s, packed->type);
+  Open e = {.ctx = ctx, .s = s, .panels = const_data(ctx->m, packed->constant), .k = pack_k(s), .vector = emit_vector};
   e.vectors = (s->n + s->lanes - 1) / s->lanes;
   e.columns = codebook_of(op, &c) && c.columns;
   new_books(&e);
@@ -341,10 +321,10 @@ PBuf *codebook_open(LowerCtx *ctx, const Op *op, Value *w, const PackSpec *s) {
   PBuf *bufs[3] = {lower_work(ctx, "panels", packed->type), lower_const(ctx, make_words(&e, w->constant->name)),
                    lower_const(ctx, make_table(&e))};
   kbuild_init(&e.b, ctx->m, arena_printf(ctx->m->arena, "open_%u", op->id), op->loc);
-  e.to = flat(&e, "panels", bufs[0]);
-  e.words = flat(&e, "words", bufs[1]);
-  e.table = flat(&e, "table", bufs[2]);
-  emit_all(&e);
+  e.to = codebook_param(&e, "panels", bufs[0]);
+  e.words = codebook_param(&e, "words", bufs[1]);
+  e.table = codebook_param(&e, "table", bufs[2]);
+  codebook_panels(&e);
   lower_step(ctx, &e.b, op, NULL, 3, bufs)->strategy = "pack";
   return bufs[0];
 }

@@ -9,6 +9,7 @@
 #define TWO_BOOKS 1.2
 #define OPEN 1.2    // cycles per vector of weights opened once: shift, lookup, store
 #define CHOICE 0.4  // per choice between two vectors, with its test
+#define WORD 20.0   // cycles per vector of weights of words: a gather, a store
 
 enum { FEWEST_ROWS = 4, FEWEST = 64 };  // rows of x and weights that opening once pays for
 
@@ -16,7 +17,8 @@ static bool in_registers(const Op *op) { return op_out(op, 0)->type->dtype == DT
 
 static bool once(const Op *op, const Work *w) {
   Codebook c;
-  return w->m * w->rows >= FEWEST_ROWS && type_count(op_in(op, 1)->type) >= FEWEST && codebook_of(op, &c);
+  if (type_count(op_in(op, 1)->type) < FEWEST || !codebook_of(op, &c)) return false;
+  return c.run > 1 || w->m * w->rows >= FEWEST_ROWS;
 }
 
 bool strategy_codebook_applies(const Op *op, const Target *t) {
@@ -50,6 +52,7 @@ static Price price_in_registers(const Op *op, const Target *t, Work w) {
 
 // Choices by the bits of a code past those a lookup reads.
 static double open_cycles(const Codebook *c) {
+  if (c->run > 1) return WORD;
   double values = c->columns ? c->n : c->bits <= 5 ? 1 : 1U << (c->bits - 5);
   return OPEN * (c->columns ? 1 : values) + CHOICE * (values - 1);
 }

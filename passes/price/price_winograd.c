@@ -26,9 +26,9 @@ typedef struct Form {
 
 bool strategy_winograd_applies(const Op *op, const Target *t) {
   ConvGeom g;
-  Codebook c;  // weights that are stored as codes stay so
+  Codebook c;  // floats that are stored as codes stay so, words of several floats where that costs little
   if (t->vector_bits < 128 || !wino_geom(op, &g) || g.c < FEWEST_CHANNELS || g.o < FEWEST_CHANNELS) return false;
-  return g.out[1] > 1 && g.out[2] > 1 && !codebook_of(op, &c);
+  return g.out[1] > 1 && g.out[2] > 1 && (!codebook_of(op, &c) || c.run > 1);
 }
 
 static double max2(double a, double b) { return a > b ? a : b; }

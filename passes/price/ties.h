@@ -6,5 +6,7 @@
 #define TIE_SHARE 1.05
 #define TIE_CYCLES 30
 #define CODES_SHARE 0.9  // floats held as codes are the only form of their layer with its bits
+#define WORDS_SHARE 0.8  // the same of words of several weights: a twentieth of the bytes
+#define SIZE_SHARE 0.05  // the same where bytes are what is asked for
 
 #endif

@@ -409,3 +409,100 @@ Test(lut, codebooks_once) {
             check_once(t, rows[r] != NULL, 1 + (int64_t)(v + i + j) % 9, ks[i], ns[j], values[v], own != 0);
   }
 }
+
+// ---- words of several floats
+
+// Weights of a convolution, channels last, or of a matrix product (taps 1): words of d weights of a column, the taps of
+// an input channel before the next channel.
+static Value *word_weights(Case *c, int64_t taps, int64_t channels, int64_t columns, int64_t d, uint32_t words,
+                           uint32_t rank, const int64_t *dims) {
+  const Type *t = type_tensor(c->m->types, DT_F32, rank, dims);
+  float *w = NEW_ARRAY(c->arena, float, type_count(t)), *book = NEW_ARRAY(c->arena, float, words *d);
+  for (int64_t i = 0; i < words * d; i++) book[i] = (float)rnd(c, 1 << 20) / 1e6F - 0.5F;
+  for (int64_t o = 0; o < columns; o++)
+    for (int64_t b = 0; b < taps * channels / d; b++) {
+      const float *word = book + (int64_t)rnd(c, words) * d;
+      for (int64_t p = 0; p < d; p++) {
+        int64_t f = b * d + p;
+        w[(f % taps * channels + f / taps) * columns + o] = word[p];
+      }
+    }
+  return const_bytes(c->m, t, w, "w");
+}
+
+static void check_words(const Target *t, bool jit, int64_t kernel, int64_t channels, int64_t columns, int64_t d,
+                        uint32_t words) {
+  bool conv = kernel > 0;
+  int64_t taps = conv ? kernel * kernel : 1, conv_dims[4] = {kernel, kernel, channels, columns};
+  Case c = conv ? case_new((uint64_t)(d + columns), DT_F32, 4, (int64_t[]){1, 6, 7, channels})
+                : case_new((uint64_t)(d + columns), DT_F32, 2, (int64_t[]){5, channels});
+  Value *w = word_weights(&c, taps, channels, columns, d, words, conv ? 4 : 2,
+                          conv ? conv_dims : (int64_t[]){channels, columns});
+  c.op = op_new(c.f, NULL, conv ? OP_CONV : OP_MATMUL, 2, (Value *[]){c.f->args[0], w}, NULL);
+  if (conv) op_set_int(c.op, A_CONV_layout, LAYOUT_NHWC);
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  Codebook book;
+  cr_assert(codebook_of(c.op, &book), "no book");
+  cr_assert(book.run == d && book.n <= words && book.bits == (book.n > 256 ? 16 : 8), "words of %u, %u of them",
+            book.run, book.n);
+  Plan plan = {.strategy = intern(c.m->names, "codebook")};
+  plan_add(c.op, &plan, "once", 1);
+  plan_add(c.op, &plan, "mr", 3);
+  plan_add(c.op, &plan, "nv", 2);
+  op_set_plan(c.op, &plan);
+  case_check(&c, t, jit ? PIPE_JIT : PIPE_KEVAL, jit ? run_jit : run_keval, "codebook of words");
+}
+
+// Words of a channel, of two, of a part of one and of several without taps; more than a byte tells apart; tails.
+Test(lut, words) {
+  const char *const rows[] = {NULL, "x86-64-v3", "x86-64-v4"};
+  for (uint32_t r = 0; r < 3; r++) {
+    const Target *t = rows[r] ? target_by_name(rows[r]) : &cpu;
+    if (rows[r] != NULL && t->vector_bits > target_native()->vector_bits) continue;
+    check_words(t, rows[r] != NULL, 3, 16, 70, 9, 40);
+    check_words(t, rows[r] != NULL, 3, 16, 64, 18, 40);
+    check_words(t, rows[r] != NULL, 3, 32, 33, 3, 90);
+    check_words(t, rows[r] != NULL, 1, 64, 48, 4, 70);
+    check_words(t, rows[r] != NULL, 0, 128, 37, 8, 50);
+    check_words(t, rows[r] != NULL, 0, 256, 150, 4, 300);
+  }
+}
+
+// "And the bit goes down": the published sizes of ResNet-18 from the shapes of its layers, codes of a byte (of two
+// bytes for the last layer) and words of 16-bit floats. 1.54 MB and 29x with words of 9 weights, 1.03 MB and 43x
+// with 18.
+static double words_bytes(double weights, double d, double most, double code) {
+  double blocks = weights / d, words = most;
+  while (words > blocks / 4) words /= 2;  // the largest power of two below a quarter of the blocks
+  return blocks * code + words * d * 2;
+}
+
+static double resnet18_bytes(double d3, double *floats) {
+  static const double extent[] = {64, 128, 256, 512};
+  double bytes = words_bytes(512000, 4, 2048, 2), channels = 64, norms = 64;
+  *floats = 512000 + 1000 + 64 * 147;
+  for (int stage = 0; stage < 4; stage++)
+    for (int block = 0; block < 2; block++) {
+      double o = extent[stage], first = 9 * channels * o, second = 9 * o * o;
+      bytes += words_bytes(first, d3, 256, 1) + words_bytes(second, d3, 256, 1);
+      *floats += first + second;
+      norms += 2 * o;
+      if (channels != o) {
+        bytes += words_bytes(channels * o, 4, 256, 1);
+        *floats += channels * o;
+        norms += o;
+      }
+      channels = o;
+    }
+  *floats += 2 * norms;
+  return bytes;
+}
+
+Test(lut, published_sizes) {
+  double floats, small = resnet18_bytes(9, &floats), large = resnet18_bytes(18, &floats);
+  cr_assert_float_eq(floats, 11689512, 0.5);
+  cr_assert_float_eq(small / 1048576, 1.541, 5e-4);
+  cr_assert_float_eq(4 * floats / small, 28.9, 0.05);
+  cr_assert_float_eq(large / 1048576, 1.029, 5e-4);
+  cr_assert_float_eq(4 * floats / large, 43.3, 0.05);
+}
