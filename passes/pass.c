@@ -23,7 +23,7 @@ const char *const pipeline_default =
     "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,merge,prune,channels,repeats,factorize,share,"
     "planted,"
     "layout,terms,"
-    "blocks,fold{codes},simplify,turn,chain,repeats,"
+    "blocks,fold{codes},simplify,turn,chain,repeats,gelu,"
     "fuse,cse,dce,plan,"
     "lower,"
     "memplan,"

@@ -83,7 +83,7 @@ static const char *pipeline_without(Arena *arena, const char *drop) {
   strbuf_init(&b, arena);
   for (const char *p = pipeline_default; *p; p += *p == ',') {
     size_t k = strcspn(p, ",");
-    if (!listed(drop, p, k)) {
+    if (!listed(drop, p, strcspn(p, ",{"))) {
       if (b.n) strbuf_putc(&b, ',');
       strbuf_put(&b, p, k);
       if (listed("factorize", p, k) && *factorize) strbuf_printf(&b, "{%s}", factorize);
