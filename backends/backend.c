@@ -14,6 +14,7 @@
 
 #include "backends/llvm/module.h"
 #include "backends/object_patch.h"
+#include "backends/weight_file.h"
 #include "ir/base/map.h"
 
 #define CHILD_CPU_SECONDS 3600
@@ -255,7 +256,7 @@ static bool finish_text(Module *m, const EmitOptions *opt, EmitKind kind, const 
   StrBuf b;
   strbuf_init(&b, e->arena);
   strbuf_put(&b, (const char *)e->bytes, e->n);
-  if (kind == EMIT_ASM && w->bytes) append_weights_text(opt, w, &b);
+  if (kind == EMIT_ASM && w->bytes && !opt->external) append_weights_text(opt, w, &b);
   *out = (ObjectBytes){.at = malloc(b.n + 1), .n = b.n};
   if (!out->at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for %zu bytes of text", b.n);
   memcpy(out->at, strbuf_str(&b), b.n);
@@ -275,12 +276,15 @@ static bool finish_object(uint32_t n, const Level *levels, const EmitOptions *op
                           const Emission *e, ObjectBytes *out) {
   Diag *diag = levels[0].m->diag;
   uint64_t stack = stack_bound(n, levels, opt->name, e);
-  if (!object_patch(diag, e->bytes, e->n, opt, w, stack, out)) return false;
+  if (!object_patch(diag, e->bytes, e->n, opt, opt->external ? &(WeightLayout){0} : w, stack, out)) return false;
   out->stack = stack;
   out->workspace = most_workspace(n, levels);
   out->shared = (uint64_t)w->shared;
+  if (opt->external) out->weights = weight_file_bytes(w, opt->release, &out->n_weights);
+  if (opt->external && !out->weights) return diag_error(diag, DIAG_LIMIT, NULL, "no memory for the file of weights");
   if (object_check(out->at, out->n, opt->name, &stack, diag)) return true;
   free(out->at);
+  free(out->weights);
   *out = (ObjectBytes){0};
   return false;
 }
@@ -299,7 +303,9 @@ bool backend_emit_levels(uint32_t n, const Level *levels, const EmitOptions *opt
   Arena *arena = arena_new("emit");
   WeightLayout weights = {0};
   Emission e = {.arena = arena};
-  bool ok = layout_weights(n, levels, arena, &weights) && emit_code(n, levels, opt, kind, in_process, &weights, &e);
+  bool ok = layout_weights(n, levels, arena, &weights);
+  if (ok && opt->external) weights.format = weight_file_format(n, levels, &weights, arena);
+  ok = ok && emit_code(n, levels, opt, kind, in_process, &weights, &e);
   if (ok && stack_bound(n, levels, opt->name, &e) > STACK_LIMIT) {  // what tiles have in common was kept on the stack
     e = (Emission){.arena = arena, .in_place = true};
     ok = emit_code(n, levels, opt, kind, in_process, &weights, &e);

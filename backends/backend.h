@@ -31,6 +31,7 @@ typedef struct EmitOptions {
   bool steps;    // also export int NAME_run_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
   bool release;  // the constants are not read again: give their memory back while the object grows
   const struct TargetRow *emulated;  // tests: emit this row for the target of its name, and let init not check it
+  bool external;                     // weights go to a file of their own (ObjectBytes.weights)
   bool par_always;  // tests: give every parallel step to the caller's threads, in as many chunks as it has iterations
 } EmitOptions;
 
@@ -40,6 +41,8 @@ typedef struct ObjectBytes {
   uint64_t stack;      // of an object: bytes of stack one call takes at most
   uint64_t workspace;  // of an object: bytes of workspace, for every level enough
   uint64_t shared;     // of an object: bytes of constants that several levels read
+  uint8_t *weights;    // malloc'ed: the file of weights; NULL: they are in the object
+  size_t n_weights;
 } ObjectBytes;
 
 typedef enum EmitKind { EMIT_OBJECT, EMIT_ASM, EMIT_LL } EmitKind;

@@ -54,6 +54,16 @@ static bool put_struct(Module *m, const char *name, const char *which, uint32_t 
   return true;
 }
 
+static void put_init_weights(const char *name, uint64_t bytes, StrBuf *out) {
+  strbuf_printf(
+      out,
+      "/* The weights are in a file of their own. %s_init leaves a workspace without any; this also checks the\n"
+      "   file, given as it lies in memory, aligned to 64 bytes, where it stays while the workspace is used. */\n"
+      "#define %s_WEIGHTS_SIZE %llu\n"
+      "int %s_init_weights(void *workspace, const void *weights, uint64_t bytes);\n",
+      name, name, (unsigned long long)bytes, name);
+}
+
 static void put_functions(const char *name, StrBuf *out) {
   strbuf_printf(out,
                 "/* Checks the CPU and prepares a workspace; call it once for every workspace. */\n"
@@ -83,6 +93,7 @@ bool header_text(Module *m, const char *name, const ObjectBytes *object, StrBuf 
   bool ok = put_struct(m, name, "inputs", iface.n_in, iface.in, "const ", out) &&
             put_struct(m, name, "outputs", iface.n_out, iface.out, "", out);
   put_functions(name, out);
+  if (object->weights) put_init_weights(name, object->n_weights, out);
   strbuf_puts(out, "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
   arena_free(arena);
   return ok;

@@ -19,8 +19,14 @@
 #define CHUNK_CYCLES 8000
 #define PAR_CYCLES 12000
 
-enum { STATUS_OK = 0, STATUS_ARG = 1, STATUS_WORKSPACE = 3, STATUS_ALIGN = 4 };  // runtime/status.def
-enum { CALL_WORKSPACE, CALL_INPUTS, CALL_OUTPUTS, CALL_DIMS, CALL_EXEC };        // fields of qcc_call, pointers
+enum {
+  STATUS_OK = 0,
+  STATUS_ARG = 1,
+  STATUS_WORKSPACE = 3,
+  STATUS_ALIGN = 4,
+  STATUS_WEIGHTS = 10
+};  // runtime/status.def
+enum { CALL_WORKSPACE, CALL_INPUTS, CALL_OUTPUTS, CALL_DIMS, CALL_EXEC };  // fields of qcc_call, pointers
 
 static LV k32(Emit *e, uint64_t v) { return LLVMConstInt(e->i32, v, false); }
 static LV k64(Emit *e, uint64_t v) { return LLVMConstInt(e->i64, v, false); }
@@ -69,13 +75,18 @@ typedef struct Segment {
   LV task;  // alloca for the arguments of a parallel step, or NULL
 } Segment;
 
+// Where the constants lie: in the object, or where init_weights found them.
+static LV weights_of(Emit *e, LV workspace) {
+  return e->opt->external ? load_at(e, e->ptr, workspace, HEAD_WEIGHTS) : e->weights;
+}
+
 static LV step_pointer(Emit *e, const Segment *s, PBuf *b) {
   int64_t at;
   PBuf *root = pbuf_root(b, &at);
   switch (root->kind) {
     case PBUF_INPUT: return offset(e, load_at(e, e->ptr, s->inputs, e->word * (int64_t)root->index), at);
     case PBUF_OUTPUT: return offset(e, load_at(e, e->ptr, s->outputs, e->word * (int64_t)root->index), at);
-    case PBUF_CONST: return offset(e, e->weights, e->weight_at[root->id] + at);
+    case PBUF_CONST: return offset(e, weights_of(e, s->workspace), e->weight_at[root->id] + at);
     case PBUF_WORK:
       QCC_CHECK(root->offset >= 0, "buffer %s has no place in the workspace", root->name);
       return offset(e, s->workspace, WORKSPACE_HEAD + root->offset + at);
@@ -212,6 +223,7 @@ static void check_call(Emit *e, LV call, LV segment_args[4]) {
   return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
   LV mark = LLVMBuildICmp(e->b, LLVMIntEQ, load_at(e, e->i64, ws, HEAD_MARK), k64(e, workspace_mark(e)), "");
   return_unless(e, mark, STATUS_WORKSPACE);
+  if (e->opt->external) return_unless(e, not_null(e, load_at(e, e->ptr, ws, HEAD_WEIGHTS)), STATUS_WEIGHTS);
   segment_args[3] = usable_exec(e, load_at(e, e->ptr, call, e->word * CALL_EXEC));
 }
 
@@ -316,6 +328,7 @@ static LV emit_workspace_size(Emit *e) {
 }
 
 static void declare_weights(Emit *e) {
+  if (e->opt->external) return;
   LT type = LLVMArrayType2(e->i8, (uint64_t)(e->layout->bytes ? e->layout->bytes : 1));
   e->weights = LLVMAddGlobal(e->mod, type, symbol(e, "weights", ""));
   LLVMSetGlobalConstant(e->weights, true);
@@ -352,6 +365,7 @@ void emit_entry(Emit *e) {
   emit_typed_run(e, entry.run);
   if (e->opt->steps) emit_step_entry(e);
   emit_init(e, &entry);
+  if (e->opt->external) emit_init_weights(e, entry.init);
   entry.workspace_size = emit_workspace_size(e);
   emit_tables(e, &entry);
 }

@@ -132,6 +132,7 @@ static LV level_fits(Emit *e, const Choice *c, const LevelCode *l) {
 static void take(Emit *e, const Choice *c, uint32_t level) {
   LLVMBuildStore(e->b, k32(e, level), byte_after(e, c->ws, k64(e, HEAD_LEVEL)));
   put_text(e, c->ws, c->names, k64(e, level));
+  if (e->opt->external) LLVMBuildStore(e->b, LLVMConstNull(e->ptr), byte_after(e, c->ws, k64(e, HEAD_WEIGHTS)));
   LLVMBuildStore(e->b, k64(e, workspace_mark(e)), c->ws);
   LLVMBuildRet(e->b, k32(e, STATUS_OK));
 }

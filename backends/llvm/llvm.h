@@ -153,6 +153,7 @@ typedef struct EntryPoints {
 void emit_tables(Emit *e, const EntryPoints *entry);
 uint64_t workspace_mark(const Emit *e);
 void emit_init(Emit *e, EntryPoints *out);  // init.c: init and init_level
+void emit_init_weights(Emit *e, LV init);   // weights.c
 // What the levels ask of the CPU: features in the order of cpu_features.def, a bit for each.
 typedef struct CpuNeeds {
   CpuFeature feature[FEATURE_COUNT];
@@ -168,5 +169,6 @@ LV emit_ask_for_tiles(Emit *e);                      // i1: the system gives thi
 #define HEAD_LEVEL 8  // u32: the level chosen
 #define HEAD_TEXT 16  // its name, or what the CPU lacks: at most HEAD_TEXT_BYTES with the terminator
 #define HEAD_TEXT_BYTES 32
+#define HEAD_WEIGHTS 48  // where the constants are, of objects without their own
 
 #endif

@@ -15,6 +15,7 @@ typedef struct Packed {
 typedef struct WeightLayout {
   int64_t *at[MAX_LEVELS];  // by PBuf id of the level; meaningful for roots of kind CONST
   int64_t bytes, shared;    // of all, and of those that more than one level reads
+  uint64_t format;          // weight_file_format, where they go to a file of their own
   VEC(Packed) packed;       // distinct, in order of offset
 } WeightLayout;
 

@@ -88,6 +88,8 @@ static bool write_object(Session *s, const char *path, const ObjectBytes *object
   OutFile files[MOST_FILES] = {{path, object->at, object->n, false},
                                {with_extension(s, path, ".h"), strbuf_str(&header), header.n, false}};
   uint32_t n = 2;
+  if (object->weights)
+    files[n++] = (OutFile){with_extension(s, path, ".weights"), object->weights, object->n_weights, false};
   if (s->opt.report.n > MOST_FILES - n)
     return diag_error(s->diag, DIAG_USAGE, NULL, "more than %u reports", MOST_FILES - n);
   for (uint32_t i = 0; i < s->opt.report.n; i++) files[n++] = report_file(s, r, s->opt.report.at[i]);
@@ -114,6 +116,15 @@ static bool emit_kind_known(const char *kind) {
   return false;
 }
 
+static bool weights_known(Session *s, const char *kind) {
+  const char *text = option_text(&s->opt.weights, "embed");
+  s->external = strcmp(text, "extern") == 0;
+  if (!s->external && strcmp(text, "embed") != 0)
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--weights wants embed or extern, not '%.60s'", text);
+  if (!s->external || strcmp(kind, "obj") == 0) return true;
+  return diag_error(s->diag, DIAG_USAGE, NULL, "--weights=extern goes with an object, not with --emit=%.10s", kind);
+}
+
 int cmd_compile(Session *s) {
   const char *kind = option_text(&s->opt.emit, "obj"), *path = option_text(&s->opt.output, NULL);
   if (!s->opt.file) {
@@ -124,6 +135,7 @@ int cmd_compile(Session *s) {
     diag_error(s->diag, DIAG_USAGE, NULL, "--emit wants obj, asm, ll, qir or kir, not '%.60s'", kind);
     return 2;
   }
+  if (!weights_known(s, kind)) return 2;
   if (!path) path = strcmp(kind, "obj") == 0 ? NULL : "-";
   if (!path && !s->pass_opt.explain) {
     diag_error(s->diag, DIAG_USAGE, NULL, "no output file: add -o FILE.o");
@@ -151,6 +163,7 @@ int cmd_compile(Session *s) {
   if (s->opt.report.n) report_weights_read(s);
   if (noted || s->opt.prune.n) compression_report(s);
   bool ok = session_compile(s, &object) && finish(s, path, &object);
+  free(object.weights);
   free(object.at);
   return ok ? 0 : diag_exit_code(s->diag);
 }

@@ -245,6 +245,7 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
                       .pic = true,
                       .steps = s->steps,
                       .release = s->release,
+                      .external = s->external,
                       .emulated = s->emulated};
   if (s->terminal) progress_line(s, "code generation", 0, 1);
   double start = session_now();

@@ -32,6 +32,7 @@ typedef struct Session {
   } params;                          // of the imported graph (declare_layers)
   VEC(WeightChart) charts;           // of the imported graph (report_weights_read)
   bool in_process;                   // emit without a child process (tests that fork themselves)
+  bool external;                     // weights go to a file of their own
   const struct TargetRow *emulated;  // EmitOptions (tests)
 } Session;
 
