@@ -11,6 +11,11 @@ typedef struct Calibration Calibration;
 // with constant weights whose unfolded input has at most 2,048 entries. NULL without samples, or when the network is
 // too large to interpret.
 Calibration *calibration_of(Func *f, const PassOptions *opt, Arena *arena);
+// The statistics of a layer when others before it have been replaced, so that its form makes good what these lose: `op`
+// of `now` is `twin` of the dense network. Those of calibration_stats when it was not seen, or when the runs of the
+// interpreter add up to too many.
+const FactorStats *calibration_behind(Calibration *c, const PassOptions *opt, Func *dense, const Op *twin, Func *now,
+                                      const Op *op, Arena *arena);
 // NULL: that layer was not seen. `c` may be NULL.
 const FactorStats *calibration_stats(const Calibration *c, const Op *op);
 

@@ -36,7 +36,8 @@ typedef struct Factorize {
   double max_error, network_error;
   bool by_size;
   VEC(FactorSpec) specs;
-  const Calibration *calibration;  // NULL: no inputs are recorded
+  Calibration *calibration;  // NULL: no inputs are recorded
+  bool follows;              // forms have replaced layers, and those behind them look at what comes now
   // What is measured afterwards; NULL and empty without a report.
   Func *dense;    // the function as it was
   Value **twins;  // by op id, the first result of the same op in it
@@ -272,7 +273,7 @@ static void record(Factorize *fz, const Choice *c) {
 
 static void keep_dense(Factorize *fz) {
   Func *f = fz->ctx->m->funcs.at[0];
-  if (fz->ctx->opt->factored == NULL && fz->network_error == 0) return;
+  if (fz->ctx->opt->factored == NULL && fz->network_error == 0 && fz->calibration == NULL) return;
   fz->dense = func_clone(f, "qcc.dense");
   fz->ctx->m->funcs.n--;  // never listed
   fz->twins = NEW_ARRAY(fz->arena, Value *, fz->ctx->m->n_ops + 1);
@@ -305,12 +306,17 @@ static bool check_used(Factorize *fz) {
   return true;
 }
 
+static const FactorStats *stats_behind(Factorize *fz, const Op *op) {
+  return calibration_behind(fz->calibration, fz->ctx->opt, fz->dense, fz->twins[op->id]->op, fz->ctx->m->funcs.at[0],
+                            op, fz->arena);
+}
+
 // The form of a layer, as its spec asks for; everything in fz->arena.
 static void layer_choose(Factorize *fz, const FactorSpec *spec, const Op *op, Choice *c) {
   const char *why;
   *c = (Choice){.record = {.loc = op->loc, .alone = -1}};
   if (layer_read(op, &c->layer, fz->arena, &why)) {
-    c->layer.stats = calibration_stats(fz->calibration, op);
+    c->layer.stats = fz->follows ? stats_behind(fz, op) : calibration_stats(fz->calibration, op);
     choose(fz, spec, c);
   } else {
     c->record.why = why;
@@ -340,6 +346,7 @@ static void each_layer(Factorize *fz, PassResult *result) {
     fz->arena = arena_new("layer");
     layer_choose(fz, spec, op, &c);
     layer_finish(fz, op, &c, result);
+    fz->follows = fz->follows || (c.record.applied && fz->dense != NULL);
     arena_free(fz->arena);
     fz->arena = pass;
   }
@@ -451,8 +458,8 @@ PassResult pass_factorize(PassCtx *ctx) {
   PassResult result = PASS_SAME;
   if (!read_options(&fz)) return PASS_FAILED;
   if (fz.specs.n == 0) return PASS_SAME;
-  keep_dense(&fz);
   if (reads_inputs(&fz)) fz.calibration = calibration_of(ctx->m->funcs.at[0], ctx->opt, ctx->arena);
+  keep_dense(&fz);
   if (fz.network_error > 0) {
     all_layers(&fz, &result);
   } else {

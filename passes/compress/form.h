@@ -20,6 +20,9 @@ typedef struct FactorStats {
   int64_t samples;
   const double *mean;        // per entry of the unfolded input (in / group * taps)
   const double *covariance;  // of these entries, uncentred
+  // Behind layers that forms have replaced, with x the inputs before and z those that come now: means of z z' and x z'.
+  // NULL: nothing has changed.
+  const double *now, *cross;
 } FactorStats;
 
 typedef struct FactorLayer {

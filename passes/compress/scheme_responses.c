@@ -6,11 +6,18 @@
 // The mean squared error of the responses on those inputs is the sum of the eigenvalues left out, exactly, and no other
 // form of rank r has less. Energy and error of a spec are those of the responses. The error of the weights follows from
 // U being orthonormal: what the other eigenvectors see of W.
+//
+// Behind layers that were replaced the inputs z are not those that W was trained for: W becomes M, which gives from z
+// the best approximation of W x by least squares, and U are the eigenvectors of the moments of M z (the asymmetric
+// form). What is lost is reckoned from W x, so the errors of the layers before are in it, and made good as far as z
+// allows.
 #include <math.h>
 #include <string.h>
 
 #include "passes/compress/scheme.h"
 
+#define RIDGE 1e-6            // of the mean square of an input: directions that z lacks keep W
+#define SAMPLES_PER_INPUT 4   // of M; fewer: W as it is
 #define SAMPLES_PER_OUTPUT 4  // fewer would fit the samples, not what they stand for
 
 static void rebuild(const FactorLayer *l, const Form *f, double *w, Arena *arena) {
@@ -29,6 +36,11 @@ static const double *weights_by_output(const FactorLayer *l, Arena *arena) {
   double *w = NEW_ARRAY(arena, double, l->n_w);
   tensor_permute(2, (int64_t[]){l->in, l->out}, (uint32_t[]){1, 0}, l->w, w);
   return w;
+}
+
+// M is wanted, and there are inputs enough for it.
+static bool looks_at_now(const FactorLayer *l) {
+  return l->stats->cross != NULL && l->stats->samples >= SAMPLES_PER_INPUT * (l->n_w / l->out);
 }
 
 static void add_form(const FactorLayer *l, const double *w, const double *v, int64_t r, double response2, Forms *out) {
@@ -54,6 +66,51 @@ static void add_form(const FactorLayer *l, const double *w, const double *v, int
   f->rebuild = rebuild;
   f->by_responses = true;
   f->response2 = response2;
+  if (!looks_at_now(l)) return;
+  double *back = NEW_ARRAY(out->arena, double, l->n_w);
+  rebuild(l, f, back, out->arena);
+  f->error2 = squared_distance(l->n_w, back, l->w);
+}
+
+// w times the moments of what x and z have in common, o x k.
+static double *times_cross(const FactorLayer *l, const double *w, Arena *arena) {
+  int64_t o = l->out, k = l->n_w / l->out;
+  double *m = NEW_ARRAY(arena, double, o *k);
+  matrix_mul(o, k, k, w, l->stats->cross, m);
+  return m;
+}
+
+// M = (W E[x z'] + ridge W) (E[z z'] + ridge)^-1; NULL: no such thing.
+static const double *weights_for_now(const FactorLayer *l, const double *w, Arena *arena) {
+  int64_t o = l->out, k = l->n_w / l->out;
+  double *m = times_cross(l, w, arena), *a = arena_copy(arena, l->stats->now, (size_t)(k * k) * sizeof *a), ridge = 0;
+  for (int64_t i = 0; i < k; i++) ridge += RIDGE * a[i * k + i] / (double)k;
+  for (int64_t i = 0; i < k; i++) a[i * k + i] += ridge;
+  for (int64_t i = 0; i < o * k; i++) m[i] += ridge * w[i];
+  return ridge > 0 && solve_positive(k, o, a, m, arena) ? m : NULL;
+}
+
+// Mean squares of u'y for the rows u of v (o x o): of y = w x with the moments of x.
+static double *squares_along(int64_t o, int64_t k, const double *v, const double *left, const double *w, Arena *arena) {
+  double *a = NEW_ARRAY(arena, double, o *k), *b = NEW_ARRAY(arena, double, o *k), *along = NEW_ARRAY(arena, double, o);
+  matrix_mul(o, k, o, v, left, a);
+  matrix_mul(o, k, o, v, w, b);
+  for (int64_t i = 0; i < o; i++)
+    for (int64_t j = 0; j < k; j++) along[i] += a[i * k + j] * b[i * k + j];
+  return along;
+}
+
+// tail[r] = E|W x - U_r U_r' M z|^2: E|W x|^2 less what each direction gives, 2 E[(u'W x)(u'M z)] - E(u'M z)^2.
+static void tail_of_now(const FactorLayer *l, const double *w, const double *m, const double *v, const double *values,
+                        double *tail, Arena *arena) {
+  int64_t o = l->out, k = l->n_w / l->out;
+  double *half = NEW_ARRAY(arena, double, o *k);
+  matrix_mul(o, k, k, w, l->stats->covariance, half);
+  const double *all = squares_along(o, k, v, half, w, arena);
+  const double *both = squares_along(o, k, v, times_cross(l, w, arena), m, arena);
+  tail[0] = 0;
+  for (int64_t i = 0; i < o; i++) tail[0] += all[i];
+  for (int64_t i = 0; i < o; i++) tail[i + 1] = fmax(tail[i] - 2 * both[i] + values[i], 0);
 }
 
 void scheme_responses(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
@@ -67,18 +124,24 @@ void scheme_responses(const FactorLayer *l, const FactorAsk *ask, Forms *out) {
                                  (long long)l->stats->samples, (long long)o));
     return;
   }
-  const double *w = weights_by_output(l, out->arena);
+  const double *w = weights_by_output(l, out->arena), *m = w, *inputs = l->stats->covariance;
+  if (looks_at_now(l) && (m = weights_for_now(l, w, out->arena)) != NULL) inputs = l->stats->now;
+  if (m == NULL) {
+    forms_none(out, "its inputs as they are now have no moments");
+    return;
+  }
   double *half = NEW_ARRAY(out->arena, double, o *k), *turned = NEW_ARRAY(out->arena, double, o *k);
   double *moments = NEW_ARRAY(out->arena, double, o *o), *values = NEW_ARRAY(out->arena, double, o);
   double *v = NEW_ARRAY(out->arena, double, o *o), *tail = NEW_ARRAY(out->arena, double, o + 1);
-  matrix_mul(o, k, k, w, l->stats->covariance, half);
-  tensor_permute(2, (int64_t[]){o, k}, (uint32_t[]){1, 0}, w, turned);
+  matrix_mul(o, k, k, m, inputs, half);
+  tensor_permute(2, (int64_t[]){o, k}, (uint32_t[]){1, 0}, m, turned);
   matrix_mul(o, o, k, half, turned, moments);
   if (!eigen_of(o, moments, out->arena, values, v)) {
     forms_none(out, "the eigenvalues of its responses do not converge");
     return;
   }
   for (int64_t i = o; i-- > 0;) tail[i] = tail[i + 1] + fmax(values[i], 0);
+  if (inputs == l->stats->now) tail_of_now(l, w, m, v, values, tail, out->arena);
   uint32_t count = ranks_asked(ask, (AskStep){0, 1, tail[0], 0}, o, tail, ranks);
-  for (uint32_t i = 0; i < count; i++) add_form(l, w, v, ranks[i], tail[0] > 0 ? tail[ranks[i]] / tail[0] : 0, out);
+  for (uint32_t i = 0; i < count; i++) add_form(l, m, v, ranks[i], tail[0] > 0 ? tail[ranks[i]] / tail[0] : 0, out);
 }
