@@ -10,7 +10,8 @@
 //
 // The sum is exact: its range is computed from the weights, a layer whose range passes 31 bits is left alone. The
 // requantisation equals the reference (tail.h) at every sum of that range, in f32 or f64 arithmetic; where no factors
-// do, the reference itself is emitted. A sum that is not quantised again is scaled to float. Before, dequantize is
+// do, the reference itself is emitted. A sum that is not quantised again is scaled to float. Inputs of 16 bits are two
+// bytes each, x = 256 h + l: two such sums, put together and scaled in f64, which is exact. Before, dequantize is
 // moved below data movement; integer operators on widened bytes read the bytes (narrow.c); after, the quantize and
 // dequantize ops that are left become element-wise code. Every layer that stays float leaves a note with
 // the reason.
@@ -253,7 +254,8 @@ static Value *per_channel(Layer *l, DType t, const double *v) {
 // sum * scale + bias as f32: in f64 as the reference does, or in f32 where the result is not quantised.
 static Value *emit_scaled(Layer *l, Value *sum, DType t) {
   Op *at = l->op;
-  Value *y = emit_with(at, OP_MUL, emit_cast_to(at, sum, t, at), per_channel(l, t, l->tail.scale), at);
+  if (sum->type->dtype != t) sum = emit_cast_to(at, sum, t, at);
+  Value *y = emit_with(at, OP_MUL, sum, per_channel(l, t, l->tail.scale), at);
   if (l->tail.bias != NULL) y = emit_with(at, OP_ADD, y, per_channel(l, t, l->tail.bias), at);
   return t == DT_F32 ? y : emit_cast_to(at, y, DT_F32, at);
 }
@@ -342,16 +344,69 @@ static bool make_integer_pair(Layer *l) {
   return true;
 }
 
+// ---- inputs of 16 bits
+
+static bool is_short(DType t) { return t == DT_U16 || t == DT_I16; }
+
+// The sum of one byte of x less that of the zero point, in f64.
+static Value *sum_byte(Layer *l, Value *x, int64_t zero) {
+  return emit_cast_to(l->op, whole_sum(l->ctx, l->op, emit_cast_to(l->op, x, DT_U8, l->op), zero, &l->whole, NULL),
+                      DT_F64, l->op);
+}
+
+static Value *emit_two_bytes(Layer *l) {
+  Module *m = l->m;
+  Op *at = l->op;
+  const Type *one = type_scalar(m->types, DT_U16);
+  Value *x = l->x.q;
+  int64_t zero = quantised_zero(m, &l->x, 0);
+  if (x->type->dtype == DT_I16) {
+    x = emit_with(at, OP_XOR, emit_cast_to(at, x, DT_U16, at), const_splat_int(m, one, 32768), at);
+    zero += 32768;
+  }
+  Value *high = sum_byte(l, emit_with(at, OP_SHR, x, const_splat_int(m, one, 8), at), zero >> 8);
+  Value *low = sum_byte(l, emit_with(at, OP_AND, x, const_splat_int(m, one, 255), at), zero & 255);
+  high = emit_with(at, OP_MUL, high, const_splat(m, type_scalar(m->types, DT_F64), 256), at);
+  return emit_with(at, OP_ADD, high, low, at);
+}
+
+// Sums of a byte times 8-bit weights, and of weights less a shift, fit 31 bits.
+static bool short_range(Layer *l) {
+  int64_t k = type_count(l->w_type) / l->channels;
+  return k <= (INT64_C(1) << 30) / (256 * 512) || stays(l, "sums pass 31 bits");
+}
+
+static bool make_integer_short(Layer *l) {
+  double *scale = NEW_ARRAY(l->ctx->arena, double, l->channels);
+  for (int64_t c = 0; c < l->channels; c++)
+    scale[c] = quantised_scale(l->m, &l->x, 0) * quantised_scale(l->m, &l->w, c);
+  l->tail = (Tail){.channels = l->channels, .scale = scale};
+  if (!short_range(l) || !read_bias(l)) return false;
+  Value *y = emit_scaled(l, emit_two_bytes(l), DT_F64);
+  note_layer(l->m, l->op, NOTE_RECOVERED,
+             "%s inputs as two bytes each, 8-bit weights with a scale per %s; two exact sums, put together and scaled "
+             "in f64",
+             dtype_info(l->x.q->type->dtype)->name, l->w.axis >= 0 ? "channel" : "tensor");
+  note_layer(l->m, l->op, NOTE_PROOF, "at most 2^30 by %lld products of a byte and a weight in each of the two sums",
+             (long long)(type_count(l->w_type) / l->channels));
+  y->name = l->op->out[0]->name;
+  value_replace(l->op->out[0], y);
+  op_unlink(l->op);
+  return true;
+}
+
 static bool make_integer(PassCtx *ctx, Op *op) {
   Layer l = {.ctx = ctx, .m = ctx->m, .op = op};
   Quantised any_weights;
   bool weights = quantised_of(ctx->m, op_in(op, 1), &any_weights);
   if (!quantised_of(ctx->m, op_in(op, 0), &l.x)) return weights ? stays(&l, "input not quantised") : false;
-  if (op_post(op) != NULL || l.x.axis >= 0 || !dtype_is_byte(l.x.q->type->dtype) || value_is_const(l.x.q))
-    return stays(&l, "input not 8 bits with one scale");
-  if (quantised_of(ctx->m, op_in(op, 1), &l.w) && !value_is_const(l.w.q)) return make_integer_pair(&l);
+  DType x = l.x.q->type->dtype;
+  if (op_post(op) != NULL || l.x.axis >= 0 || (!dtype_is_byte(x) && !is_short(x)) || value_is_const(l.x.q))
+    return stays(&l, "input not 8 or 16 bits with one scale");
+  if (!is_short(x) && quantised_of(ctx->m, op_in(op, 1), &l.w) && !value_is_const(l.w.q)) return make_integer_pair(&l);
   if (op->out[0]->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
   if (!read_weights(&l)) return false;
+  if (is_short(x)) return make_integer_short(&l);
   double *scale = NEW_ARRAY(ctx->arena, double, l.channels);
   int64_t *lo = NEW_ARRAY(ctx->arena, int64_t, l.channels), *hi = NEW_ARRAY(ctx->arena, int64_t, l.channels);
   for (int64_t c = 0; c < l.channels; c++)
