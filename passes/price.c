@@ -45,6 +45,10 @@ static bool work_conv(const Op *op, Work *w) {
   w->k_inner = g.dilation[2] == 1 && g.group == 1 ? g.kernel[2] * cg : cg;
   w->x_step = g.c * g.stride[2] * elem_bytes(op_in(op, 0));
   w->k_lanes = !transposed;
+  if (!transposed && g.dilation[2] == 1 && g.group == 1) {
+    w->taps = g.kernel[2];
+    w->step = g.stride[2];
+  }
   w->depthwise = !transposed && conv_is_depthwise(&g);
   if (transposed) {
     for (int i = 0; i < CONV_AXES; i++) w->k = (w->k + g.stride[i] - 1) / g.stride[i];
@@ -54,8 +58,6 @@ static bool work_conv(const Op *op, Work *w) {
     w->row_run = 1;
   } else if (conv_folds(op, &g)) {
     w->folds = true;
-    w->taps = g.kernel[2];
-    w->step = g.stride[2];
   } else if (g.pointwise && result_axes_merge(op, 0, op_out(op, 0)->type->rank - 1)) {
     w->m *= w->rows;
     w->rows = 1;

@@ -20,7 +20,7 @@ typedef struct Work {
   bool folds;          // neighbouring columns may be folded into channels (conv_fold)
   bool parts;          // lanes may share a column (nest_parts.c)
   bool k_lanes;        // neighbours along the innermost reduction are neighbours in x
-  int64_t taps, step;  // kernel and stride along the columns, for folding
+  int64_t taps, step;  // kernel and stride along the columns, where neighbours in x are neighbours in both; or 0
   double w_ops;        // operations on a vector of weights before it is multiplied
   int64_t w_more;      // registers that a vector of weights takes besides one
   int64_t held;        // vectors per vector of the result that its end reads: bias, post operands

@@ -35,13 +35,15 @@ static const Op *pool_of(const Op *op) {
   return pool;
 }
 
-// Two rows and an even number of columns with as many registers as before, and as many vectors: fewer would read x more
-// often than the pool costs.
-static bool tile_squares(NestTile *t) {
+// Two rows and an even number of columns with as many registers as before, or two columns more where registers are
+// left: fewer would read x more often than the pool costs.
+static bool tile_squares(const LowerCtx *ctx, NestTile *t) {
+  int64_t half = (t->mr + 3) / 4 * 2, held = (2 * half + 1) * t->nv + 1;
   if (t->my % 2 == 0) return t->mr % 2 == 0;
-  if (t->my != 1 || t->mr % 4 != 0) return false;
+  if (t->my != 1 || (t->mr % 4 != 0 && (t->mr % 4 != 2 || t->parts > 0 || held > (int64_t)ctx->target->n_vregs)))
+    return false;
   t->my = 2;
-  t->mr /= 2;
+  t->mr = half;
   return true;
 }
 
@@ -82,7 +84,7 @@ void nest_pool(LowerCtx *ctx, const Plan *plan, Nest *n) {
       lower_post_again(n->op, n->type))
     return;
   const BitsValue *held = bits_of(ctx, op_out(pool, 0));
-  if ((held != NULL && held->form.planes != 1) || !tile_squares(&n->tile)) return;
+  if ((held != NULL && held->form.planes != 1) || !tile_squares(ctx, &n->tile)) return;
   row->extent -= row->extent % 2;
   n->m.extent -= n->m.extent % 2;
   n->tile.mb = (n->m.extent + n->tile.mr - 1) / n->tile.mr * n->tile.mr;

@@ -27,17 +27,36 @@ static double lines_per_set(const Work *w, double pixels) {
   return pixels / (double)sets;
 }
 
+// A channel of x whose windows overlap: columns of the kernel are the innermost reduction.
+static bool overlaps(const Work *w) { return w->taps > w->step && w->k_inner == w->taps && w->taps <= 8; }
+
+// Neighbouring columns read most of x twice. With the innermost reduction unrolled in full an element is loaded once
+// for all of them, where registers are left for that.
+static bool shares_columns(const Work *w, const Target *t, double pixels, double vectors) {
+  return overlaps(w) && vectors == 1 && pixels > 1 && pixels + 2 <= (double)t->n_vregs * 9 / 16;
+}
+
+// Elements of x that a step of a tile loads.
+static double x_loads(const Work *w, const Target *t, double pixels, double vectors) {
+  if (!shares_columns(w, t, pixels, vectors)) return pixels;
+  double taps = (double)w->taps, step = (double)w->step;
+  return (pixels * step + taps - step) / taps;
+}
+
 // Cycles of one tile of `pixels` by `vectors` over the whole reduction.
 static double tile_cycles(const Work *w, const Target *t, double pixels, double vectors, double ks) {
-  double fma = pixels * vectors, loads = pixels + vectors;
+  double fma = pixels * vectors, loads = x_loads(w, t, pixels, vectors) + vectors;
   double fma_cycles = (fma + vectors * w->w_ops / 4) / t->fma_per_cycle, load_cycles = loads / t->load_per_cycle;
-  double step = max2(fma_cycles, load_cycles) + 0.15 * min2(fma_cycles, load_cycles);
+  // One load per product runs at four fifths of either rate.
+  double step =
+      max2(fma_cycles, load_cycles) + (vectors == 1 && overlaps(w) ? 0.28 : 0.15) * min2(fma_cycles, load_cycles);
   step = max2(max2(step, FMA_LATENCY / ks), (fma + loads + vectors * w->w_ops) / ISSUE_WIDTH);
   // A panel that does not stay in L1 is streamed from L2 by every tile; that hides only in part.
   double row_bytes = vectors * t->vector_bits / 8;
   if (row_bytes * (double)w->k > t->l1_bytes / 2) step += 0.3 * row_bytes / t->l2_bytes_cycle;
   if (w->k > 16 && lines_per_set(w, pixels) > 8) step += pixels * 0.5;
-  double loops = (double)w->k / (double)w->k_inner * 3;  // entering and leaving the innermost loop
+  // Entering and leaving the innermost loop, which may be unrolled in full.
+  double loops = (double)w->k / (double)w->k_inner * (shares_columns(w, t, pixels, vectors) ? 1 : 3);
   // What the end of a tile reads stays in registers, or is read again for every pixel while sums wait in memory.
   bool crowded = w->held > 0 && fma + vectors * (1 + (double)w->held) + 2 > (double)t->n_vregs;
   // Four vectors of sums make one of bytes; of three it is stored in parts, and fewer are cut into halves first.
@@ -180,6 +199,8 @@ static Work folded(const Work *w, int64_t fold) {
   f.k = w->k / w->taps * taps;
   f.k_inner = w->k_inner / w->taps * taps;
   f.x_step *= fold;
+  f.taps = taps;
+  f.step *= fold;
   return f;
 }
 
@@ -272,6 +293,8 @@ void price_tiles(const Op *op, const Target *t, const Work *work, Price *p) {
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
   // With all registers taken, LLVM puts the sums of an unrolled step into the broadcast's register and spills.
   if (tile + g.nv + 2 > (int64_t)t->n_vregs) ku = 1;
+  if (g.parts + g.k_lanes == 0 && g.ks == 1 && shares_columns(&w, t, (double)(g.mr * g.my), (double)g.nv))
+    ku = w.k_inner;
   if (fold > 1) plan_add(op, &p->plan, "fold", fold);
   plan_add(op, &p->plan, "mr", g.mr);
   if (g.my > 1) plan_add(op, &p->plan, "my", g.my);
