@@ -9,7 +9,9 @@
 #include "passes/price/tiles.h"
 #include "passes/winograd.h"
 
-#define OVERLAP 0.25  // of the shorter of products and reading weights is not hidden behind the longer
+#define OVERLAP 0.25   // of the shorter of products and reading weights is not hidden behind the longer
+#define FROM_DRAM 0.5  // the same of weights from memory: each is read once, for a few tiles
+#define L3_SHARE 0.75  // of the last cache that is left for weights
 
 enum { FMA_LATENCY = 4, ISSUE_WIDTH = 6, TILE_CYCLES = 14, LOOP_CYCLES = 4, FEWEST_CHANNELS = 4 };
 
@@ -127,11 +129,12 @@ static void form_price(const Target *t, const Form *f, double network, Price *p)
   }
   double held = tiles * points * 4 * ((double)f->g.c + columns), again = u + held;
   double moved = blocks * held * 2;  // written and read; with more than L1 read for every panel
-  double first = network * (points / 9) > t->l3_bytes ? t->dram_bytes_cycle : price_bandwidth(t, u);
+  bool dram = network * (points / 9) > t->l3_bytes * L3_SHARE;
+  double first = dram ? t->dram_bytes_cycle : price_bandwidth(t, u);
   p->memory = u / first + (blocks - 1) * u / price_bandwidth(t, again);
   double slow = moved / price_bandwidth(t, held) - moved / t->l2_bytes_cycle;
   p->fixed = transform_cycles(t, f) + (slow > 0 ? slow : 0) + t->call_cycles * 3;
-  p->fixed += OVERLAP * (p->compute < p->memory ? p->compute : p->memory);
+  p->fixed += (dram ? FROM_DRAM : OVERLAP) * (p->compute < p->memory ? p->compute : p->memory);
 }
 
 static void choose_tile(const Target *t, Form *f, double network, Form *best, Price *price) {
