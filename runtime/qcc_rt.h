@@ -74,6 +74,11 @@ int qcc_init(const qcc_model *model, void *workspace);
 /* Of a workspace after init: the name of the level chosen; after QCC_E_CPU what the machine lacks first. */
 const char *qcc_level(const void *workspace);
 
+/* A packed file of weights (--weights=packed) back to the one that NAME_init_weights reads, NAME_WEIGHTS_SIZE bytes,
+ * into memory of the caller (`room` bytes, aligned to 64). Statuses of the file, or QCC_E_MEMORY when it does not fit.
+ */
+int qcc_weights_unpack(const void *packed, uint64_t bytes, void *weights, uint64_t room);
+
 /* A pool of `threads` threads, the caller of run counted among them; NULL when memory or threads run out.
  * A pool serves one run at a time; calls from several threads wait for each other. */
 typedef struct qcc_pool qcc_pool;

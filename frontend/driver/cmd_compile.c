@@ -79,7 +79,13 @@ static OutFile report_file(Session *s, const Report *r, const char *path) {
   return (OutFile){path, strbuf_str(&b), b.n, true};
 }
 
-// The object, its header and the reports.
+static OutFile weights_file(Session *s, const char *path, const ObjectBytes *object) {
+  OutFile file = {with_extension(s, path, ".weights"), object->weights, object->n_weights, false};
+  if (s->packed) file.bytes = weights_pack(s->arena, object->weights, object->n_weights, &file.n);
+  return file;
+}
+
+// The object, its header, its weights where they are apart, and the reports.
 static bool write_object(Session *s, const char *path, const ObjectBytes *object, const Report *r) {
   enum { MOST_FILES = 10 };
   StrBuf header;
@@ -88,8 +94,7 @@ static bool write_object(Session *s, const char *path, const ObjectBytes *object
   OutFile files[MOST_FILES] = {{path, object->at, object->n, false},
                                {with_extension(s, path, ".h"), strbuf_str(&header), header.n, false}};
   uint32_t n = 2;
-  if (object->weights)
-    files[n++] = (OutFile){with_extension(s, path, ".weights"), object->weights, object->n_weights, false};
+  if (object->weights) files[n++] = weights_file(s, path, object);
   if (s->opt.report.n > MOST_FILES - n)
     return diag_error(s->diag, DIAG_USAGE, NULL, "more than %u reports", MOST_FILES - n);
   for (uint32_t i = 0; i < s->opt.report.n; i++) files[n++] = report_file(s, r, s->opt.report.at[i]);
@@ -118,11 +123,12 @@ static bool emit_kind_known(const char *kind) {
 
 static bool weights_known(Session *s, const char *kind) {
   const char *text = option_text(&s->opt.weights, "embed");
-  s->external = strcmp(text, "extern") == 0;
+  s->packed = strcmp(text, "packed") == 0;
+  s->external = s->packed || strcmp(text, "extern") == 0;
   if (!s->external && strcmp(text, "embed") != 0)
-    return diag_error(s->diag, DIAG_USAGE, NULL, "--weights wants embed or extern, not '%.60s'", text);
+    return diag_error(s->diag, DIAG_USAGE, NULL, "--weights wants embed, extern or packed, not '%.60s'", text);
   if (!s->external || strcmp(kind, "obj") == 0) return true;
-  return diag_error(s->diag, DIAG_USAGE, NULL, "--weights=extern goes with an object, not with --emit=%.10s", kind);
+  return diag_error(s->diag, DIAG_USAGE, NULL, "--weights=%s goes with an object, not with --emit=%.10s", text, kind);
 }
 
 int cmd_compile(Session *s) {

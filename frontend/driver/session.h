@@ -33,6 +33,7 @@ typedef struct Session {
   VEC(WeightChart) charts;           // of the imported graph (report_weights_read)
   bool in_process;                   // emit without a child process (tests that fork themselves)
   bool external;                     // weights go to a file of their own
+  bool packed;                       // ... entropy coded
   const struct TargetRow *emulated;  // EmitOptions (tests)
 } Session;
 
@@ -82,5 +83,8 @@ int cmd_verify(Session *s);
 int cmd_bench(Session *s);
 int cmd_inspect(Session *s);
 int cmd_opt(Session *s);
+
+// The file of weights entropy coded, in the arena (pack_weights.c).
+uint8_t *weights_pack(Arena *arena, const uint8_t *at, size_t n, size_t *n_packed);
 
 #endif

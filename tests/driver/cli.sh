@@ -130,6 +130,13 @@ check "inspect --json: totals of S21" sh -c "$qcc inspect --json $root/tests/dri
   grep -q '\"parameters\":861354,\"macs\":7193728,\"ops\":7194250,'"
 check "--prune" sh -c "$qcc $model -o m.o --prune=0.9:force --report=r.txt --report=r.html && grep -q 'pruned .*not 0' r.txt &&
   grep -q '<svg' r.html"
+check "--share" sh -c "$qcc $model -o m.o --share=kmeans:levels=16:force --report=r.txt --report=r.json --report=r.html &&
+  grep -q 'shared .*16 different weights' r.txt && grep -q '\"levels\":16,\"distinct\":16,' r.json && grep -q 'Shared weights' r.html"
+check "--share keeps what would be slower" sh -c "$qcc $model -o m.o --share=log --report=r.txt && grep -q 'shared .*kept: log, 4 bits would take' r.txt"
+ends 2 1 "knows no weight scheme 'wrong'" "$qcc" "$model" -o m.o --share=wrong
+ends 2 1 "has 2 to 8 bits, not 9" "$qcc" "$model" -o m.o --share=affine:bits=9
+ends 2 1 "no layer" "$qcc" "$model" -o m.o --share=kmeans:nothing
+ends 2 1 "--weights wants" "$qcc" "$model" -o m.o --weights=else
 ends 2 1 "--prune wants" "$qcc" "$model" -o m.o --prune=5:4
 ends 2 1 "no layer" "$qcc" "$model" -o m.o --prune=0.5:nothing
 # Samples: the ten digits of the example as floats in 0 .. 1, made by qcc itself.

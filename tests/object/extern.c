@@ -1,13 +1,14 @@
 /* A model whose weights are a file, beside the same model with its weights inside: what init_weights refuses, that
  * results are the same, and that another network's file of the same format takes the place of the first.
  *
- *   extern FILE OTHER_FILE FOREIGN_FILE     prints one line per failure and "N passed, N failed" */
+ *   extern FILE OTHER_FILE FOREIGN_FILE PACKED_FILE     prints one line per failure and "N passed, N failed" */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "a.h"
 #include "ax.h"
+#include "runtime/qcc_rt.h"
 
 static int passed, failed;
 
@@ -74,9 +75,32 @@ static void check_refusals(void *ws, unsigned char *file, size_t n) {
   check(run(&ax_model, ws, &r) == QCC_E_WEIGHTS, "no weights after a refusal");
 }
 
+/* The packed file gives the other one back; what is cut off or changed never writes outside of it. */
+static void check_packed(const char *path, const unsigned char *file, size_t n) {
+  size_t n_packed;
+  unsigned char *packed = load(path, &n_packed), *to = aligned_alloc(64, n + 64);
+  check(qcc_weights_unpack(packed, n_packed, to, n) == QCC_OK && memcmp(to, file, n) == 0, "unpacked");
+  check(qcc_weights_unpack(packed, n_packed, to, n - 1) == QCC_E_MEMORY, "no room");
+  check(qcc_weights_unpack(NULL, n_packed, to, n) == QCC_E_ARG, "nothing packed");
+  for (size_t less = 0; less < n_packed; less += 31)
+    check(qcc_weights_unpack(packed, less, to, n) == QCC_E_WEIGHTS_DAMAGED, "packed and not whole");
+  packed[8]++;
+  check(qcc_weights_unpack(packed, n_packed, to, n) == QCC_E_WEIGHTS_VERSION, "version of the packed file");
+  packed[8]--;
+  memset(to, 0x5a, n + 64);
+  for (size_t at = 16; at < n_packed; at++) {
+    packed[at] ^= 0x41;
+    (void)qcc_weights_unpack(packed, n_packed, to, n);
+    packed[at] ^= 0x41;
+  }
+  check(to[n] == 0x5a && to[n + 63] == 0x5a, "nothing behind the file");
+  free(packed);
+  free(to);
+}
+
 int main(int argc, char **argv) {
   size_t n, n_other, n_foreign;
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   unsigned char *file = load(argv[1], &n), *other = load(argv[2], &n_other), *foreign = load(argv[3], &n_foreign);
   void *ws = workspace_new(ax_WORKSPACE_SIZE), *embedded = workspace_new(a_WORKSPACE_SIZE);
   Results want, r;
@@ -90,6 +114,7 @@ int main(int argc, char **argv) {
   check(memcmp(&want, &r, sizeof r) == 0, "the same results");
   check(ax_init_weights(ws, other, n) == QCC_OK && run(&ax_model, ws, &r) == QCC_OK, "weights of another training");
   check(memcmp(&want, &r, sizeof r) != 0, "other results");
+  check_packed(argv[4], file, n);
   printf("%d passed, %d failed\n", passed, failed);
   free(ws);
   free(embedded);

@@ -138,12 +138,15 @@ check "extern" "$build/qcc" "$here/a.qir" --name ax --weights=extern -o ax.o
 sed 's/rand(1)/rand(11)/; s/rand(3)/rand(13)/' "$here/a.qir" >other.qir
 check "extern, another training" "$build/qcc" other.qir --name ax --weights=extern -o other.o
 check "extern, another network" "$build/qcc" "$here/b.qir" --name ax --weights=extern -o foreign.o
+check "packed" "$build/qcc" "$here/a.qir" --name ax --weights=packed -o packed.o
+check "the same code for both files" cmp ax.o packed.o
 check "the same code for both trainings" cmp ax.o other.o
 check "extern undefined symbols" only_allowed_undefined ax.o
 check "extern writable sections" no_writable_sections ax.o
 check "extern is an option of objects" sh -c "! '$build/qcc' '$here/a.qir' --weights=extern --emit=asm -o ax.s"
-check "compile the program with a file" gcc -std=c11 -O1 -Wall -Wextra -Werror -I. "$here/extern.c" a.o ax.o -o extern
-check "run the program with a file" ./extern ax.weights other.weights foreign.weights
+check "compile the program with a file" gcc -std=c11 -O1 -Wall -Wextra -Werror -I. -I"$root" \
+  "$here/extern.c" "$root/runtime/rt_weights.c" a.o ax.o -o extern
+check "run the program with a file" ./extern ax.weights other.weights foreign.weights packed.weights
 
 # ---- running
 check "compile the test program" gcc -std=c11 -O1 -Wall -Wextra -Werror -I. -I"$root" "$here/promises.c" \
