@@ -127,5 +127,6 @@ bool matmul_rows_merge(const Op *op, const MatmulGeom *g) {
 uint32_t weight_channel_axis(const Op *op) {
   uint32_t rank = op_in(op, 1)->type->rank;
   if (op->kind == OP_CONV) return op_enum(op, A_CONV_layout) == LAYOUT_NCHW ? 0 : rank - 1;
+  if (op->kind == OP_CONV_TRANSPOSE) return op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NCHW ? 1 : rank - 1;
   return op_bool(op, A_MATMUL_trans_b) ? rank - 2 : rank - 1;
 }

@@ -53,21 +53,20 @@ static bool stays(Layer *l, const char *why) {
 // ---- operands
 
 static bool read_geometry(Layer *l) {
-  const Type *w = op_in(l->op, 1)->type, *y = l->op->out[0]->type;
-  if (!type_is_static(w)) return false;
-  if (l->op->kind == OP_CONV) {
-    bool last = op_enum(l->op, A_CONV_layout) == LAYOUT_NHWC;
-    l->axis = last ? y->rank - 1 : 1;
-    l->channels = w->dims[last ? w->rank - 1 : 0];
-    l->w_inner = last ? 1 : type_count(w) / (l->channels ? l->channels : 1);
-    return l->channels > 0 && type_count(w) > 0;
-  }
-  if (w->rank != 2 || op_in(l->op, 0)->type->rank < 2) return false;
-  bool trans = op_bool(l->op, A_MATMUL_trans_b);
-  l->axis = y->rank - 1;
-  l->channels = w->dims[trans ? 0 : 1];
-  l->w_inner = trans ? w->dims[1] : 1;
-  return type_count(w) > 0;
+  const Op *op = l->op;
+  const Type *w = op_in(op, 1)->type, *y = op->out[0]->type;
+  bool matrix = op->kind == OP_MATMUL, transposed = op->kind == OP_CONV_TRANSPOSE;
+  if (!type_is_static(w) || type_count(w) == 0) return false;
+  if (matrix && (w->rank != 2 || op_in(op, 0)->type->rank < 2)) return false;
+  if (transposed && op_int(op, A_CONV_TRANSPOSE_group) != 1) return false;
+  uint32_t axis = weight_channel_axis(op);
+  bool last = transposed ? op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NHWC
+                         : matrix || op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
+  l->axis = last ? y->rank - 1 : 1;
+  l->channels = w->dims[axis];
+  l->w_inner = 1;
+  for (uint32_t i = axis + 1; i < w->rank; i++) l->w_inner *= w->dims[i];
+  return true;
 }
 
 static int64_t w_channel(const Layer *l, int64_t i) { return i / l->w_inner % l->channels; }
@@ -418,22 +417,26 @@ static bool make_integer(PassCtx *ctx, Op *op) {
   return true;
 }
 
+static bool is_contraction(const Op *op) {
+  return op->kind == OP_CONV || op->kind == OP_MATMUL || op->kind == OP_CONV_TRANSPOSE;
+}
+
 PassResult pass_integer(PassCtx *ctx) {
   Func *f = ctx->m->funcs.at[0];
   bool changed = quantised_sink(ctx, f);
   if (quantised_rise(ctx, f)) changed = quantised_sink(ctx, f) || true;
   for (Op *op = f->first, *next; op; op = next) {
     next = op->next;
-    if (op->kind != OP_CONV && op->kind != OP_MATMUL) continue;
+    bool transposed = op->kind == OP_CONV_TRANSPOSE;
+    if (!is_contraction(op)) continue;
     ArenaMark mark = arena_mark(ctx->arena);
     Op *before = op->prev;
-    if (quantised_narrow(ctx, op) || quantised_pair(ctx, op)) {
+    if (!transposed && (quantised_narrow(ctx, op) || quantised_pair(ctx, op))) {
       changed = true;
     } else if (make_integer(ctx, op)) {
       changed = true;
       next = before ? before->next : f->first;  // the links and the quantize may have been next
-      while (next && (next->kind == OP_CONV || next->kind == OP_MATMUL) && op_in(next, 0)->type->dtype != DT_F32)
-        next = next->next;
+      while (next && is_contraction(next) && op_in(next, 0)->type->dtype != DT_F32) next = next->next;
     }
     arena_reset(ctx->arena, mark);
   }

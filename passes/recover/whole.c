@@ -23,6 +23,7 @@ static bool is_split(const Op *op) {
 }
 
 static bool is_channels_last(const Op *op) {
+  if (op->kind == OP_CONV_TRANSPOSE) return op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NHWC;
   return op->kind == OP_MATMUL || op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
 }
 
@@ -62,7 +63,11 @@ bool whole_weights_fit(const Op *op, const WholeWeights *w) {
 static Value *contraction(Op *op, Value *x, int64_t zero, Value *w, Value *bias, const Type *type) {
   Op *now = op_new(op->func, op, op->kind, bias != NULL ? 3 : 2, (Value *[]){x, w, bias}, op->loc);
   op_copy_attrs(now, op);
-  op_set_int(now, op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, zero);
+  op_set_int(now,
+             op->kind == OP_CONV             ? (int)A_CONV_x_zero
+             : op->kind == OP_CONV_TRANSPOSE ? (int)A_CONV_TRANSPOSE_x_zero
+                                             : (int)A_MATMUL_x_zero,
+             zero);
   now->out[0]->type = type;
   return now->out[0];
 }
