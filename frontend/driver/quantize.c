@@ -86,6 +86,54 @@ static bool calibrate(Session *s, Quantization *z, const char *path) {
   return ok;
 }
 
+// The layers alone: weights need no samples.
+static bool find_layers(Session *s, Quantization *z) {
+  Session t = float_session(s, z);
+  const char *all = pipeline_default, *cut = strstr(all, ",merge");
+  if (!session_load(&t)) return false;
+  t.m->name = t.name;
+  return session_passes(&t, arena_printf(s->arena, "%.*s,quantize{observe}", (int)(cut - all), all));
+}
+
+// ---- the gate
+
+// The graph before it is lowered, of a module of its own.
+static bool graph_costs(const Session *s, Quantization *z, bool few_bits, QuantCosts *out) {
+  const char *pipeline = few_bits ? session_pipeline(s) : pipeline_default;
+  Session t = *s;
+  Arena *arena = arena_new("gate");
+  t.arena = arena;
+  t.pass_opt.quantize = few_bits ? z : NULL;
+  t.opt.print_after.n = 0;
+  t.timings = (PassTimings){0};
+  t.release = false;
+  const char *gate = strstr(pipeline, ",lower");
+  bool ok = session_load(&t);
+  if (ok) t.m->name = "qcc_gate";
+  ok = ok && session_passes(&t, arena_printf(arena, "%.*s", (int)(gate - pipeline), pipeline));
+  if (ok) quant_costs(t.m->funcs.at[0], s->target, z, out);
+  arena_free(arena);
+  return ok;
+}
+
+// Layers that lose go back to floats, which may make others lose: a few rounds.
+static bool apply_gate(Session *s, Quantization *z) {
+  enum { ROUNDS = 6 };
+  QuantCosts as_float = quant_costs_new(z, s->arena);
+  if (s->opt.passes.n > 0 || z->layers.n == 0) return true;
+  if (!graph_costs(s, z, false, &as_float)) return false;
+  for (int round = 0; round < ROUNDS; round++) {
+    QuantCosts now = quant_costs_new(z, s->arena);
+    if (!graph_costs(s, z, true, &now)) return false;
+    if (quant_gate(z, &as_float, &now, s->target->ghz, s->arena) > 0) continue;
+    if (now.total > as_float.total)
+      quant_refuse_all(z, arena_printf(s->arena, "by prices the network takes %.2f us, %.2f in floats",
+                                       1e-3 * now.total / s->target->ghz, 1e-3 * as_float.total / s->target->ghz));
+    break;
+  }
+  return true;
+}
+
 // Weights alone need no samples.
 static bool needs_samples(const Quantization *z) {
   for (uint32_t i = 0; i < z->rules.n; i++)
@@ -104,5 +152,5 @@ bool quantize_prepare(Session *s) {
                       "--quantize needs samples for the ranges of activations: --calibrate=DIR with .npy packs or .pb "
                       "files; or weights alone, as --quantize=w8");
   s->pass_opt.quantize = z;
-  return path == NULL || calibrate(s, z, path);
+  return (path == NULL ? find_layers(s, z) : calibrate(s, z, path)) && apply_gate(s, z);
 }

@@ -57,7 +57,7 @@ static void choose_end(const QuantLayer *l, const QuantRule *r, QuantChoice *c) 
   if (c->x_bits != 0) c->x_bits = 8;
 }
 
-static void choose(Quantization *z) {
+void quant_choose(Quantization *z) {
   if (z->chosen) return;
   for (uint32_t i = 0; i < z->layers.n; i++) {
     QuantLayer *l = &z->layers.at[i];
@@ -185,7 +185,10 @@ static bool quantise_layer(QuantState *s, uint32_t i) {
   Op *op = s->ops.at[i];
   const double *bias;
   l->done = false;
-  if (!l->choice.w_given) return false;
+  if (!l->choice.w_given) {
+    if (l->why != NULL) note_layer(s->ctx->m, op, NOTE_QUANTISED, "not: %s", l->why);
+    return false;
+  }
   Value *w = quant_weights(s, i, &bias, &l->why);
   if (w == NULL) {
     note_layer(s->ctx->m, op, NOTE_FLOAT, "not quantised: %s", l->why);
@@ -237,7 +240,7 @@ PassResult pass_quantize(PassCtx *ctx) {
   bool changed = fuse_affine(ctx, s.f);
   quant_collect(&s);
   if (looks) return observe(&s) ? PASS_CHANGED : PASS_FAILED;
-  choose(s.z);
+  quant_choose(s.z);
   if (!check_rules(&s)) return PASS_FAILED;
   if (s.z->samples == 0 && wants_ranges(s.z) && !quant_calibrate(&s)) return PASS_FAILED;
   for (uint32_t i = 0; i < s.ops.n; i++) any |= quantise_layer(&s, i);

@@ -19,6 +19,7 @@ typedef struct QuantChoice {
   const ActivationScheme *x;
   double x_value;  // the number of the scheme
   bool nearest;    // weights are rounded one by one, the bias stays
+  bool force;      // even where prices say that it loses
 } QuantChoice;
 
 // ... and of which layers; of several rules that fit a layer the last one holds.
@@ -44,7 +45,8 @@ typedef struct QuantLayer {
   const char *why;  // it stays float
   const char *scheme;
   WeightStats stats;
-  double shift;  // largest change of the bias, relative to the largest bias
+  double shift;          // largest change of the bias, relative to the largest bias
+  double before, after;  // cycles by prices, of all layers that are judged together; 0: not asked
 } QuantLayer;
 
 typedef struct QuantSite {
@@ -70,6 +72,24 @@ bool quant_rule_read(const char *text, Diag *diag, Arena *arena, QuantRule *out)
 void quant_choice_bytes(QuantChoice *c);  // 8-bit weights, one scale per channel
 // Adds what a site of one sample looks like; x has the type of the site.
 void quant_observe(Quantization *z, uint32_t site, const Tensor *x);
+
+// Fills in the choices of all layers by the rules, unless they are chosen.
+void quant_choose(Quantization *z);
+
+// ---- the gate
+
+// Cycles by the prices of a target, of the graph before it is lowered.
+typedef struct QuantCosts {
+  double total;
+  double *of;       // by layer; those of a group stand with its first
+  uint32_t *group;  // layers that one op holds: index of an earlier one, or itself
+} QuantCosts;
+
+QuantCosts quant_costs_new(const Quantization *z, Arena *arena);
+void quant_costs(const Func *f, const Target *t, const Quantization *z, QuantCosts *out);
+// Layers whose few bits cost more than floats become float, with the reason. Returns how many.
+uint32_t quant_gate(Quantization *z, const QuantCosts *as_float, const QuantCosts *now, double ghz, Arena *arena);
+void quant_refuse_all(Quantization *z, const char *why);
 
 // ---- inside of the pass
 

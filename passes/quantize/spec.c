@@ -15,7 +15,7 @@
 
 #include "passes/quantize/quantize.h"
 
-#define FORM_OF_RULE "int8|float|wB[aB][:SCHEME..][:nearest][:all][:LAYERS]"
+#define FORM_OF_RULE "int8|float|wB[aB][:SCHEME..][:nearest][:all][:force][:LAYERS]"
 
 static bool refuse(Diag *diag, const char *text, const char *why) {
   return diag_error(diag, DIAG_USAGE, NULL, "--quantize wants " FORM_OF_RULE ", %s: '%.100s'", why, text);
@@ -83,7 +83,7 @@ static Word read_word(const char *p, Diag *diag, Arena *arena, QuantRule *r, con
   const struct {
     const char *word;
     bool *set;
-  } flags[] = {{"nearest", &r->choice.nearest}, {"all", &r->all}};
+  } flags[] = {{"nearest", &r->choice.nearest}, {"force", &r->choice.force}, {"all", &r->all}};
   *next = p[n] == ':' ? p + n + 1 : "";
   for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
     if (strcmp(word, flags[i].word) == 0) {

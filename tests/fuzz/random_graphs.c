@@ -2,9 +2,11 @@
 // interpreter.
 //
 //   random_graphs [--seeds A..B] [--policy NAME] [--pipelines N] [--target CPU] [--seconds S] [--jobs N] [--print]
-//   [--coverage] [--factorize SPECS]
+//   [--coverage] [--factorize SPECS] [--quantize RULES]
 //
 // --factorize: as of qcc, e.g. kron:error=0.0000001:force for layers as exact factors.
+// --quantize: as of qcc, e.g. w8a8; the float layers of the graph are quantised first, and what comes out of that is
+// what interpreter and object have to agree on.
 // --target: instead of native; sapphire-rapids runs everywhere, by the emulator where the machine has no AMX.
 // Every graph runs in a child with a time limit. Integers must be equal; a float may differ by a multiple of what
 // rounding errors of the size of the type do to it, measured by evaluating again with noise after every op that rounds.
@@ -77,6 +79,7 @@ static bool listed(const char *list, const char *name, size_t n) {
 
 // What pass factorize is asked for: every layer in factors, as exact as the element type allows.
 static const char *factorize = "";
+static const char *quantize = "";
 
 static const char *pipeline_without(Arena *arena, const char *drop) {
   StrBuf b;
@@ -398,6 +401,17 @@ static bool check_text(Check *c) {
   return strcmp(c->text, strbuf_str(&b)) == 0 || fail(c, "text: printed again it is another text");
 }
 
+// The graph with few bits, ranges taken from seeded inputs; its values are computed anew by evaluate().
+static bool quantise_graph(Check *c) {
+  const char *passes = arena_printf(c->arena, "infer,fold,simplify,cse,dce,idioms,codes,levels,quantize{%s}", quantize);
+  PassOptions opt = pass_options_default();
+  RunOptions run = {.verify_each = true};
+  if (!pipeline_run(c->g.m, target_by_name("x86-64-v3"), passes, &opt, &run, c->arena, NULL))
+    return fail(c, "quantize: %s", diag_text(c->g.m->diag));
+  c->g.m->notes.n = 0;
+  return true;
+}
+
 static void check_graph(const Request *q, Report *report) {
   Check c = {.arena = arena_new("check"), .report = report, .native = q->target};
   gen_graph(&c.g, q->seed, q->policy, c.arena, diag_new(c.arena, NULL));
@@ -405,7 +419,7 @@ static void check_graph(const Request *q, Report *report) {
   c.g.m->diag = diag_new(c.arena, NULL);
   for (const Op *op = c.g.f->first; op; op = op->next) report->covered[op->kind] = 1;
   snprintf(report->text, sizeof report->text, "crash before any pass");
-  bool ok = check_text(&c);
+  bool ok = (!*quantize || quantise_graph(&c)) && check_text(&c);
   if (q->print) puts(c.text), fflush(stdout);
   ok = ok && evaluate(&c);
   for (uint32_t k = 0; ok && k <= q->pipelines; k++) {
@@ -505,6 +519,8 @@ static RunArgs parse_args(int argc, char **argv) {
       a.target = argv[++i];
     } else if (!strcmp(argv[i], "--factorize")) {
       factorize = argv[++i];
+    } else if (!strcmp(argv[i], "--quantize")) {
+      quantize = argv[++i];
     } else if (!strcmp(argv[i], "--pipelines")) {
       a.pipelines = (uint32_t)atoi(argv[++i]);
     } else if (!strcmp(argv[i], "--only")) {
