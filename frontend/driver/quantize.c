@@ -7,11 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/driver/samples.h"
-#include "passes/quantize/quantize.h"
 #include "runtime/qcc_rt.h"
 
-bool quantize_asked(const Session *s) { return s->opt.quantize.n > 0; }
+bool quantize_asked(const Session *s) { return s->opt.quantize.n > 0 || s->opt.policy.n > 0; }
 
 static bool read_rules(Session *s, Quantization *z) {
   for (uint32_t i = 0; i < s->opt.quantize.n; i++) {
@@ -19,7 +17,7 @@ static bool read_rules(Session *s, Quantization *z) {
     if (!quant_rule_read(s->opt.quantize.at[i], s->diag, s->arena, &r)) return false;
     vec_push(s->arena, &z->rules, r);
   }
-  return true;
+  return policy_read(s, z);
 }
 
 static const char *observing_pipeline(Session *s) {
@@ -35,9 +33,20 @@ static void progress(const Session *s, const char *what, uint32_t i, uint32_t n)
   fflush(stderr);
 }
 
-static bool observe_all(Session *t, Quantization *z, const Samples *samples, const Loaded *l) {
+static Tensor *results_of(Session *t, const Func *f, uint32_t n, const Loaded *l) {
+  Tensor *all = NEW_ARRAY(t->arena, Tensor, n + 1);
+  for (uint32_t i = 0; i < n; i++) {
+    const Type *type = f->results[i]->type;
+    all[i] = (Tensor){type, arena_copy(t->arena, l->outputs[i], (size_t)type_bytes(type))};
+  }
+  return all;
+}
+
+static bool observe_all(Session *t, Quantization *z, QuantReference *ref, const Loaded *l) {
   const Func *f = t->m->funcs.at[0];
+  const Samples *samples = &ref->samples;
   uint32_t first = f->n_results - z->sites.n;
+  ref->want = NEW_ARRAY(t->arena, Tensor *, samples->n + 1);
   for (uint32_t i = 0; i < samples->n; i++) {
     progress(t, "calibration", i, samples->n);
     for (uint32_t k = 0; k < f->n_args; k++)
@@ -45,17 +54,18 @@ static bool observe_all(Session *t, Quantization *z, const Samples *samples, con
     int status = loaded_run(l);
     if (status != 0)
       return diag_error(t->diag, DIAG_REFUSED, NULL, "calibration: run failed: %s", qcc_status_text(status));
+    ref->want[i] = results_of(t, f, first, l);
     for (uint32_t k = 0; k < z->sites.n; k++)
       quant_observe(z, k, &(Tensor){f->results[first + k]->type, l->outputs[first + k]});
   }
   progress(t, "calibration", samples->n, samples->n);
   z->samples = samples->n;
   z->recorded = true;
+  z->labelled = samples->labels != NULL;
   return true;
 }
 
-// A session of its own for the float network on this machine.
-static Session float_session(const Session *s, Quantization *z) {
+Session quantize_session(const Session *s, Quantization *z) {
   Session t = *s;
   t.m = NULL;
   t.name = "qcc_calibration";
@@ -67,20 +77,20 @@ static Session float_session(const Session *s, Quantization *z) {
   t.timings = (PassTimings){0};
   t.threads = 1;
   t.release = t.steps = false;
+  t.n_levels = 0;
   t.emulated = NULL;
   return t;
 }
 
-static bool calibrate(Session *s, Quantization *z, const char *path) {
-  Session t = float_session(s, z);
-  Samples samples;
+static bool calibrate(Session *s, Quantization *z, const char *path, QuantReference *ref) {
+  Session t = quantize_session(s, z);
   ObjectBytes object = {0};
   Loaded l = {0};
   if (!session_load(&t)) return false;
   t.m->name = t.name;
-  if (!samples_read(&t, t.m->funcs.at[0], path, &samples)) return false;
+  if (!samples_read(&t, t.m->funcs.at[0], path, &ref->samples)) return false;
   bool ok = session_passes(&t, observing_pipeline(s)) && session_emit(&t, EMIT_OBJECT, &object) &&
-            session_jit(&t, &object, t.name, &l) && observe_all(&t, z, &samples, &l);
+            session_jit(&t, &object, t.name, &l) && observe_all(&t, z, ref, &l);
   loaded_free(&l);
   free(object.at);
   return ok;
@@ -88,7 +98,7 @@ static bool calibrate(Session *s, Quantization *z, const char *path) {
 
 // The layers alone: weights need no samples.
 static bool find_layers(Session *s, Quantization *z) {
-  Session t = float_session(s, z);
+  Session t = quantize_session(s, z);
   const char *all = pipeline_default, *cut = strstr(all, ",merge");
   if (!session_load(&t)) return false;
   t.m->name = t.name;
@@ -107,6 +117,7 @@ static bool graph_costs(const Session *s, Quantization *z, bool few_bits, QuantC
   t.opt.print_after.n = 0;
   t.timings = (PassTimings){0};
   t.release = false;
+  t.n_levels = 0;
   const char *gate = strstr(pipeline, ",lower");
   bool ok = session_load(&t);
   if (ok) t.m->name = "qcc_gate";
@@ -152,5 +163,7 @@ bool quantize_prepare(Session *s) {
                       "--quantize needs samples for the ranges of activations: --calibrate=DIR with .npy packs or .pb "
                       "files; or weights alone, as --quantize=w8");
   s->pass_opt.quantize = z;
-  return (path == NULL ? find_layers(s, z) : calibrate(s, z, path)) && apply_gate(s, z);
+  QuantReference ref = {0};
+  if (!(path == NULL ? find_layers(s, z) : calibrate(s, z, path, &ref)) || !apply_gate(s, z)) return false;
+  return quantize_search(s, z, &ref) && policy_write(s, z);
 }

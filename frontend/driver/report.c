@@ -52,6 +52,7 @@ void report_text(Session *s, const Report *r, StrBuf *out) {
   for (uint32_t i = 0; i < r->n; i++) text_notes(&r->rows[i], out);
   report_factored_text(s, out);
   report_shared_text(s, out);
+  report_quantised_text(s, out);
   report_weights_text(s, out);
   text_totals(s, r, out);
 }
@@ -113,6 +114,7 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
                 s->params.weight_bits / 8, (long long)p->workspace_bytes, (long long)p->live_bytes);
   report_factored_json(s, out);
   report_shared_json(s, out);
+  report_quantised_json(s, out);
   report_weights_json(s, out);
   strbuf_puts(out, "\"layers\":[\n");
   for (uint32_t i = 0; i < r->n; i++) {

@@ -57,6 +57,11 @@ void report_shared_text(Session *s, StrBuf *out);
 void report_shared_json(Session *s, StrBuf *out);  // a member and a comma
 void report_shared_html(Session *s, StrBuf *out);
 
+// The section on --quantize (report_quantised.c); nothing where it was not asked for.
+void report_quantised_text(Session *s, StrBuf *out);
+void report_quantised_json(Session *s, StrBuf *out);  // a member and a comma
+void report_quantised_html(Session *s, StrBuf *out);
+
 // Weights of the imported graph (report_weights.c): notes on what they would take in stored forms, histograms.
 void report_weights_read(Session *s);  // before any pass
 void report_weights_text(Session *s, StrBuf *out);

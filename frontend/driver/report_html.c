@@ -74,6 +74,7 @@ void report_html(Session *s, const Report *r, StrBuf *out) {
   strbuf_puts(out, "</table>\n");
   report_factored_html(s, out);
   report_shared_html(s, out);
+  report_quantised_html(s, out);
   report_weights_html(s, r, out);
   strbuf_puts(out, "</body></html>\n");
 }

@@ -22,18 +22,31 @@ double session_now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// E, or layer:E and network:E with a comma between them.
+// E, or parts such as layer:E and network:E with commas between them.
 static bool error_limits(Session *s, const char *text) {
+  const struct {
+    const char *word;
+    double *limit;
+  } parts[] = {{"network:", &s->pass_opt.network_error},
+               {"layer:", &s->pass_opt.max_error},
+               {"cosine:", &s->quant_limits.cosine},
+               {"max:", &s->quant_limits.most},
+               {"accuracy:", &s->quant_limits.accuracy}};
   const char *p = text;
   do {
-    bool network = strncmp(p, "network:", 8) == 0, layer = strncmp(p, "layer:", 6) == 0;
+    double *limit = &s->pass_opt.max_error;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+      if (strncmp(p, parts[i].word, strlen(parts[i].word)) == 0) {
+        limit = parts[i].limit;
+        p += strlen(parts[i].word);
+        break;
+      }
     char *end;
-    p += network ? 8 : layer ? 6 : 0;
-    double limit = strtod(p, &end);
-    if (end == p || (*end && *end != ',') || !(limit >= 0 && limit <= 1))
+    *limit = strtod(p, &end);
+    bool any = limit == &s->quant_limits.most;
+    if (end == p || (*end && *end != ',') || !(*limit >= 0 && (any || *limit <= 1)))
       return diag_error(s->diag, DIAG_USAGE, NULL,
                         "--max-error wants E, or layer:E,network:E, of numbers from 0 to 1, not '%.60s'", text);
-    *(network ? &s->pass_opt.network_error : &s->pass_opt.max_error) = limit;
     p = end;
   } while (*p++ == ',');
   return true;

@@ -26,11 +26,14 @@ typedef struct Session {
   bool steps;          // emit NAME_run_step too (bench)
   bool release;        // constants may go once nothing names them: the graph is not looked at again
   struct {
-    int64_t elements;                // of all constants an op reads
-    int64_t weights;                 // of them weights of contractions
-    double weight_bits;              // as few as the file's values need
-  } params;                          // of the imported graph (declare_layers)
-  VEC(WeightChart) charts;           // of the imported graph (report_weights_read)
+    int64_t elements;       // of all constants an op reads
+    int64_t weights;        // of them weights of contractions
+    double weight_bits;     // as few as the file's values need
+  } params;                 // of the imported graph (declare_layers)
+  VEC(WeightChart) charts;  // of the imported graph (report_weights_read)
+  struct {
+    double cosine, most, accuracy;  // --max-error by --quantize, beside pass_opt.network_error; 0: none
+  } quant_limits;
   bool in_process;                   // emit without a child process (tests that fork themselves)
   bool external;                     // weights go to a file of their own
   bool packed;                       // ... entropy coded

@@ -57,18 +57,36 @@ typedef struct QuantSite {
   uint32_t bits;
 } QuantSite;
 
+// How far the results of a quantised network are from the float ones on the samples.
+typedef struct QuantScore {
+  double error, cosine, most;  // relative norm, cosine of all results, largest difference
+  int64_t right;               // labelled samples whose largest result is at the label
+} QuantScore;
+
+// A network that was measured on the way.
+typedef struct QuantPoint {
+  const char *what;
+  int64_t bytes;  // of the object
+  double us;      // by prices
+  QuantScore score;
+} QuantPoint;
+
 struct Quantization {
   Arena *arena;
   VEC(QuantRule) rules;
   VEC(QuantLayer) layers;
   VEC(QuantSite) sites;
-  bool chosen;       // layers hold choices; else the rules are asked
-  uint32_t samples;  // that statistics were taken from
-  bool recorded;     // given ones, not seeded ones
+  bool chosen;             // layers hold choices; else the rules are asked
+  uint32_t samples;        // that statistics were taken from
+  bool recorded;           // given ones, not seeded ones
+  bool labelled;           // samples have classes
+  VEC(QuantPoint) points;  // float network first, the one taken last
 };
 
 // BITS[:WORD..][:LAYERS]; see spec.c. False after diag_error.
 bool quant_rule_read(const char *text, Diag *diag, Arena *arena, QuantRule *out);
+// The rule that asks for a choice, without its layers.
+const char *quant_choice_text(const QuantChoice *c, Arena *arena);
 void quant_choice_bytes(QuantChoice *c);  // 8-bit weights, one scale per channel
 // Adds what a site of one sample looks like; x has the type of the site.
 void quant_observe(Quantization *z, uint32_t site, const Tensor *x);

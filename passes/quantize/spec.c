@@ -130,3 +130,31 @@ bool quant_rule_read(const char *text, Diag *diag, Arena *arena, QuantRule *out)
   if (c->x->bits != 0 && c->x_bits != 0) c->x_bits = c->x->bits;
   return check_bits(out, diag);
 }
+
+static const char *grain_text(const WeightSpec *w, Arena *arena) {
+  if (w->grain == GRAIN_BLOCK) return arena_printf(arena, ":block=%lld", (long long)w->block);
+  return w->grain == GRAIN_TENSOR ? ":tensor" : ":channel";
+}
+
+const char *quant_choice_text(const QuantChoice *c, Arena *arena) {
+  const WeightSpec *w = &c->w;
+  if (!c->w_given) return "float";
+  StrBuf b;
+  strbuf_init(&b, arena);
+  bool bits = w->scheme->book == BOOK_GRID || w->scheme->book == BOOK_PLANES;
+  bool levels = w->scheme->book == BOOK_FREE || w->scheme->book == BOOK_VECTORS;
+  strbuf_printf(&b, "w%u", bits ? w->bits : 8);
+  if (c->x_bits != 0) strbuf_printf(&b, "a%u", c->x_bits);
+  strbuf_printf(&b, ":weights=%s%s", w->scheme->name, grain_text(w, arena));
+  if (levels) strbuf_printf(&b, ":levels=%u", w->levels);
+  if (w->width > 0) strbuf_printf(&b, ":width=%lld", (long long)w->width);
+  if (w->clip) strbuf_puts(&b, ":clip");
+  if (w->zeros) strbuf_puts(&b, ":zeros");
+  if (w->seed != 1) strbuf_printf(&b, ":seed=%llu", (unsigned long long)w->seed);
+  if (c->x_bits != 0) strbuf_printf(&b, ":%s", c->x->name);
+  if (c->x_bits != 0 && c->x->least < c->x->most) strbuf_printf(&b, "=%.17g", c->x_value);
+  if (c->nearest) strbuf_puts(&b, ":nearest");
+  if (c->force) strbuf_puts(&b, ":force");
+  strbuf_puts(&b, ":all");
+  return strbuf_str(&b);
+}

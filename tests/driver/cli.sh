@@ -157,6 +157,17 @@ check "samples" sh -c "$qcc run scale.qir --input pixels.npy --save samples"
 check "--quantize" sh -c "$qcc $model --quantize=int8 --calibrate=samples -o m.o --report=r.txt &&
   [ \$(grep -c 'quantised *weights symmetric, 8 bits' r.txt) -eq 8 ] && ! grep -q ' W32A32  *W32A32 ' r.txt"
 check "verify --quantize" sh -c "$qcc verify $model --quantize=w4a8 --calibrate=samples/images.npy | grep -q 'verify: ok'"
+{
+  printf '\223NUMPY\001\000v\000'
+  printf '%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': (10,), }"
+  printf '\007\002\001\000\004\011\005\003\006\010'
+} >samples/labels.npy
+check "--max-error=accuracy" sh -c "$qcc $model --quantize=w4a8 --max-error=accuracy:0.001,network:0.09 --optimize=size \
+  --calibrate=samples -o m.o --save-policy=p.json --report=r.txt --report=r.html --report=r.json &&
+  grep -q '^taken .* 10$' r.txt && grep -q '<circle' r.html && grep -q '\"quantised\"' r.json"
+check "--policy" sh -c "$qcc $model --policy=p.json --calibrate=samples -o m.o --save-policy=again.json && cmp p.json again.json"
+ends 2 1 "is no policy" "$qcc" "$model" -o box/m.o --policy=r.txt --calibrate=samples
+ends 2 1 "needs labels.npy" "$qcc" "$model" -o box/m.o --quantize=int8 --max-error=accuracy:0.1 --calibrate=samples/images.npy
 ends 2 1 "needs samples" "$qcc" "$model" -o box/m.o --quantize=int8
 ends 4 1 "can't read" "$qcc" "$model" -o box/m.o --quantize=int8 --calibrate=nosuch
 ends 1 1 "normalised as the network expects" "$qcc" "$model" -o box/m.o --quantize=int8 --calibrate=pixels.npy
