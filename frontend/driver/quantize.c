@@ -77,7 +77,6 @@ Session quantize_session(const Session *s, Quantization *z) {
   t.timings = (PassTimings){0};
   t.threads = 1;
   t.release = t.steps = false;
-  t.n_levels = 0;
   t.emulated = NULL;
   return t;
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backends/backend.h"
 #include "ir/elem.h"
 #include "ir/text.h"
 #include "passes/quantize/quantize.h"
