@@ -152,6 +152,7 @@ typedef struct PBuf {
   uint32_t index;   // input or output number
   Const *constant;  // CONST
   int64_t bytes;
+  bool is_weights;        // CONST: packed weights of a layer, not tables beside them (report)
   struct PBuf *alias_of;  // lives inside another buffer at byte alias_offset, or NULL
   int64_t alias_offset;
   int64_t offset;                 // WORK, without alias: byte offset in the workspace (memplan), -1 before

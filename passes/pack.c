@@ -147,21 +147,25 @@ static void pack_fields(const Columns *c, int64_t from, uint8_t *to) {
   arena_free(arena);
 }
 
-Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
-  const Type *t = pack_type(m, s, loc);
-  if (t == NULL) return NULL;
-  void *bytes = arena_alloc(m->arena, (size_t)type_bytes(t));
-  Columns columns = {s, const_data(m, c), c->type->dtype, bytes};
+void pack_elems(Module *m, Const *c, const PackSpec *s, void *to) {
+  Columns columns = {s, const_data(m, c), c->type->dtype, to};
   for (int64_t i = 0; i < pack_copies(s); i++) {
     int64_t from = s->first + walk_offset(s->n_copies, s->copy, s->copy_stride, i);
     if (s->bits.n > 0 && pack_k(s) > 0) {
-      pack_fields(&columns, from, (uint8_t *)bytes + i * pack_copy_elems(s));
+      pack_fields(&columns, from, (uint8_t *)to + i * pack_copy_elems(s));
     } else if (s->by > 1) {
       pack_groups(&columns, from, i * pack_copy_elems(s));
     } else {
       pack_copy(&columns, from, i * pack_copy_elems(s));
     }
   }
+}
+
+Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc) {
+  const Type *t = pack_type(m, s, loc);
+  if (t == NULL) return NULL;
+  void *bytes = arena_alloc(m->arena, (size_t)type_bytes(t));
+  pack_elems(m, c, s, bytes);
   return const_borrowed(m, t, bytes, c->name);
 }
 

@@ -22,9 +22,10 @@ typedef struct PackSpec {
   int64_t n, n_stride;
   int64_t nv, lanes;
   bool dense;
-  int64_t by;     // 0, 1: element by element
-  PackBits bits;  // by 4: fields instead of whole bytes
-  DType type;     // of a packed element
+  int64_t by;        // 0, 1: element by element
+  PackBits bits;     // by 4: fields instead of whole bytes
+  DType type;        // of a packed element
+  int64_t channels;  // elements are words of bits, rows of them hold so many; 0: numbers
 } PackSpec;
 
 int64_t pack_k(const PackSpec *s);           // rows of a panel: length of the reduction, in groups
@@ -35,6 +36,8 @@ int64_t pack_columns(const PackSpec *s);     // columns stored
 int64_t pack_slack(const PackSpec *s);       // elements after the last copy
 // Type of the packed weights (rank 1). NULL after diag_error when the size is past the limits.
 const Type *pack_type(Module *m, const PackSpec *s, const Loc *loc);
+// Packs into pack_type(...) elements, zero before.
+void pack_elems(Module *m, Const *c, const PackSpec *s, void *to);
 // The packed constant; equal contents give the same one. NULL after diag_error.
 Value *pack_const(Module *m, Const *c, const PackSpec *s, const Loc *loc);
 

@@ -58,6 +58,18 @@ uint32_t pack_bits_width(const PackBits *b) {
   return bits;
 }
 
+uint32_t pack_bits_least(Module *m, const Value *w) {
+  const uint8_t *bytes = const_data(m, w->constant);
+  bool seen[256] = {false};
+  uint32_t n = 0, bits = 1;
+  for (int64_t i = 0, count = type_count(w->type); i < count; i++) {
+    n += !seen[bytes[i]];
+    seen[bytes[i]] = true;
+  }
+  while (n > 1U << bits) bits++;
+  return bits;
+}
+
 // ---- rows
 
 int64_t pack_field_row(const PackBits *b, int64_t steps, uint32_t field, int64_t step) {

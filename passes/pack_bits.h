@@ -37,7 +37,8 @@ typedef struct PackRun {
 
 // The fields of constant i8 weights. False when they take all eight bits.
 bool pack_bits_of(const Value *w, PackBits *b);
-uint32_t pack_bits_width(const PackBits *b);  // bits of a weight
+uint32_t pack_bits_width(const PackBits *b);          // bits of a weight
+uint32_t pack_bits_least(Module *m, const Value *w);  // bits that number the values of constant i8 weights
 // How the steps of a reduction (`red` elements per loop, the innermost one in groups of four) lie.
 PackRun pack_run(const PackBits *b, uint32_t n_red, const int64_t *red);
 // Among so many steps that lie together, the row where field number `field` of step `step` is stored; past the last

@@ -165,7 +165,6 @@ int cmd_compile(Session *s) {
   ObjectBytes object = {0};
   s->release = !s->opt.print_after.n;
   bool noted = s->opt.report.n || s->opt.require.n || s->pass_opt.explain || option_flag(&s->opt.verbose);
-  if (noted) declare_layers(s);
   if (s->opt.report.n) report_weights_read(s);
   if (noted || s->opt.prune.n) compression_report(s);
   bool ok = session_compile(s, &object) && finish(s, path, &object);

@@ -100,17 +100,19 @@ static void row_reason(Session *s, LayerRow *row) {
   vec_push(s->arena, &row->notes, n);
 }
 
-// The largest constant that a step of a contraction reads is its weights (both of a recurrent cell's), once; what else
-// its steps read is tables.
+// The packed weights that a step of a contraction reads, where none are marked as such its largest constant (both of a
+// recurrent cell's), once; what else its steps read is tables.
 static void row_add_constants(LayerRow *row, const Step *step, bool *seen) {
   int64_t most = 0, largest = 0, sum = 0;
+  bool marked = row->marked;
   for (uint32_t i = 0; i < step->n_args; i++) {
     const PBuf *b = step->args[i];
     if (b->kind != PBUF_CONST || b->alias_of) continue;
     bool again = seen[b->constant->id];
     seen[b->constant->id] = true;
     if (!again) sum += b->bytes;
-    if (b->bytes < most || (b->bytes == most && again)) continue;
+    if (!b->is_weights && (marked || b->bytes < most || (b->bytes == most && again))) continue;
+    marked = row->marked = b->is_weights;
     most = b->bytes;
     largest = again ? 0 : b->bytes;
   }

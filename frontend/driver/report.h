@@ -17,6 +17,7 @@ typedef struct LayerRow {
   double macs, bit_ops;                             // bit_ops: MACs x bits of weights x bits of inputs (S15)
   int64_t weights;                                  // elements
   int64_t weight_bytes, table_bytes;                // in the object: packed weights; thresholds, biases, scales
+  bool marked;                                      // a step so far reads constants that say they are weights
   int64_t thresholds;
   uint32_t first_step, n_steps;
   Notes notes;  // in the order of notes.def; reasons to stay float only where the layer is float

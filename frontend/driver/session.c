@@ -205,12 +205,15 @@ bool session_load(Session *s) {
     size_t n;
     char *text = file_read(s, s->opt.file, &n);
     if (text) s->m = parse_module(s->arena, s->diag, s->opt.file, text, n);
-    return s->m && verify_module(s->m);
+    if (!s->m || !verify_module(s->m)) return false;
+    if (s->m->funcs.n > 0) declare_layers(s);
+    return true;
   }
   OnnxOptions o;
   if (!import_options(s, &o)) return false;
   o.strict_fp = s->pass_opt.strict_fp;
   s->m = onnx_import(s->arena, s->diag, s->opt.file, &o);
+  if (s->m) declare_layers(s);
   return s->m != NULL;
 }
 

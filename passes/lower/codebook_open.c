@@ -320,6 +320,7 @@ PBuf *codebook_open(LowerCtx *ctx, const Op *op, Value *w, const PackSpec *s) {
              e.columns ? "a column" : "all");
   PBuf *bufs[3] = {lower_work(ctx, "panels", packed->type), lower_const(ctx, make_words(&e, w->constant->name)),
                    lower_const(ctx, make_table(&e))};
+  bufs[1]->is_weights = true;
   kbuild_init(&e.b, ctx->m, arena_printf(ctx->m->arena, "open_%u", op->id), op->loc);
   e.to = codebook_param(&e, "panels", bufs[0]);
   e.words = codebook_param(&e, "words", bufs[1]);

@@ -10,6 +10,7 @@
 // zero point instead. Columns of padding are known here. The bias takes the zero point back as everywhere (dot8.h).
 #include "passes/lower/dot8.h"
 #include "passes/lower/lower_conv.h"
+#include "passes/lower/open.h"
 
 #include "ir/elem.h"
 
@@ -134,21 +135,23 @@ static int64_t tile_row(const Depthwise *d, int64_t tile) {
 
 // ---- constants
 
-// Weights [out][word][kx][channel], four bytes each.
-static Value *make_weights(const Depthwise *d) {
+// Weights [out][word][kx][channel], four bytes each; `map` becomes the element of each, -1 for none.
+static Value *make_weights(const Depthwise *d, int32_t **map) {
   const ConvGeom *g = d->g;
   Module *m = d->ctx->m;
   const void *w = const_data(m, op_in(d->op, 1)->constant);
   int64_t count = d->outs * d->words * g->kernel[2] * g->c * 4, at = 0;
   const Type *t = type_tensor(m->types, DT_I8, 1, &count);
   void *bytes = arena_alloc(m->arena, (size_t)count);
+  *map = NEW_ARRAY(m->arena, int32_t, count);
   for (int64_t o = 0; o < d->outs; o++)
     for (int64_t word = 0; word < d->words; word++)
       for (int64_t kx = 0; kx < g->kernel[2]; kx++)
         for (int64_t c = 0; c < 4 * g->c; c++) {
           int64_t ky = kernel_row(d, o, 4 * word + c % 4);
-          int64_t v = ky < 0 ? 0 : elem_get_i(w, DT_I8, (ky * g->kernel[2] + kx) * g->c + c / 4);
-          elem_set_i(bytes, DT_I8, at++, v);
+          int64_t from = ky < 0 ? -1 : (ky * g->kernel[2] + kx) * g->c + c / 4;
+          (*map)[at] = (int32_t)from;
+          elem_set_i(bytes, DT_I8, at++, from < 0 ? 0 : elem_get_i(w, DT_I8, from));
         }
   return const_borrowed(m, t, bytes, NULL);
 }
@@ -447,12 +450,17 @@ bool lower_dot8_depthwise(LowerCtx *ctx, const Op *op, const ConvGeom *g, const 
   int64_t taps = g->kernel[1] * g->kernel[2];
   PBuf *bufs[8];
   uint32_t n = 0;
+  int32_t *map;
   QCC_CHECK(describe(&d, ctx, op, g), "not a depthwise convolution of bytes");
   Nest sums = {.op = op, .x_zero = op_int(op, A_CONV_x_zero)};
   Value *bias = dot8_bias(ctx, &sums, taps, g->c, g->c, 1), *fill = make_fill(&d);
   kbuild_init(&d.b, ctx->m, arena_printf(ctx->m->arena, "conv_%u", op->id), op->loc);
   d.x = flat_param(&d, "x", lower_buf(ctx, op_in(op, 0)), &n, bufs);
-  d.w = flat_param(&d, "w", lower_const(ctx, make_weights(&d)), &n, bufs);
+  PackedWeights packed = {.op = op, .from = op_in(op, 1)->constant};
+  packed.buf = lower_const(ctx, make_weights(&d, &map));
+  packed.map = map;
+  open_remember(ctx, &packed);
+  d.w = flat_param(&d, "w", packed.buf, &n, bufs);
   bufs[n++] = lower_buf(ctx, op_out(op, 0));
   d.y = lower_param(&d.b, bufs[n - 1], SPACE_ARG);
   d.rows = flat_param(&d, "rows", lower_const(ctx, make_rows(&d)), &n, bufs);

@@ -4,7 +4,10 @@
 // Buffers that need no copy are found here, because the graph knows the uses: reshapes and contiguous slices are
 // windows of their operand; a concat along the outermost axis has its operands' producers write into its own buffer;
 // results are written straight into the caller's memory. Placing buffers in the workspace is memplan's work.
+#include <string.h>
+
 #include "passes/lower/bits.h"
+#include "passes/lower/open.h"
 
 static LowerFn *const lower_table[OP_COUNT] = {
 #define LOWER(ID, fn) [OP_##ID] = fn,
@@ -210,6 +213,7 @@ static bool lower_op(LowerCtx *ctx, const Op *op) {
 // Weights of floats that were packed are not read again, unless a step reads them as they are.
 static void give_back(LowerCtx *ctx, const Op *op) {
   if (ctx->opt == NULL || !ctx->opt->release || (op->kind != OP_CONV && op->kind != OP_MATMUL)) return;
+  if (open_may(ctx->m, op)) return;
   const Value *w = op_in(op, 1);
   if (!value_is_const(w) || !dtype_is_float(w->type->dtype)) return;
   for (uint32_t i = 0; i < ctx->p->bufs.n; i++)
@@ -217,7 +221,7 @@ static void give_back(LowerCtx *ctx, const Op *op) {
   const_release_read(ctx->m, w->constant);
 }
 
-static bool lower_func(LowerCtx *ctx, const Func *f) {
+static bool lower_func(LowerCtx *ctx, const Func *f, bool open) {
   for (uint32_t i = 0; i < f->n_args; i++) {
     if (!check_value(ctx, NULL, f->args[i])) return false;
   }
@@ -234,7 +238,7 @@ static bool lower_func(LowerCtx *ctx, const Func *f) {
     give_back(ctx, op);
     arena_clear(ctx->m->build_arena);
   }
-  return ok && copy_pending(ctx, f, pending);
+  return ok && copy_pending(ctx, f, pending) && open_weights(ctx, open);
 }
 
 PassResult pass_lower(PassCtx *pc) {
@@ -244,7 +248,7 @@ PassResult pass_lower(PassCtx *pc) {
   ctx.fused = NEW_ARRAY(m->arena, bool, m->n_values + 1);
   ctx.n_fused = m->n_values;
   m->build_arena = arena_new("lower");
-  bool ok = lower_func(&ctx, m->funcs.at[0]);
+  bool ok = lower_func(&ctx, m->funcs.at[0], strcmp(pc->args, "open") == 0);
   arena_free(m->build_arena);
   m->build_arena = NULL;
   if (!ok) return PASS_FAILED;

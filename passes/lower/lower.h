@@ -11,7 +11,8 @@
 #include "ir/target.h"
 #include "passes/pass.h"
 
-typedef struct Bits Bits;  // values held as bits (bits.h)
+typedef struct Bits Bits;          // values held as bits (bits.h)
+typedef struct OpenList OpenList;  // packed weights (open.h)
 
 typedef struct LowerCtx {
   Module *m;
@@ -23,6 +24,7 @@ typedef struct LowerCtx {
   Bits *bits;
   bool *fused;  // by value id: the op that alone reads the value is done by the one that makes it
   uint32_t n_fused;
+  OpenList *packed;
 } LowerCtx;
 
 // A row of lower.def. Emits the steps for op, reading operands from and writing results to lower_buf(...).

@@ -292,6 +292,7 @@ static PackSpec planes_reduction(Nest *n, const ConvGeom *g, const PlanesX *x) {
   }
   s.red[0] = n->planes.w + (n->planes.form == PLANES_SIGN);
   s.red_stride[0] = s.red[1] * s.red_stride[1];
+  s.channels = x->channels;
   return s;
 }
 

@@ -95,6 +95,7 @@ static void planes_outside(PackSpec *s, const NestPlanes *p) {
   s->red[0] = p->w + (p->form == PLANES_SIGN);
   s->red_stride[0] = s->red[1] * s->red_stride[1];
   s->n_red = 2;
+  s->channels = p->channels;
 }
 
 bool lower_matmul(LowerCtx *ctx, const Op *op) {

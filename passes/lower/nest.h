@@ -42,6 +42,7 @@ typedef struct NestPlanes {
   int64_t x, w;   // planes of x, side by side in x; of w, outermost in the packed weights (then the sign)
   bool negative;  // counts of the top plane of w are subtracted
   int64_t mul, base;
+  int64_t channels;  // of a row of x
 } NestPlanes;
 
 // A result that is words of step functions of the counts (bits_steps.h): the bias holds `n` tables of limits, `stride`

@@ -73,7 +73,8 @@ void planes_sums(LowerCtx *ctx, Nest *nest, const PlanesX *x, const PlanesW *w, 
   nest->counts = true;
   nest->type = planes_type(x);
   nest->bias = NULL;
-  nest->planes = (NestPlanes){.form = w->form, .x = x->planes, .w = w->planes, .negative = w->negative};
+  nest->planes =
+      (NestPlanes){.form = w->form, .x = x->planes, .w = w->planes, .negative = w->negative, .channels = x->channels};
   nest->planes.mul = w->form == PLANES_AND ? w->unit * x->step : -w->unit * x->step;
   if (equal) {
     nest->planes.base = int_wrap(DT_I32, base[0]);

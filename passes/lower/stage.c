@@ -1,6 +1,8 @@
 // Staging of contraction operands. See stage.h.
 #include "passes/lower/stage.h"
 
+#include "passes/lower/open.h"
+
 static KBuf *flat_param(KBuild *b, const char *name, const PBuf *buf, KSpace space) {
   int64_t count = type_count(buf->type);
   return kb_param(b, name, buf->type->dtype, 1, &count, space);
@@ -122,7 +124,10 @@ static void emit_pack(PackEmit *e) {
 PBuf *stage_weights(LowerCtx *ctx, const Op *op, Value *w, const PackSpec *s) {
   if (value_is_const(w)) {
     Value *packed = pack_const(ctx->m, w->constant, s, op->loc);
-    return packed == NULL ? NULL : lower_const(ctx, packed);
+    if (packed == NULL) return NULL;
+    PackedWeights p = {.op = op, .buf = lower_const(ctx, packed), .from = w->constant, .spec = *s};
+    open_remember(ctx, &p);
+    return p.buf;
   }
   const Type *t = pack_type(ctx->m, s, op->loc);
   if (t == NULL) return NULL;

@@ -7,6 +7,10 @@
 // three fields and save less.
 #define BITS_COST 1.1
 #define MOST_BITS 4
+// Or, weights of at most so many bits, at most what opening them into bytes before every run costs (open.h), of which a
+// vector of bytes takes these cycles.
+#define OPENED_BITS 6
+#define OPEN_CYCLES 4.5
 
 enum { BYTE_VREGS = 20 };  // with x put together byte by byte: more columns are more code than a function should have
 
@@ -49,7 +53,8 @@ static double field_ops(const PackBits *b) {
 static void price_bits(const Op *op, const Target *t, const Work *bytes, Price *p) {
   PackBits b;
   Price q = {.plan = {.strategy = p->plan.strategy}, .fixed = p->fixed};
-  if (!dot8_bits(op, &b) || pack_bits_width(&b) > MOST_BITS) return;
+  if (!dot8_bits(op, &b) || pack_bits_width(&b) > OPENED_BITS) return;
+  if (pack_bits_width(&b) > pack_bits_least(op->func->module, op_in(op, 1))) return;  // a book takes fewer
   Work w = *bytes;
   Target masks = *t;
   masks.n_vregs -= b.ones != 0 ? 2 : 1;
@@ -59,7 +64,9 @@ static void price_bits(const Op *op, const Target *t, const Work *bytes, Price *
   w.w_bytes = w.w_bytes * pack_bits_width(&b) / 8;
   plan_add(op, &q.plan, "bits", pack_bits_width(&b));
   price_tiles(op, &masks, &w, &q);
-  if (price_total(&q) <= price_total(p) * BITS_COST) *p = q;
+  double limit = price_total(p) + OPEN_CYCLES * 8 * bytes->w_bytes / t->vector_bits;
+  if (pack_bits_width(&b) <= MOST_BITS && limit < price_total(p) * BITS_COST) limit = price_total(p) * BITS_COST;
+  if (price_total(&q) <= limit) *p = q;
 }
 
 // The tiles of fma with lanes of four bytes: a quarter of the steps, at the rate of dot4.

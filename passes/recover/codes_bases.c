@@ -175,6 +175,23 @@ static Value *merged_bias(const Sum *s) {
   return some ? const_of_doubles(m, type_tensor(m->types, DT_F32, 1, &n), b, NULL) : NULL;
 }
 
+// The file keeps the bits of every base.
+static void declare_sum(Sum *s, const Op *now, uint32_t n) {
+  uint32_t w_bits = 0, x_bits = 0;
+  for (uint32_t k = 0; k < s->n; k++) {
+    if (!is_merged(s, &s->term[k])) continue;
+    NoteList notes = note_list(s->ctx->m, s->term[k].op->loc, s->ctx->arena);
+    for (uint32_t i = 0; i < notes.n; i++) {
+      if (notes.at[i]->kind != NOTE_DECLARED) continue;
+      w_bits += notes.at[i]->w_bits;
+      x_bits = notes.at[i]->x_bits;
+      break;
+    }
+  }
+  if (w_bits == 0) return;
+  note_precision(s->ctx->m, now, NOTE_DECLARED, w_bits, x_bits, "%u layers with weights of %u bits in all", n, w_bits);
+}
+
 static void sum_rewrite(Sum *s, uint32_t n) {
   Op *at = s->root;
   Value *in[3] = {op_in(s->first, 0), merged_weights(s), merged_bias(s)};
@@ -190,6 +207,7 @@ static void sum_rewrite(Sum *s, uint32_t n) {
     }
   }
   y->name = at->out[0]->name;
+  declare_sum(s, now, n);
   note_layer(s->ctx->m, now, NOTE_RECOVERED, "%u contractions of one tensor as one with the sum of their weights", n);
   value_replace(at->out[0], y);
 }

@@ -157,7 +157,6 @@ static bool lower_network(Session *s, const char *dir, bool recorded) {
   s->pass_opt = pass_options_default();
   if (!session_load(s)) return false;
   s->m->name = s->name;
-  declare_layers(s);
   const char *end = strstr(pipeline_default, until_plan);
   size_t n = (size_t)(end - pipeline_default) + strlen(until_plan);
   return session_passes(s, arena_printf(s->arena, "%.*s", (int)n, pipeline_default));

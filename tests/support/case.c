@@ -282,7 +282,6 @@ static bool open_with(TestModel *t, const char *path, const char *const *shapes,
   if (factored != NULL) {
     factored->arena = s->arena;
     s->pass_opt.factored = factored;
-    declare_layers(s);
     report_weights_read(s);
   }
   return session_compile(s, &t->object) && session_jit(s, &t->object, s->name, &t->loaded);
