@@ -255,6 +255,8 @@ static void declare(Session *s, const Op *op) {
 void declare_layers(Session *s) {
   const Func *f = s->m->funcs.at[0];
   bool *seen = NEW_ARRAY(s->arena, bool, s->m->n_consts + 1);
+  s->params.elements = s->params.weights = 0;
+  s->params.weight_bits = 0;
   for (const Op *op = f->first; op; op = op->next) {
     for (uint32_t i = 0; i < op->n_in; i++) {
       const Value *v = op_in(op, i);
