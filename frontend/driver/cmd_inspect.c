@@ -101,18 +101,20 @@ static double percent(int64_t part, int64_t all) { return all > 0 ? 100.0 * (dou
 
 static void print_tensors(Session *s, const Inspect *in) {
   Arena *a = s->arena;
-  printf("%-36s %-20s %12s %10s %7s %-5s %4s %8s %7s %8s %9s %6s %6s %6s %6s  %s\n", "parameter", "shape", "elements",
-         "size", "part", "", "bits", "distinct", "zeros", "entropy", "rank", "cos1", "cos2", "cos4", "cos8",
-         "smallest");
+  printf("%-36s %-20s %12s %10s %7s %-5s %4s %8s %7s %8s %9s %13s %6s %6s %6s %6s  %s\n", "parameter", "shape",
+         "elements", "size", "part", "", "bits", "distinct", "zeros", "entropy", "rank", "slices", "cos1", "cos2",
+         "cos4", "cos8", "smallest");
   for (uint32_t i = 0; i < in->tensors.n; i++) {
     const InspectTensor *t = &in->tensors.at[i];
     const TensorStats *q = &t->stats;
     double part = percent(t->bytes, in->bytes);
     const char *rank = q->rank < 0 ? "-" : arena_printf(a, "%lld/%lld", (long long)q->rank, (long long)q->full_rank);
-    printf("%-36s %-20s %12lld %10s %6.2f%% %-5s %4u %8s %6.1f%% %8s %9s", t->name, t->type, (long long)q->n,
+    const char *slices =
+        q->slices < 0 ? "-" : arena_printf(a, "%lld/%lld", (long long)q->slices_distinct, (long long)q->slices);
+    printf("%-36s %-20s %12lld %10s %6.2f%% %-5s %4u %8s %6.1f%% %8s %9s %13s", t->name, t->type, (long long)q->n,
            readable(a, (double)t->bytes, "B"), part, mark(part), t->bits,
            number_or_dash(a, "%.0f", (double)q->distinct), percent(q->zeros, q->n),
-           number_or_dash(a, "%.3f", q->entropy), rank);
+           number_or_dash(a, "%.3f", q->entropy), rank, slices);
     for (int k = 0; k < STATS_COSINES; k++) printf(" %6s", number_or_dash(a, "%.3f", q->cosine[k]));
     printf("  %s %s\n", q->stored, readable(a, (double)q->stored_bytes, "B"));
   }
@@ -147,6 +149,8 @@ static void json_tensor(StrBuf *b, const InspectTensor *t) {
                 t->bits, (long long)q->zeros);
   if (q->distinct >= 0) strbuf_printf(b, ",\"distinct\":%lld,\"entropy\":%.6g", (long long)q->distinct, q->entropy);
   if (q->rank >= 0) strbuf_printf(b, ",\"rank\":%lld,\"full_rank\":%lld", (long long)q->rank, (long long)q->full_rank);
+  if (q->slices >= 0)
+    strbuf_printf(b, ",\"slices\":%lld,\"distinct_slices\":%lld", (long long)q->slices, (long long)q->slices_distinct);
   if (q->cosine[0] >= 0)
     strbuf_printf(b, ",\"cosine\":{\"1\":%.4f,\"2\":%.4f,\"4\":%.4f,\"8\":%.4f}", q->cosine[0], q->cosine[1],
                   q->cosine[2], q->cosine[3]);

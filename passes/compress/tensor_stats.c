@@ -87,10 +87,40 @@ static bool all_finite(int64_t n, const double *v) {
   return true;
 }
 
+typedef struct Slice {
+  const double *v;
+  int64_t n;
+  double sign;  // makes the first element that is not zero positive
+} Slice;
+
+static int compare_slices(const void *a, const void *b) {
+  const Slice *x = a, *y = b;
+  for (int64_t i = 0; i < x->n; i++) {
+    double p = x->sign * x->v[i], q = y->sign * y->v[i];
+    if (p != q) return p < q ? -1 : 1;
+  }
+  return 0;
+}
+
+int64_t distinct_slices(int64_t slices, int64_t each, const double *v, Arena *arena) {
+  Slice *all = NEW_ARRAY(arena, Slice, slices);
+  int64_t distinct = slices > 0;
+  for (int64_t i = 0; i < slices; i++) {
+    all[i] = (Slice){v + i * each, each, 1};
+    int64_t k = 0;
+    while (k < each && all[i].v[k] == 0) k++;
+    if (k < each && all[i].v[k] < 0) all[i].sign = -1;
+  }
+  qsort(all, (size_t)slices, sizeof *all, compare_slices);
+  for (int64_t i = 1; i < slices; i++) distinct += compare_slices(&all[i - 1], &all[i]) != 0;
+  return distinct;
+}
+
 TensorStats tensor_stats(Module *m, Const *c, bool rank, Arena *arena) {
   static const uint32_t bits[STATS_COSINES] = {1, 2, 4, 8};
   const Type *t = c->type;
   TensorStats s = {.n = type_count(t), .distinct = -1, .entropy = -1, .rank = -1, .cosine = {-1, -1, -1, -1}};
+  s.slices = s.slices_distinct = -1;
   s.stored = "dense";
   s.stored_bytes = type_bytes(t);
   if (t->dtype == DT_STR || s.n == 0) return s;
@@ -105,6 +135,10 @@ TensorStats tensor_stats(Module *m, Const *c, bool rank, Arena *arena) {
   s.full_rank = rows < cols ? rows : cols;
   if (!all_finite(s.n, v)) return s;
   if (s.n <= MAX_SORT) s.entropy = values_entropy(s.n, v, &s.distinct, arena);
+  if (s.n <= MAX_SORT && t->rank > 2 && s.n > t->dims[0] * t->dims[1]) {
+    s.slices = t->dims[0] * t->dims[1];
+    s.slices_distinct = distinct_slices(s.slices, s.n / s.slices, v, arena);
+  }
   for (int k = 0; k < STATS_COSINES && dtype_is_float(t->dtype); k++)
     s.cosine[k] = quantised_cosine(s.n, v, bits[k], fmax(-s.least, s.largest));
   if (rank && t->rank > 1 && dtype_is_float(t->dtype) && svd_cost(rows, cols) <= MAX_SVD)

@@ -72,3 +72,20 @@ Test(stats, of_constants) {
   s = of("i8[4,4] = iota");
   cr_assert(s.distinct == 16 && s.rank == -1 && s.cosine[0] == -1);
 }
+
+// S54: of all binary kernels 3 x 3 one half differ, a kernel and its negative being one; of those 3 x 1 four.
+Test(stats, slices_modulo_sign) {
+  static const int64_t elements[] = {9, 3}, distinct[] = {256, 4};
+  Arena *arena = arena_new("test");
+  for (int i = 0; i < 2; i++) {
+    int64_t n = elements[i], all = INT64_C(1) << n;
+    double *v = NEW_ARRAY(arena, double, all *n);
+    for (int64_t k = 0; k < all * n; k++) v[k] = (k / n) >> (k % n) & 1 ? 1 : -1;
+    cr_assert(distinct_slices(all, n, v, arena) == distinct[i]);
+  }
+  double few[] = {0, 1, -2, 0, -1, 2, 0, 1, 2, -0.0, 0, 0, 0, 0, 0};
+  cr_assert(distinct_slices(5, 3, few, arena) == 3);
+  TensorStats s = of("f32[4,8,1,2] = splat(0.5)");
+  cr_assert(s.slices == 32 && s.slices_distinct == 1);
+  cr_assert(of("f32[4,8,1,1] = rand(1)").slices == -1 && of("f32[64,64] = rand(1)").slices == -1);
+}
