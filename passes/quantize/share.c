@@ -152,7 +152,8 @@ static int64_t stored_bytes(const FactorLayer *l, const Op *op, const Plan *p, c
   if (strcmp(p->strategy, "stream") == 0 && fit) return fit->stats.bytes;
   if (strcmp(p->strategy, "codebook") != 0) return bytes;
   if (plan_param(p, "once", 0) == 0 || !codebook_of(op, &book)) return bytes + 4 * codebook_values(op);
-  return bytes + 4 * (int64_t)book.n * (book.columns ? l->out : 1);
+  bytes = (l->n_w / book.run * book.bits + 7) / 8;
+  return bytes + 4 * (int64_t)book.n * book.run * (book.columns ? l->out : 1);
 }
 
 // The codes of a fit with one book of floats as pass `blocks` writes them for a matrix product: a lookup.
