@@ -62,7 +62,7 @@ int qcc_weights_unpack(const void *packed, uint64_t bytes, void *weights, uint64
     uint32_t before = 0;
     int length;
     for (length = 1; length <= LONGEST && at < bits; length++, at++) {
-      word = word << 1 | (from[STREAM + at / 8] >> (at % 8) & 1u);
+      word = word << 1 | ((unsigned)from[STREAM + at / 8] >> (at % 8) & 1u);
       if (word - first < code.count[length]) break;
       before += code.count[length];
       first = (first + code.count[length]) << 1;
