@@ -36,6 +36,15 @@ typedef struct Codebook {
 uint32_t codebook_values(const Op *op);
 // The book of weights opened once. False: too many values, or it would not halve the bytes of the floats.
 bool codebook_of(const Op *op, Codebook *c);
+// How often words come again in the column of an output channel (S60): inputs that meet the same word may be added up
+// before they are multiplied.
+typedef struct WordSharing {
+  int64_t blocks;  // words of a column
+  int64_t sum;     // different ones, over all columns
+  int64_t most;    // and of the column with the most
+  double mean;     // of a column
+} WordSharing;
+bool codebook_sharing(const Op *op, const Codebook *c, WordSharing *s);  // false: no words of several weights
 // False after diag_error when a plan asks for a codebook of other weights.
 bool codebook_check(LowerCtx *ctx, const Op *op, const Plan *plan);
 // Sets the book of the nest; returns the weights as codes, of the dims of the op's weights.

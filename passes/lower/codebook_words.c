@@ -129,6 +129,37 @@ bool codebook_words(const Op *op, double most, Codebook *book) {
   return found;
 }
 
+// ---- words met again
+
+// Number of different words in a column.
+static int64_t words_of_column(Words *w, const Columns *c, int64_t column, uint32_t *seen) {
+  int64_t different = 0;
+  for (int64_t b = 0; b < length_of(c) / w->d; b++) {
+    int32_t code = word_at(w, c, b, column);
+    if (code < 0 || seen[code] == column + 1) continue;
+    seen[code] = (uint32_t)column + 1;
+    different++;
+  }
+  return different;
+}
+
+bool codebook_sharing(const Op *op, const Codebook *book, WordSharing *s) {
+  Columns c;
+  if (book->run < 2 || !columns_of(op, &c)) return false;
+  Arena *arena = arena_new("sharing");
+  Words *w = words_new(arena, book->run, book->n);
+  uint32_t *seen = NEW_ARRAY(arena, uint32_t, book->n);
+  *s = (WordSharing){.blocks = length_of(&c) / book->run};
+  for (int64_t column = 0; column < c.columns; column++) {
+    int64_t different = words_of_column(w, &c, column, seen);
+    s->sum += different;
+    if (different > s->most) s->most = different;
+  }
+  s->mean = (double)s->sum / (double)c.columns;
+  arena_free(arena);
+  return true;
+}
+
 // ---- constants
 
 typedef struct OpenWords {

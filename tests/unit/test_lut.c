@@ -468,6 +468,30 @@ Test(lut, words) {
   }
 }
 
+// Different words of a column, counted from what was drawn: words of 4 weights in 30 blocks, column o has 1 + o of
+// them.
+Test(lut, words_met_again) {
+  enum { D = 4, BLOCKS = 30, COLUMNS = 24 };
+  Case c = case_new(1, DT_F32, 2, (int64_t[]){5, D * BLOCKS});
+  const Type *t = type_tensor(c.m->types, DT_F32, 2, (int64_t[]){D * BLOCKS, COLUMNS});
+  float *w = NEW_ARRAY(c.arena, float, D *BLOCKS *COLUMNS);
+  for (int64_t o = 0; o < COLUMNS; o++)
+    for (int64_t b = 0; b < BLOCKS; b++)
+      for (int64_t p = 0; p < D; p++)
+        w[(b * D + p) * COLUMNS + o] = (float)(b % (1 + o) * 7 + p * p) / 3 + (float)p / 7;
+  c.op = op_new(c.f, NULL, OP_MATMUL, 2, (Value *[]){c.f->args[0], const_bytes(c.m, t, w, "w")}, NULL);
+  cr_assert(infer_op(c.op), "%s", diag_text(c.m->diag));
+  Codebook book;
+  WordSharing s;
+  cr_assert(codebook_of(c.op, &book) && book.run == D && book.n == COLUMNS, "%u words of %u", book.n, book.run);
+  cr_assert(codebook_sharing(c.op, &book, &s));
+  cr_assert_eq(s.blocks, BLOCKS);
+  cr_assert_eq(s.sum, COLUMNS * (COLUMNS + 1) / 2);
+  cr_assert_eq(s.most, COLUMNS);
+  cr_assert_float_eq(s.mean, 12.5, 1e-12);
+  arena_free(c.arena);
+}
+
 // "And the bit goes down": the published sizes of ResNet-18 from the shapes of its layers, codes of a byte (of two
 // bytes for the last layer) and words of 16-bit floats. 1.54 MB and 29x with words of 9 weights, 1.03 MB and 43x
 // with 18.
