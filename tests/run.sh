@@ -79,6 +79,7 @@ step command-line sh tests/driver/cli.sh "$root/build/release"
 step examples sh examples/quickstart.sh
 step random-graphs "$bin/random_graphs" --seeds 1..400 --coverage --jobs "$jobs"
 step random-lowbit "$bin/random_graphs" --policy lowbit --seeds 1..200 --pipelines 2 --jobs "$jobs"
+step random-quantised "$bin/random_graphs" --quantize w8a8 --seeds 1..60 --pipelines 1 --jobs "$jobs"
 step random-amx "$bin/random_graphs" --policy lowbit --seeds 201..240 --target sapphire-rapids --jobs "$jobs"
 for scheme in kron kconv tt; do
   step "random-$scheme" "$bin/random_graphs" --seeds 1..80 --pipelines 1 --factorize "$scheme:error=0.0000001:force" --jobs "$jobs"
