@@ -84,6 +84,7 @@ step random-amx "$bin/random_graphs" --policy lowbit --seeds 201..240 --target s
 for scheme in kron kconv tt; do
   step "random-$scheme" "$bin/random_graphs" --seeds 1..80 --pipelines 1 --factorize "$scheme:error=0.0000001:force" --jobs "$jobs"
 done
+step random-share "$bin/random_graphs" --seeds 1..40 --pipelines 1 --share kmeans:levels=4:force --jobs "$jobs"
 step small-models "$bin/models" tests/models/small.tsv tests/models/small --jobs "$jobs"
 
 if [ -d "$shared/suites" ]; then

@@ -2,11 +2,11 @@
 // interpreter.
 //
 //   random_graphs [--seeds A..B] [--policy NAME] [--pipelines N] [--target CPU] [--seconds S] [--jobs N] [--print]
-//   [--coverage] [--factorize SPECS] [--quantize RULES]
+//   [--coverage] [--factorize SPECS] [--quantize RULES] [--share SPEC]
 //
 // --factorize: as of qcc, e.g. kron:error=0.0000001:force for layers as exact factors.
 // --quantize: as of qcc, e.g. w8a8; the float layers of the graph are quantised first, and what comes out of that is
-// what interpreter and object have to agree on.
+// what interpreter and object have to agree on. --share: the same with shared weights, e.g. kmeans:levels=4:force.
 // --target: instead of native; sapphire-rapids runs everywhere, by the emulator where the machine has no AMX.
 // Every graph runs in a child with a time limit. Integers must be equal; a float may differ by a multiple of what
 // rounding errors of the size of the type do to it, measured by evaluating again with noise after every op that rounds.
@@ -79,7 +79,7 @@ static bool listed(const char *list, const char *name, size_t n) {
 
 // What pass factorize is asked for: every layer in factors, as exact as the element type allows.
 static const char *factorize = "";
-static const char *quantize = "";
+static const char *quantize = "", *share = "";
 
 static const char *pipeline_without(Arena *arena, const char *drop) {
   StrBuf b;
@@ -401,13 +401,15 @@ static bool check_text(Check *c) {
   return strcmp(c->text, strbuf_str(&b)) == 0 || fail(c, "text: printed again it is another text");
 }
 
-// The graph with few bits, ranges taken from seeded inputs; its values are computed anew by evaluate().
-static bool quantise_graph(Check *c) {
-  const char *passes = arena_printf(c->arena, "infer,fold,simplify,cse,dce,idioms,codes,levels,quantize{%s}", quantize);
+// The graph with few bits (ranges taken from seeded inputs) or shared weights; its values are computed anew by
+// evaluate().
+static bool compress_graph(Check *c) {
+  const char *passes = arena_printf(c->arena, "infer,fold,simplify,cse,dce,idioms,codes,levels,%s{%s}",
+                                    *share ? "share" : "quantize", *share ? share : quantize);
   PassOptions opt = pass_options_default();
   RunOptions run = {.verify_each = true};
   if (!pipeline_run(c->g.m, target_by_name("x86-64-v3"), passes, &opt, &run, c->arena, NULL))
-    return fail(c, "quantize: %s", diag_text(c->g.m->diag));
+    return fail(c, "compress: %s", diag_text(c->g.m->diag));
   c->g.m->notes.n = 0;
   return true;
 }
@@ -419,7 +421,7 @@ static void check_graph(const Request *q, Report *report) {
   c.g.m->diag = diag_new(c.arena, NULL);
   for (const Op *op = c.g.f->first; op; op = op->next) report->covered[op->kind] = 1;
   snprintf(report->text, sizeof report->text, "crash before any pass");
-  bool ok = (!*quantize || quantise_graph(&c)) && check_text(&c);
+  bool ok = ((!*quantize && !*share) || compress_graph(&c)) && check_text(&c);
   if (q->print) puts(c.text), fflush(stdout);
   ok = ok && evaluate(&c);
   for (uint32_t k = 0; ok && k <= q->pipelines; k++) {
@@ -521,6 +523,8 @@ static RunArgs parse_args(int argc, char **argv) {
       factorize = argv[++i];
     } else if (!strcmp(argv[i], "--quantize")) {
       quantize = argv[++i];
+    } else if (!strcmp(argv[i], "--share")) {
+      share = argv[++i];
     } else if (!strcmp(argv[i], "--pipelines")) {
       a.pipelines = (uint32_t)atoi(argv[++i]);
     } else if (!strcmp(argv[i], "--only")) {
