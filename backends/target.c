@@ -125,9 +125,11 @@ static bool feature_here(const CpuFeatureInfo *f) {
 static const char *const arch_here = "x86-64";
 #elif defined(__aarch64__)
 static bool feature_here(const CpuFeatureInfo *f) {
-  if (f->x86 || strcmp(f->sysreg, "ID_AA64ISAR0_EL1") != 0) return false;
-  uint64_t v;
-  __asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(v));
+  uint64_t v = 0;
+  if (f->x86) return false;
+  if (strcmp(f->sysreg, "ID_AA64ISAR0_EL1") == 0) __asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(v));
+  if (strcmp(f->sysreg, "ID_AA64ISAR1_EL1") == 0) __asm__("mrs %0, ID_AA64ISAR1_EL1" : "=r"(v));
+  if (strcmp(f->sysreg, "ID_AA64PFR0_EL1") == 0) __asm__("mrs %0, ID_AA64PFR0_EL1" : "=r"(v));
   return ((v >> f->shift) & 15u) >= f->least;
 }
 static const char *const arch_here = "aarch64";

@@ -32,7 +32,6 @@ typedef struct TargetRow {
   const char *more;                 // LLVM features that no CPU is asked about, or NULL
   bool bits32;                      // pointers of 32 bits
   bool bare;                        // no operating system: one thread, nothing relocated at run time
-  bool no_float, no_double;         // such arithmetic is calls into the compiler's run-time library
   bool no_round;                    // no instruction rounds to a whole float
   bool strict_align;                // accesses of several bytes need their own alignment
 } TargetRow;

@@ -4,6 +4,9 @@
 
 #include "ir/kop.h"
 
+// The first operand of cheap products of bytes by four: the second is signed.
+typedef enum DotSigns { DOT_UNSIGNED, DOT_SIGNED, DOT_BOTH } DotSigns;
+
 typedef struct Target {
   const char *name;      // row name: "x86-64-v3", "zen4", ...
   const char *arch;      // "x86-64", "aarch64", "arm" (ARMv7-A) or "thumb" (Cortex-M)
@@ -11,10 +14,12 @@ typedef struct Target {
   uint32_t n_vregs;      // architectural vector registers
   bool has_masks;        // masked loads and stores are native
   bool has_fma;
-  bool has_f16_convert;  // f16 <-> f32 in hardware
-  bool has_dot4;         // u8 x i8 by four natively
-  bool has_popcnt_vec;   // vector popcount natively
-  bool has_lookup64;     // 64 bytes permuted by bytes natively
+  bool no_float, no_double;  // such arithmetic is calls into the compiler's run-time library
+  bool has_f16_convert;      // f16 <-> f32 in hardware
+  bool has_dot4;             // bytes by four natively
+  DotSigns dot4_signs;       // of which first operands
+  bool has_popcnt_vec;       // vector popcount natively
+  bool has_lookup64;         // 64 bytes permuted by bytes natively
   bool has_amx;
   uint32_t l1_bytes, l2_bytes, l3_bytes, code_bytes;  // per core; code_bytes: budget of hot code
   // Measured rates, in one core's cycles (reference in targets.def).

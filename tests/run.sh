@@ -10,7 +10,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$(pwd)
 . cmake/setup.sh
-qcc_packages="$qcc_packages qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+qcc_packages="$qcc_packages qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-arm-none-eabi qemu-system-arm"
 qcc_setup || exit 1
 
 shared=${QCC_SHARED:-$root/../shared}
@@ -107,6 +107,7 @@ if [ -d "$shared/suites" ]; then
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
   step trained-amx "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs" --target sapphire-rapids
   step cross sh tests/cross/cross.sh "$root/build/release" "$shared/models/trained"
+  step bare sh tests/bare/bare.sh "$root/build/release" "$shared"
   step layers-trained "$bin/layers" tests/models/layers_trained.tsv "$shared/models/trained"
   step layers-real "$bin/layers" tests/models/layers_real.tsv "$shared/suites/real-models"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"

@@ -121,6 +121,9 @@ LV emit_kop(Emit *e, KOp op, DType type, DType arg_type, LV *arg);
 LV emit_kop_dot4(Emit *e, DType a_type, LV *arg);  // a_type: u8x4 or i8x4
 LV emit_select(Emit *e, LV cond, LV a, LV b);
 
+// ---- dot_arm.c
+LV emit_dot4_arm(Emit *e, bool a_signed, LV *v);  // v: sums, a, b of one shape; NULL: as any other target
+
 // ---- memory.c
 LV buffer_pointer(Emit *e, const KBuf *b);
 Affine linear_index(const KBuf *b, const Affine *idx);

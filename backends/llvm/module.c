@@ -45,6 +45,7 @@ LV fn_new(Emit *e, const char *name, LT ret, uint32_t n, LT *args, LLVMLinkage l
   fn_attr(e, fn, "warn-stack-size", "0");  // reports the frame of every function that has one
   fn_attr(e, fn, "no-builtins", "true");
   fn_attr(e, fn, "no-trapping-math", "true");
+  if (e->row->bare) fn_enum_attr(e, fn, all, "optsize", 0);
   fn_attr(e, fn, "tune-cpu", e->row->tune);
   if (e->n_levels > 1) {
     fn_attr(e, fn, "target-cpu", e->row->cpu);

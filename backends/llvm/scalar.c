@@ -115,7 +115,7 @@ static LV emit_fma(Emit *e, LV a, LV b, LV c) {
   LV v[3] = {a, b, c};
   same_shape(e, 3, v);
   bool wide = is_double(v[0]);
-  if (!e->row->t.has_fma || (wide && e->row->no_double))
+  if (!e->row->t.has_fma || (wide && e->row->t.no_double))
     return LLVMBuildFAdd(e->b, LLVMBuildFMul(e->b, v[0], v[1], ""), v[2], "");
   LT t = LLVMTypeOf(v[0]);
   return call_intrinsic(e, "llvm.fma", 1, &t, 3, v);
@@ -306,7 +306,7 @@ static LV round_towards(Emit *e, bool is_double, bool up, LV x) {
 }
 
 static LV emit_round(Emit *e, KOp op, bool is_double, LV x) {
-  bool by_sum = e->row->no_round || (is_double && e->row->no_double);
+  bool by_sum = e->row->no_round || (is_double && e->row->t.no_double);
   if (e->row->bits32 && op == KOP_ROUND && !by_sum) {  // LLVM knows the instruction by this name only
     if (!is_varying(x)) return unary_intrinsic(e, "llvm.arm.neon.vrintn", x);
     by_sum = true;
@@ -390,7 +390,7 @@ static LV sqrt_function(Emit *e, bool is_double) {
 }
 
 static LV emit_sqrt(Emit *e, bool is_double, LV x) {
-  if (!e->row->no_float && !(is_double && e->row->no_double)) return unary_intrinsic(e, "llvm.sqrt", x);
+  if (!e->row->t.no_float && !(is_double && e->row->t.no_double)) return unary_intrinsic(e, "llvm.sqrt", x);
   LV fn = sqrt_function(e, is_double);
   LT t = LLVMGlobalGetValueType(fn);
   if (!is_varying(x)) return LLVMBuildCall2(e->b, t, fn, &x, 1, "");
@@ -452,9 +452,22 @@ static LV int_compare(Emit *e, LLVMIntPredicate p, LV x, LV y) {
   return icmp(e, p, v[0], v[1]);
 }
 
+// An index widened to 64 bits by a positive constant, where such a division is a call: as wide as an index. NULL else.
+static LV divide_index(Emit *e, bool sign, bool remainder, LV x, LV y) {
+  if (!e->row->bits32 || !sign || !LLVMIsASExtInst(x) || !LLVMIsAConstantInt(y)) return NULL;
+  LV small = LLVMGetOperand(x, 0);
+  int64_t by = LLVMConstIntGetSExtValue(y);
+  if (LLVMTypeOf(small) != e->i32 || LLVMTypeOf(x) != e->i64 || by <= 0 || by > INT32_MAX) return NULL;
+  LV k = lv_int(e->i32, (uint64_t)by);
+  LV r = remainder ? LLVMBuildSRem(e->b, small, k, "") : LLVMBuildSDiv(e->b, small, k, "");
+  return LLVMBuildSExt(e->b, r, e->i64, "");
+}
+
 // Truncating quotient or remainder with x/0 = 0, x%0 = 0, and MIN/-1 = MIN, MIN%-1 = 0: the divisor is replaced by 1
 // where the instruction would trap.
 static LV int_divide(Emit *e, bool sign, bool remainder, LV x, LV y) {
+  LV narrow = divide_index(e, sign, remainder, x, y);
+  if (narrow) return narrow;
   LV v[2] = {x, y};
   same_shape(e, 2, v);
   LV zero = icmp(e, LLVMIntEQ, v[1], int_of(v[1], 0));
@@ -610,6 +623,8 @@ static LV emit_dot4(Emit *e, bool a_signed, LV *arg) {
     for (uint32_t i = 0; i < 3; i++) v[i] = resize_lanes(e, v[i], width);
     return resize_lanes(e, emit_dot4(e, a_signed, v), n);
   }
+  LV arm = emit_dot4_arm(e, a_signed, v);
+  if (arm) return arm;
   const char *name = vnni_name(e, n);
   if (name) return dot4_native(e, name, a_signed, v[0], v[1], v[2]);
   const char *madd = madd_name(e, n);

@@ -4,6 +4,11 @@
 
 #include "backends/llvm/llvm.h"
 
+// In an image without a loader what NAME_model alone needs is left out by a linker that collects sections.
+static void own_section(Emit *e, LV g) {
+  if (e->row->bare) LLVMSetSection(g, arena_printf(e->arena, ".rodata.%s_model", e->opt->name));
+}
+
 static LV private_constant(Emit *e, LV value, const char *what) {
   const char *name = arena_printf(e->arena, "%s_%s", e->opt->name, what);
   LV g = LLVMAddGlobal(e->mod, LLVMTypeOf(value), name);
@@ -11,6 +16,7 @@ static LV private_constant(Emit *e, LV value, const char *what) {
   LLVMSetGlobalConstant(g, true);
   LLVMSetLinkage(g, LLVMPrivateLinkage);
   LLVMSetUnnamedAddress(g, LLVMGlobalUnnamedAddr);
+  own_section(e, g);
   return g;
 }
 
@@ -62,4 +68,5 @@ void emit_tables(Emit *e, const EntryPoints *entry) {
   LLVMSetInitializer(g, value);
   LLVMSetGlobalConstant(g, true);
   LLVMSetAlignment(g, 8);
+  own_section(e, g);
 }

@@ -138,7 +138,7 @@ static int64_t unit_lanes(const LowerCtx *ctx, const Op *op) {
     uint32_t bits = dtype_info(lower_compute_type(op_in(op, i)->type->dtype))->bits;
     if (!value_is_const(op_in(op, i)) && bits > widest) widest = bits;
   }
-  int64_t lanes = ctx->target->vector_bits / widest;
+  int64_t lanes = target_lanes(ctx->target, (uint32_t)widest);
   return lanes < 8 ? 8 : lanes > 64 ? 64 : lanes;
 }
 

@@ -2,19 +2,22 @@
 //
 //   sum over k of (x - z) w  =  sum over k of x w  -  z * sum over k of w
 //
-// Signed x is read as x + 128, its zero point shifted alike. Sums wrap in 32 bits, so only the result has to fit, not
+// Where the target multiplies bytes of one sign only, signed x is read as x + 128 or unsigned x as x - 128, its zero
+// point moved alike. Sums wrap in 32 bits, so only the result has to fit, not
 // what is in between.
 #include "passes/lower/dot8.h"
 
 #include "ir/elem.h"
 #include "passes/range.h"
 
-enum { MOST_X = 255, MOST_W = 128 };
+// Moved or not, the distance of a byte of x to its zero point is at most the first and the zero point's size.
+enum { MOST_X = 256, MOST_W = 128 };
 
 static int64_t magnitude(int64_t v) { return v < 0 ? -v : v; }
 
-static int64_t zero_point(const Op *op, int64_t x_zero) {
-  return x_zero + (op_in(op, 0)->type->dtype == DT_I8 ? 128 : 0);
+int64_t dot8_move(const Target *t, DType x) {
+  if (x == DT_I8 && t->dot4_signs == DOT_UNSIGNED) return 128;
+  return x == DT_U8 && t->dot4_signs == DOT_SIGNED ? -128 : 0;
 }
 
 // No result has more terms than this.
@@ -38,7 +41,8 @@ bool dot8_bits(const Op *op, PackBits *b) {
     int64_t largest = magnitude(r.lo) > magnitude(r.hi) ? magnitude(r.lo) : magnitude(r.hi);
     most -= largest * (INT64_C(1) << b->shift);
   }
-  return most > 0 && terms <= most / (MOST_W * (MOST_X + magnitude(zero_point(op, zero))));
+  return most > 0 &&
+         terms <= most / (MOST_W * (MOST_X + magnitude(zero + (op_in(op, 0)->type->dtype == DT_I8 ? 128 : 0))));
 }
 
 bool dot8_plan_bits(LowerCtx *ctx, const Op *op, const Plan *plan, PackBits *b) {
@@ -82,7 +86,7 @@ Value *dot8_bias(LowerCtx *ctx, const Nest *n, int64_t rows, int64_t columns, in
   const Op *op = n->op;
   const Value *bias = op_in(op, 2), *w = op_in(op, 1);
   const void *data = const_data(m, w->constant);
-  int64_t zero = zero_point(op, n->x_zero);
+  int64_t zero = n->x_zero + dot8_move(ctx->target, op_in(op, 0)->type->dtype);
   if (zero == 0 && bias == NULL) return NULL;
   const Type *t = type_tensor(m->types, DT_I32, 1, &columns);
   void *sums = arena_alloc(m->arena, (size_t)type_bytes(t));

@@ -28,7 +28,9 @@ typedef struct Depthwise {
   int64_t n_rows, words;     // rows of x of a tile; words of four rows
   int64_t offset[MAX_ROWS];  // of the rows, from the first row of the window, ascending
   int64_t tiles;             // of rows
-  int64_t zero;              // of stored bytes: signed ones are read with 128 added
+  int64_t zero;              // of bytes as they are multiplied (dot8_move)
+  bool moves;                // these are not those that are stored
+  DType four;                // lanes of four of them
   bool overlaps;             // results may be written twice
   bool post_again;
 } Depthwise;
@@ -194,7 +196,7 @@ static Value *make_fill(const Depthwise *d) {
     for (int64_t byte = 0; byte < 4; byte++) {
       if (row_exists(d, i / d->words, i % d->words * 4 + byte)) continue;
       v[2 * i] &= ~(UINT32_C(0xff) << 8 * byte);
-      v[2 * i + 1] |= (uint32_t)d->zero << 8 * byte;
+      v[2 * i + 1] |= ((uint32_t)d->zero & 255) << 8 * byte;
       any = true;
     }
   }
@@ -216,13 +218,13 @@ static KExpr *load_word(Depthwise *d, const DwTile *t, int64_t ix, Affine l) {
     if (i > 0) byte = kx_op2(b, KOP_SHL, byte, kx_i(b, DT_U32, 8 * i));
     all = i > 0 ? kx_op2(b, KOP_OR, all, byte) : byte;
   }
-  if (op_in(d->op, 0)->type->dtype == DT_I8) all = kx_op2(b, KOP_XOR, all, kx_i(b, DT_U32, 0x80808080));
+  if (d->moves) all = kx_op2(b, KOP_XOR, all, kx_i(b, DT_U32, 0x80808080));
   if (t->keep == NULL) return all;
   all = kx_op2(b, KOP_AND, all, kx_var(b, t->keep));
   return kx_op2(b, KOP_OR, all, kx_var(b, t->fill));
 }
 
-static KExpr *padding_word(Depthwise *d) { return kx_i(&d->b, DT_U32, d->zero * 0x01010101); }
+static KExpr *padding_word(Depthwise *d) { return kx_i(&d->b, DT_U32, (d->zero & 255) * 0x01010101); }
 
 // Every product of the word at window column `ix`.
 static void emit_products(Depthwise *d, const DwTile *t, int64_t ix, Affine l) {
@@ -234,7 +236,7 @@ static void emit_products(Depthwise *d, const DwTile *t, int64_t ix, Affine l) {
     int64_t column = ix - kx * g->dilation[2];
     if (column < 0 || column % g->stride[2] != 0 || column / g->stride[2] >= t->mi) continue;
     for (int64_t o = 0; o < d->outs; o++) {
-      if (x == NULL) x = kb_let(b, "xw", kx_view(b, DT_U8X4, exists ? load_word(d, t, ix, l) : padding_word(d)));
+      if (x == NULL) x = kb_let(b, "xw", kx_view(b, d->four, exists ? load_word(d, t, ix, l) : padding_word(d)));
       Affine acc[2] = {aff(o * t->mi + column / g->stride[2]), l};
       Affine w = aff_plus(plus(t->channel, l), (o * d->words * g->kernel[2] + kx) * g->c);
       w = plus(w, aff_mul(t->word, g->kernel[2] * g->c));
@@ -434,7 +436,10 @@ static bool describe(Depthwise *d, LowerCtx *ctx, const Op *op, const ConvGeom *
   if (!ctx->target->has_dot4 || (x != DT_U8 && x != DT_I8) || w->type->dtype != DT_I8) return false;
   if (!value_is_const(w) || (bias != NULL && !value_is_const(bias)) || lower_arithmetic_type(op) != DT_I32)
     return false;
-  d->zero = op_int(op, A_CONV_x_zero) + (x == DT_I8 ? 128 : 0);
+  int64_t move = dot8_move(ctx->target, x);
+  d->zero = op_int(op, A_CONV_x_zero) + move;
+  d->moves = move != 0;
+  d->four = (x == DT_I8) == d->moves ? DT_U8X4 : DT_I8X4;
   d->overlaps = !lower_operand_may_alias(op);
   d->post_again = lower_post_again(op, DT_I32);
   return choose_tile(d);

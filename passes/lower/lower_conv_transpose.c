@@ -164,7 +164,7 @@ static bool lower_phase(LowerCtx *ctx, const Plan *plan, Nest n, const Transpose
     s.by = 4;
     s.type = DT_I8;
     s.bits = n.bits;
-    n.bias = phase_bias(ctx, n.op, t->g, p, n.x_zero + (n.x->type->dtype == DT_I8 ? 128 : 0), n.bits.shift);
+    n.bias = phase_bias(ctx, n.op, t->g, p, n.x_zero + dot8_move(ctx->target, n.x->type->dtype), n.bits.shift);
   }
   phase_loops(&n, t, p, pack_copy_elems(&s) / (n.dot ? 4 : 1));
   if (pack_k(&s) == 0) n.x0 = 0;

@@ -13,6 +13,7 @@ typedef struct Blocks {
   const Walk *walk;
   uint32_t i, j;  // loops contiguous in the source and in the result
   int64_t side;   // of a square block; of bytes: the widest tile
+  bool vectors;   // the target has some: bytes may go in tiles
   KBuf *y, *x;
   Affine y0, x0;
 } Blocks;
@@ -67,6 +68,7 @@ static void stripe(const Blocks *s, KBuild *b, Affine i0, int64_t ni) {
 // Vectors that fill at most 16 registers, where both sides are long enough; 0: no squares.
 static int64_t square_side(LowerCtx *ctx, const Walk *w, uint32_t i, DType t) {
   int64_t lanes = target_lanes(ctx->target, dtype_info(t)->bits), shorter = w->dims[w->rank - 1];
+  if (ctx->target->vector_bits < 128) return 0;
   if (w->dims[i] < shorter) shorter = w->dims[i];
   for (lanes = lanes < BLOCK ? lanes : BLOCK; lanes >= 4; lanes /= 2) {
     if (lanes <= shorter && lanes * 2 <= ctx->target->n_vregs) return lanes;
@@ -141,7 +143,8 @@ static void byte_stripes(const Blocks *s, KBuild *b, bool par) {
 
 static bool by_bytes(const Blocks *s) {
   const Walk *w = s->walk;
-  return dtype_info(s->x->type)->bits == 8 && s->x->type != DT_BOOL && w->dims[s->i] >= 16 && w->dims[s->j] >= 16;
+  return s->vectors && dtype_info(s->x->type)->bits == 8 && s->x->type != DT_BOOL && w->dims[s->i] >= 16 &&
+         w->dims[s->j] >= 16;
 }
 
 static void blocked(Blocks *s, KBuild *b) {
@@ -167,11 +170,12 @@ static void blocked(Blocks *s, KBuild *b) {
 
 static bool transpose_blocks(LowerCtx *ctx, const Op *op, const Walk *walk, uint32_t i, PBuf *y, PBuf *x) {
   Blocks s = {.walk = walk, .i = i, .j = walk->rank - 1, .side = square_side(ctx, walk, i, x->type->dtype)};
+  s.vectors = ctx->target->vector_bits >= 128;
   KBuild b;
   lower_begin(ctx, &b, op);
   s.y = lower_flat(&b, y);
   s.x = lower_flat(&b, x);
-  if (by_bytes(&s)) s.side = ctx->target->vector_bits / 8;
+  if (by_bytes(&s)) s.side = target_lanes(ctx->target, 8);
   blocked(&s, &b);
   lower_step(ctx, &b, op, NULL, 2, (PBuf *[]){y, x});
   return true;

@@ -4,6 +4,7 @@
 // the reduction loops around an unrolled outer product of nv weight vectors and mr * my broadcast elements.
 #include "ir/base/intmath.h"
 #include "passes/lower/bf16.h"
+#include "passes/lower/dot8.h"
 #include "passes/lower/nest_emit.h"
 
 void nest_merge(Nest *n) {
@@ -250,9 +251,9 @@ static void view_bytes(Emit *e) {
   int64_t w_count = e->w->dims[0] / 4, x_count = e->x->dims[0];
   e->w = kb_view(&e->b, e->w, "w4", e->n->bits.n > 0 ? DT_U32 : DT_I8X4, 1, &w_count);
   if (e->words) x_count /= 4;
-  bool is_signed = e->n->x->type->dtype == DT_I8;
+  bool is_signed = e->n->x->type->dtype == DT_I8, moves = dot8_move(e->ctx->target, e->n->x->type->dtype) != 0;
   if (e->words) {
-    e->x = kb_view(&e->b, e->x, "x4", is_signed ? DT_U32 : DT_U8X4, 1, &x_count);
+    e->x = kb_view(&e->b, e->x, "x4", moves ? DT_U32 : is_signed ? DT_I8X4 : DT_U8X4, 1, &x_count);
   } else if (is_signed) {
     e->x = kb_view(&e->b, e->x, "xu", DT_U8, 1, &x_count);
   }

@@ -1,5 +1,6 @@
 // The register tile of a contraction nest: an outer product of nv weight vectors and mr * my broadcast elements of x,
 // summed over the reduction in registers. See nest_emit.h.
+#include "passes/lower/dot8.h"
 #include "passes/lower/nest_emit.h"
 
 Affine nest_open(Emit *e, const char *name, int64_t extent, KForKind kind) {
@@ -43,11 +44,11 @@ Affine nest_result(const Emit *e, const Pos *p) {
   return at;
 }
 
-// Four bytes of x as one lane, signed ones shifted into the range of unsigned ones; missing ones are zero.
+// Four bytes of x as one lane, moved to a sign the target multiplies; missing ones are zero.
 static KExpr *load_four(Emit *e, Affine at, Four have) {
   KBuild *b = &e->b;
-  bool is_signed = e->n->x->type->dtype == DT_I8;
-  if (e->words && !is_signed) return kx_load(b, e->x, &at);
+  bool is_signed = e->n->x->type->dtype == DT_I8, moves = dot8_move(e->ctx->target, e->n->x->type->dtype) != 0;
+  if (e->words && !moves) return kx_load(b, e->x, &at);
   KExpr *four = NULL;
   if (e->words) {
     four = kx_load(b, e->x, &at);
@@ -61,8 +62,8 @@ static KExpr *load_four(Emit *e, Affine at, Four have) {
   }
   int64_t sign = 0;
   for (int64_t i = have.from; i < have.to; i++) sign |= INT64_C(0x80) << (8 * i);
-  if (is_signed) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, sign));
-  return kx_view(b, DT_U8X4, four);
+  if (moves) four = kx_op2(b, KOP_XOR, four, kx_i(b, DT_U32, sign));
+  return kx_view(b, is_signed == moves ? DT_U8X4 : DT_I8X4, four);
 }
 
 // The place of the products of an element: rows of the table stand for the values of its type.

@@ -8,7 +8,7 @@ enum { MOST_PLANES = 8 };
 // for free; a scalar instruction counts a word of any size.
 static int64_t word_cost(const PlanesX *f, int64_t word) {
   const Target *t = f->target;
-  int64_t lanes = planes_counts_scalars(t) ? 1 : t->vector_bits / word;
+  int64_t lanes = planes_counts_scalars(t) ? 1 : target_lanes(t, (uint32_t)word);
   int64_t places = (f->channels + word - 1) / word * word, columns = (f->columns + lanes - 1) / lanes * lanes;
   if (planes_counts_scalars(t)) return places / word;
   if (!t->has_popcnt_vec) return places * columns * (word == 32 ? 3 : 2);
@@ -19,7 +19,7 @@ bool planes_counts_scalars(const Target *t) { return !t->has_popcnt_vec && t->ve
 
 void planes_set_channels(PlanesX *f, int64_t channels) {
   f->channels = channels;
-  f->word = 64;
+  f->word = f->target->vector_bits < 64 ? 32 : 64;
   for (int64_t word = 32; word >= (f->narrow ? 16 : 32); word /= 2)
     if (word_cost(f, word) < word_cost(f, f->word)) f->word = word;
   f->words = (channels + f->word - 1) / f->word;

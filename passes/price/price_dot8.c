@@ -20,19 +20,20 @@ static int64_t residues(const Op *op) {
   return conv_geom(op, &g) ? g.stride[0] * g.stride[1] * g.stride[2] : INT64_MAX;
 }
 
-// Weights known at run time are packed then; there are no sums of columns for a zero point or for signed x.
-static bool packs_at_run(const Op *op) {
+// Weights known at run time are packed then; there are no sums of columns for a zero point or
+// for bytes that are moved.
+static bool packs_at_run(const Op *op, const Target *t) {
   MatmulGeom g;
-  return op->kind == OP_MATMUL && op_in(op, 2) == NULL && op_in(op, 0)->type->dtype == DT_U8 &&
+  return op->kind == OP_MATMUL && op_in(op, 2) == NULL && dot8_move(t, op_in(op, 0)->type->dtype) == 0 &&
          op_int(op, A_MATMUL_x_zero) == 0 && matmul_geom(op, &g) && g.a_k == 1 && !g.b_vector;
 }
 
 bool strategy_dot8_applies(const Op *op, const Target *t) {
   Work w;
   const Value *b = op_in(op, 1), *bias = op_in(op, 2);
-  if (!is_byte(op_in(op, 0)) || b->type->dtype != DT_I8 || t->vector_bits < 128) return false;
+  if (!is_byte(op_in(op, 0)) || b->type->dtype != DT_I8) return false;
   if (!work_of(op, &w) || is_empty(op)) return false;
-  if (!value_is_const(b)) return packs_at_run(op);
+  if (!value_is_const(b)) return packs_at_run(op, t);
   if (bias != NULL && !value_is_const(bias)) return false;
   if (op->kind == OP_CONV) return true;
   if (op->kind == OP_CONV_TRANSPOSE) return residues(op) <= 16;

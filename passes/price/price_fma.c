@@ -3,8 +3,9 @@
 #include "passes/price/tiles.h"
 
 bool strategy_fma_applies(const Op *op, const Target *t) {
+  (void)t;
   Work w;
-  return work_of(op, &w) && !is_empty(op) && dtype_is_float(w.type) && t->vector_bits >= 128;
+  return work_of(op, &w) && !is_empty(op) && dtype_is_float(w.type);
 }
 
 // Lanes may share a column; weights that are stored as codes stay so.

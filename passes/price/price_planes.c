@@ -19,7 +19,7 @@ bool strategy_planes_applies(const Op *op, const Target *t) {
   Work w;
   PlanesX x;
   const Value *b = op_in(op, 1);
-  if (op->kind == OP_CONV_TRANSPOSE || t->vector_bits < 128 || !bias_is_column(op)) return false;
+  if (op->kind == OP_CONV_TRANSPOSE || !bias_is_column(op)) return false;
   if (!value_is_const(b) || b->type->dtype != DT_I8 || !work_of(op, &w) || is_empty(op) || w.depthwise) return false;
   if (!planes_x(op, t, &x)) return false;
   if (op->kind == OP_CONV) return true;
@@ -59,7 +59,7 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
     words.vector_bits = (uint32_t)x.word;
   }
   // Without an instruction that counts, the table of counts and many temporaries need registers.
-  if (!t->has_popcnt_vec) words.n_vregs -= 8;
+  if (!t->has_popcnt_vec) words.n_vregs = t->n_vregs > 12 ? t->n_vregs - 8 : 4;
   price_tiles(op, &words, &w, p);
   for (uint32_t i = 0; i < p->plan.n && !t->has_popcnt_vec; i++)
     if (strcmp(p->plan.param[i].name, "ku") == 0) p->plan.param[i].value = 1;

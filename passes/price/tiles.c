@@ -292,7 +292,7 @@ void price_tiles(const Op *op, const Target *t, const Work *work, Price *p) {
   if (w.packs_at_run) p->fixed += w.w_bytes / 8;
   int64_t tile = g.mr * g.my * g.nv * g.ks, ku = tile <= 8 ? 4 : tile <= 16 ? 2 : 1;
   // With all registers taken, LLVM puts the sums of an unrolled step into the broadcast's register and spills.
-  if (tile + g.nv + 2 > (int64_t)t->n_vregs) ku = 1;
+  if (tile + g.nv + 2 > (int64_t)t->n_vregs || t->vector_bits == 32) ku = 1;
   if (g.parts + g.k_lanes == 0 && g.ks == 1 && shares_columns(&w, t, (double)(g.mr * g.my), (double)g.nv))
     ku = w.k_inner;
   if (fold > 1) plan_add(op, &p->plan, "fold", fold);

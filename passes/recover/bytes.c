@@ -248,6 +248,7 @@ static bool rewrite_chain(Chain *c, const int64_t *table, const Linear *l) {
     if (b[j].n > 0 && b[j].falls != (l->by[0] < 0)) return false;
   if (op_in(c->quant, 2) != NULL) zero = const_i(c->m, op_in(c->quant, 2)->constant, 0);
   RequantProblem p = {.channels = 1, .b = b, .low = &low, .high = &high, .mul = &l->by[0], .add = &l->c, .zero = zero};
+  p.target = c->ctx->target;
   p.forms = 1u << REQUANT_F32 | 1u << REQUANT_F64;
   if (c->n_in == 2) {
     p.n_other = BYTES;

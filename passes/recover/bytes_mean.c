@@ -165,6 +165,7 @@ static bool rewrite_mean(Mean *n) {
   double mul = n->scale / (double)n->count / n->out_scale, add = (double)n->out_zero;
   RequantProblem p = {.channels = 1, .b = &b, .low = &low, .high = &high, .mul = &mul, .add = &add};
   p.zero = n->out_zero;
+  p.target = n->ctx->target;
   p.forms = 1u << REQUANT_F32 | 1u << REQUANT_SPLIT | 1u << REQUANT_WHOLE | 1u << REQUANT_F64;
   Requant r;
   if (!is_clear(n, &b) || !requant_find(&p, arena, &r)) return false;

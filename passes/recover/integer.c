@@ -296,6 +296,7 @@ static void rewrite(Layer *l) {
   Op *end = l->op;
   const char *how = "scaled to float";
   int64_t boundaries = 0;
+  l->tail.target = l->ctx->target;
   if (l->quant != NULL && tail_requant(&l->tail, l->ctx->arena, &r)) {
     how = requant_text(&r);
     boundaries = r.boundaries;

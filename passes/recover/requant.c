@@ -11,6 +11,7 @@
 #include "ir/elem.h"
 
 enum { NEAR_WRITTEN = 5, NEAR_BEST = 24, SUMMANDS = 4, SHIFT_NEAR = 5, SHIFT_MOST = 30, SHIFT_TRIES = 8 };
+enum { WIDE_LEAST = 32, WIDE_MOST = 51 };  // shifts of the wide form
 
 // One channel's problem and a candidate for it.
 typedef struct Channel {
@@ -24,6 +25,7 @@ typedef struct Channel {
   int64_t right;
 } Channel;
 
+static bool is_whole(RequantForm f) { return f == REQUANT_SHIFT || f == REQUANT_WIDE; }
 static DType type_of_form(RequantForm f) { return f == REQUANT_F64 || f == REQUANT_WHOLE ? DT_F64 : DT_F32; }
 
 // ---- meaning
@@ -48,13 +50,13 @@ static double float_form(const Channel *c, double x, double y, unsigned fused) {
 }
 
 static unsigned n_ways(const Channel *c) {
-  if (c->form == REQUANT_SHIFT) return 1;
+  if (is_whole(c->form)) return 1;
   if (c->form != REQUANT_SPLIT && !c->has_other) return 2;
   return c->add == 0 ? 5 : 4;
 }
 
 static int64_t level_at(const Channel *c, int64_t sum, int64_t other, unsigned fused) {
-  if (c->form == REQUANT_SHIFT) {
+  if (is_whole(c->form)) {
     int64_t q = (sum + c->shift) * (int64_t)c->mul + other * (int64_t)c->other + (int64_t)c->add;
     q >>= c->right;
     return q < c->low ? c->low : q > c->high ? c->high : q;
@@ -71,6 +73,7 @@ static int64_t level_at(const Channel *c, int64_t sum, int64_t other, unsigned f
 const char *requant_text(const Requant *r) {
   switch (r->form) {
     case REQUANT_SHIFT: return "one i32 factor and shift per channel";
+    case REQUANT_WIDE: return "one i32 factor, sum of 64 bits and shift per channel";
     case REQUANT_F32: return "one f32 factor per channel";
     case REQUANT_SPLIT: return "one f32 factor in two parts per channel";
     case REQUANT_WHOLE: return "one f64 factor and a whole number per channel";
@@ -90,17 +93,21 @@ static bool passes_at(const Channel *c, int64_t j, int64_t sum, int64_t passed, 
   return true;
 }
 
-// No product or sum of the shift form passes 31 bits, in whatever order they are taken.
+// What products and sums of the whole forms stay below; with 52 bits a double holds them.
+static double whole_limit(const Channel *c) { return c->form == REQUANT_WIDE ? 0x1p52 : 0x1p31; }
+
+// No product or sum of the whole forms passes their limit, in whatever order they are taken.
 static bool shift_fits(const Channel *c) {
   double a = fmax(fabs((double)(c->b->lo + c->shift)), fabs((double)(c->b->hi + c->shift))) * fabs(c->mul);
   double y = c->has_other ? fmax(fabs((double)c->other_lo), fabs((double)(c->other_lo + c->n_other - 1))) : 0;
   double other = y * fabs(c->other), ends[2] = {0, 0};
-  if (fabs(c->mul) >= 0x1p31 || fabs(c->other) >= 0x1p31 || fabs(c->add) >= 0x1p31 || a >= 0x1p31) return false;
+  double most = whole_limit(c);
+  if (fabs(c->mul) >= 0x1p31 || fabs(c->other) >= 0x1p31 || fabs(c->add) >= most || a >= most) return false;
   for (int i = 0; i < 2; i++) {
     ends[i] = fabs((double)((i ? c->b->hi : c->b->lo) + c->shift) * c->mul + c->add);
-    if (ends[i] + other >= 0x1p31) return false;
+    if (ends[i] + other >= most) return false;
   }
-  return a + other < 0x1p31 && other + fabs(c->add) < 0x1p31;
+  return a + other < most && other + fabs(c->add) < most;
 }
 
 static bool holds_for(const Channel *c, int64_t j) {
@@ -114,7 +121,7 @@ static bool holds_for(const Channel *c, int64_t j) {
 static bool holds(const Channel *c) {
   if (!isfinite(c->mul) || !isfinite(c->add) || (c->falls ? c->mul > 0 : c->mul < 0)) return false;
   if (c->form == REQUANT_SPLIT && c->mul * c->mul_low < 0) return false;  // both parts go the same way
-  if (c->form == REQUANT_SHIFT && !shift_fits(c)) return false;
+  if (is_whole(c->form) && !shift_fits(c)) return false;
   for (int64_t j = 0; j < c->n_other; j++)
     if (!holds_for(c, j)) return false;
   return true;
@@ -214,8 +221,8 @@ static void set_factor(Channel *c, double mul) {
 
 static bool constant_form(Channel *c) {
   c->mul = c->mul_low = c->other = 0;
-  c->right = 0;
-  c->add = (double)(c->b->first - c->zero);
+  c->right = c->form == REQUANT_WIDE ? WIDE_LEAST : 0;
+  c->add = ldexp((double)(c->b->first - c->zero), (int)c->right);
   return holds(c);
 }
 
@@ -279,11 +286,12 @@ static bool whole_summands(const Channel *c, int64_t m, int64_t *lo, int64_t *hi
 
 static bool shift_form(Channel *c, double best, double other) {
   double most = fmax(fabs((double)(c->b->lo + c->shift)), fabs((double)(c->b->hi + c->shift)));
-  c->right = SHIFT_MOST;
-  for (int tries = 0; tries < SHIFT_TRIES && c->right >= 0; c->right--) {
+  int64_t least = c->form == REQUANT_WIDE ? WIDE_LEAST : 0;
+  c->right = c->form == REQUANT_WIDE ? WIDE_MOST : SHIFT_MOST;
+  for (int tries = 0; tries < SHIFT_TRIES && c->right >= least; c->right--) {
     double near = rint(ldexp(best, (int)c->right));
     c->other = rint(ldexp(other, (int)c->right));
-    if (fabs(near) * most >= 0x1p31 || fabs(c->other) >= 0x1p31) continue;
+    if (fabs(near) >= 0x1p31 || fabs(near) * most >= whole_limit(c) || fabs(c->other) >= 0x1p31) continue;
     tries++;
     for (int i = 0; i < SHIFT_NEAR; i++) {
       int64_t m = (int64_t)near + (i % 2 ? 1 : -1) * ((i + 1) / 2), lo, hi;
@@ -346,7 +354,7 @@ static bool channel_find(const RequantProblem *p, int64_t i, Channel *c) {
   if (c->form == REQUANT_WHOLE) return p->mul != NULL && whole_form(c, p->mul[i], p->add[i]);
   double other = c->has_other ? p->other_mul[i] : 0;
   c->other = other;
-  if (c->form == REQUANT_SHIFT) return shift_form(c, best_factor(c), other);
+  if (is_whole(c->form)) return shift_form(c, best_factor(c), other);
   c->other = elem_round(type_of_form(c->form), other);
   if (p->mul != NULL && written_form(c, p->mul[i], p->add[i])) return true;
   return fitted_form(c, best_factor(c));
@@ -383,6 +391,15 @@ static bool find_as(const RequantProblem *p, Requant *out) {
   return true;
 }
 
+// The forms by price.
+static const RequantForm *order_for(const Target *t) {
+  static const RequantForm usual[REQUANT_FORMS] = {REQUANT_SHIFT, REQUANT_F32,   REQUANT_SPLIT,
+                                                   REQUANT_WIDE,  REQUANT_WHOLE, REQUANT_F64};
+  static const RequantForm no_float[REQUANT_FORMS] = {REQUANT_SHIFT, REQUANT_WIDE,  REQUANT_F32,
+                                                      REQUANT_SPLIT, REQUANT_WHOLE, REQUANT_F64};
+  return t != NULL && t->no_float ? no_float : usual;
+}
+
 bool requant_find(const RequantProblem *p, Arena *arena, Requant *out) {
   *out = (Requant){.low = p->low, .high = p->high};
   out->mul = NEW_ARRAY(arena, double, p->channels);
@@ -390,16 +407,19 @@ bool requant_find(const RequantProblem *p, Arena *arena, Requant *out) {
   out->add = NEW_ARRAY(arena, double, p->channels);
   out->right = NEW_ARRAY(arena, int64_t, p->channels);
   if (p->n_other > 0) out->other_mul = NEW_ARRAY(arena, double, p->channels);
-  for (int form = 0; form < REQUANT_FORMS; form++) {
+  const RequantForm *order = order_for(p->target);
+  for (int at = 0; at < REQUANT_FORMS; at++) {
+    RequantForm form = order[at];
     bool one = form == REQUANT_SPLIT || form == REQUANT_WHOLE;
-    if (!(p->forms >> form & 1) || (one && p->n_other > 0)) continue;
-    out->form = (RequantForm)form;
+    bool wanted = (p->forms >> form & 1) || (form == REQUANT_WIDE && p->target != NULL && p->target->no_double);
+    if (!wanted || (one && p->n_other > 0)) continue;
+    out->form = form;
     for (int i = 0; i < 4; i++) {
       // The zero point inside of the summand costs nothing, but may turn ties around.
       bool outside = i % 2 == 1;
       out->shifted = i < 2;
       out->zero = outside ? p->zero : 0;
-      bool inside = form == REQUANT_SHIFT || form == REQUANT_WHOLE;
+      bool inside = is_whole(form) || form == REQUANT_WHOLE;
       if ((out->shifted && p->shift == NULL) || (outside && (p->zero == 0 || inside))) continue;
       if (find_as(p, out)) return true;
     }

@@ -6,6 +6,7 @@
 // ends of the range and on both sides of every boundary, it agrees everywhere. The forms, cheapest first:
 //
 //   shift   q = clamp((a * m + b) >> r)               i32, no product passes 31 bits
+//   wide    the same in i64, where floats are slow or forbidden: m of 31 bits, r of 32 or more, no sum passes 52 bits
 //   f32     q = clamp(round(a * m + b) + zero)
 //   split   q = clamp(round(a * m + (a * l + b)) + zero)   the factor in two parts, where 24 bits are too few
 //   whole   as f64, b a whole number: 1.5 * 2^52 + b is added in the same step and the low word is the level
@@ -18,6 +19,7 @@
 #define QCC_PASSES_RECOVER_REQUANT_H
 
 #include "ir/graph.h"
+#include "ir/target.h"
 
 typedef struct Boundaries {
   int64_t lo, hi;  // range of the sums
@@ -29,6 +31,7 @@ typedef struct Boundaries {
 
 typedef enum RequantForm {
   REQUANT_SHIFT,
+  REQUANT_WIDE,
   REQUANT_F32,
   REQUANT_SPLIT,
   REQUANT_WHOLE,
@@ -45,7 +48,7 @@ typedef struct Requant {
   int64_t zero;               // the problem's zero point, or 0 when it is inside of `add`
   double *mul, *mul_low;      // [channels]; mul_low of the split form
   double *add;                // [channels]
-  int64_t *right;             // [channels], of the shift form
+  int64_t *right;             // [channels], of the shift and wide forms
   const int64_t *low, *high;  // [channels] limits
   double *other_mul;          // [channels], NULL without a second integer
   int64_t boundaries;         // compared on both sides
@@ -61,6 +64,7 @@ typedef struct RequantProblem {
   const int64_t *shift;       // [channels] what may be added to the sum for free, or NULL
   int64_t zero;               // may be added after rounding
   uint32_t forms;             // bit set of 1 << RequantForm
+  const Target *target;       // whole forms for what it has no instructions for, whatever the set says; or NULL
   int64_t n_other;            // values of the second integer; 0: there is none
   int64_t other_lo;           // they are other_lo, other_lo + 1, ...
   const double *other_mul;    // [channels] what y is multiplied with

@@ -93,13 +93,33 @@ static Value *emit_shift(const Emit *e, Value *sum, DType to) {
   return limited(e, with(e, OP_SHR, y, whole_constant(e, r->right)), to);
 }
 
+// The high word of the sum first: what is left of the shift is one of 32 bits.
+static Value *emit_wide(const Emit *e, Value *sum, DType to) {
+  const Requant *r = e->r;
+  Emit ints = *e;
+  ints.t = DT_I32;
+  Value *y = with(e, OP_MUL, emit_cast_to(e->at, sum, DT_I64, e->at), constant(e, r->mul));
+  if (r->other_mul != NULL) {
+    Value *part = with(e, OP_MUL, emit_cast_to(e->at, e->other, DT_I64, e->at), constant(e, r->other_mul));
+    y = with(e, OP_ADD, y, part);
+  }
+  if (any(r->add, e->c->channels)) y = with(e, OP_ADD, y, constant(e, r->add));
+  y = with(e, OP_SHR, y, const_splat_int(e->m, type_scalar(e->m->types, DT_I64), 32));
+  y = emit_cast_to(e->at, y, DT_I32, e->at);
+  int64_t *left = NEW_ARRAY(e->m->arena, int64_t, e->c->channels), some = 0;
+  for (int64_t c = 0; c < e->c->channels; c++) some |= left[c] = r->right[c] - 32;
+  if (some != 0) y = with(&ints, OP_SHR, y, whole_constant(&ints, left));
+  return limited(e, y, to);
+}
+
 Value *requant_emit(Op *at, Value *sum, Value *other, const Requant *r, const ChannelAxis *channels, DType to,
                     Arena *arena) {
   Emit e = {.at = at, .m = at->func->module, .r = r, .c = channels, .other = other};
   bool is_double = r->form == REQUANT_F64 || r->form == REQUANT_WHOLE;
-  e.t = r->form == REQUANT_SHIFT ? DT_I32 : is_double ? DT_F64 : DT_F32;
+  e.t = r->form == REQUANT_SHIFT ? DT_I32 : r->form == REQUANT_WIDE ? DT_I64 : is_double ? DT_F64 : DT_F32;
   e.scratch = NEW_ARRAY(arena, double, channels->channels);
   if (r->form == REQUANT_WHOLE || (r->form == REQUANT_F64 && r->word)) return emit_word(&e, sum, to);
+  if (r->form == REQUANT_WIDE) return emit_wide(&e, sum, to);
   return r->form == REQUANT_SHIFT ? emit_shift(&e, sum, to) : emit_float(&e, sum, to);
 }
 

@@ -88,6 +88,7 @@ bool tail_requant(const Tail *t, Arena *arena, Requant *out) {
   }
   RequantProblem p = {.channels = n, .b = b, .low = low, .high = high, .mul = mul, .add = add, .shift = t->shift};
   p.zero = t->out_zero;
+  p.target = t->target;
   p.forms = 1u << REQUANT_F32 | 1u << REQUANT_SPLIT | 1u << REQUANT_WHOLE | 1u << REQUANT_F64;
   return requant_find(&p, arena, out);
 }

@@ -28,7 +28,8 @@ typedef struct Tail {
   uint32_t n_links;
   double out_scale;
   int64_t out_zero, out_min, out_max;
-  bool zero_first;  // the zero point is added before rounding
+  bool zero_first;       // the zero point is added before rounding
+  const Target *target;  // of the arithmetic, or NULL
 } Tail;
 
 int64_t tail_eval(const Tail *t, int64_t channel, int64_t sum);

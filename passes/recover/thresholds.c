@@ -200,6 +200,7 @@ static Value *by_multiplication(Emit *e) {
   }
   Requant r;
   RequantProblem p = {.channels = n, .b = b, .low = low, .high = high};
+  p.target = e->s->t->ctx->target;
   p.forms = 1u << REQUANT_SHIFT | 1u << REQUANT_F32 | 1u << REQUANT_SPLIT | 1u << REQUANT_WHOLE | 1u << REQUANT_F64;
   if (!requant_find(&p, arena, &r)) return NULL;
   ChannelAxis channels = {n, sum->axis, sum->sum->type->rank};

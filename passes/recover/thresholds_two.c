@@ -147,6 +147,7 @@ static bool find_form(const Two *t, uint32_t op, const Levels *l, Requant *r) {
   }
   RequantProblem p = {.channels = n, .b = b, .low = low, .high = high, .n_other = t->n_other, .other_mul = by};
   p.other_lo = t->first + t->t.other_on->zero;
+  p.target = t->t.ctx->target;
   p.forms = 1u << REQUANT_SHIFT | 1u << REQUANT_F32 | 1u << REQUANT_F64;
   return requant_find(&p, t->arena, r);
 }
