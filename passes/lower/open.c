@@ -177,6 +177,7 @@ static bool open_until(Sizes *s, bool everything) {
 }
 
 bool open_weights(LowerCtx *ctx, bool everything) {
+  if (!everything && ctx->target->vector_bits == 32) return true;  // RAM is dearer there than flash
   if (ctx->packed == NULL) return true;
   Sizes s = {.ctx = ctx, .arena = arena_new("open")};
   add_up(&s);
