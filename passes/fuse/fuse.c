@@ -19,6 +19,7 @@
 
 #include "passes/graph_util.h"
 #include "passes/lower/codebook.h"
+#include "passes/price/tiles.h"
 
 // A contraction with one operand of weights, then a bias.
 static bool is_postable(const Op *op) { return (op_info(op->kind)->traits & TRAIT_POST) != 0 && op->kind != OP_CHAIN; }
@@ -90,7 +91,8 @@ static bool batchnorm_into(PassCtx *ctx, Op *bn) {
       (bias && (!value_is_const(bias) || type_count(bias->type) != bn->in[1].value->type->dims[0])))
     return false;
   Codebook book;
-  if (codebook_of(op, &book) && !book.columns) return false;  // scales per channel would hide its values
+  if (strategy_codebook_applies(op, ctx->target) && codebook_of(op, &book) && !book.columns)
+    return false;  // scales per channel would hide its values
   if (!batchnorm_affine(ctx, bn, &scale, &shift, &channels) || !weight_channels(op, w->type, channels, &map))
     return false;
   for (int64_t c = 0; bias && c < channels; c++) shift[c] += const_f(ctx->m, bias->constant, c) * scale[c];
