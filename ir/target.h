@@ -32,6 +32,7 @@ typedef struct Target {
   double popcnt_per_cycle;    // vectors of 64-bit words joined with others, counted and added to sums, per cycle
   double sparse_loads_cycle;  // loads per cycle of products by non-zeros (strategy sparse), vectors and numbers
   double call_cycles;         // fixed cost of one kernel call
+  uint32_t panel_vectors;     // most vectors side by side in a panel of weights; 0: as many as registers allow
   double ghz;                 // nominal, only for turning cycles into microseconds
 } Target;
 

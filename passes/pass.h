@@ -40,6 +40,8 @@ typedef struct PassOptions {
   Quantization *quantize;               // --quantize: rules, statistics, and what became of layers; NULL: not asked for
   ShareReport *shared;                  // what --share did, for the report; NULL: not wanted
   bool release;                         // lowered weights are not read again: their memory may be given back at once
+  const Module *like;                   // the same graph planned for another level of the object, or NULL
+  const Target *like_target;            // ... which is this one: plans take its weights where that costs little
   bool profile;                         // lower inserts nothing extra, but keeps one step per op (bench, verify)
 } PassOptions;
 

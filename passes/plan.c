@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ir/note.h"
+#include "passes/like.h"
 #include "passes/lowbit.h"
 #include "passes/lower/codebook.h"
 #include "passes/pass.h"
@@ -154,7 +155,25 @@ static void note_words(PassCtx *ctx, const Op *op) {
       100 * (1 - (double)s.most / blocks), cost);
 }
 
+// The ops of another level's graph by id, or NULL.
+static const Op **ops_like(PassCtx *ctx) {
+  const Module *like = ctx->opt->like;
+  if (like == NULL) return NULL;
+  const Op **op = NEW_ARRAY(ctx->arena, const Op *, like->n_ops + ctx->m->n_ops + 1);
+  for (uint32_t f = 0; f < like->funcs.n; f++)
+    for (const Op *o = like->funcs.at[f]->first; o != NULL; o = o->next) op[o->id] = o;
+  return op;
+}
+
+// Goes over to the plan of the same layer of another level where that saves a second pack of its weights.
+static void take_like(PassCtx *ctx, const Op *op, const Op *like, Plan *p) {
+  Plan shared;
+  if (like == NULL || like->kind != op->kind || op_plan(like) == NULL) return;
+  if (plan_like(op, ctx->target, op_plan(like), ctx->opt->like_target, p, &shared)) *p = shared;
+}
+
 PassResult pass_plan(PassCtx *ctx) {
+  const Op **like = ops_like(ctx);
   PassResult result = PASS_SAME;
   unsigned avoid = ctx->opt->strict_fp ? AVOID_DROPPED_TERMS | AVOID_TRANSFORMS : 0;
   bool by_size = ctx->opt->by_size || strcmp(ctx->args, "size") == 0;
@@ -172,6 +191,7 @@ PassResult pass_plan(PassCtx *ctx) {
       Plan p = plan_choose_avoiding(op, ctx->target, avoid);
       if (!rounds_well(ctx, op, &p)) p = plan_choose_avoiding(op, ctx->target, avoid | AVOID_TRANSFORMS);
       plan_of_codes(ctx, op, &p);
+      if (like) take_like(ctx, op, like[op->id], &p);
       op_set_plan(op, &p);
       note_zeros(ctx, op, &p);
       note_words(ctx, op);

@@ -66,21 +66,35 @@ bool session_cut(Session *s, const char **graph, const char **rest) {
   return true;
 }
 
+// Plans, lowers and finishes one level on its module.
+static bool level_lower(Session *s, Level *l, const char *rest) {
+  Session part = *s;
+  part.m = l->m;
+  part.target = l->target;
+  part.timings = (PassTimings){0};
+  bool ok = session_passes(&part, rest);
+  for (uint32_t i = 0; i < part.timings.n; i++) vec_push(s->arena, &s->timings, part.timings.at[i]);
+  return ok;
+}
+
 bool session_lower(Session *s) {
   const char *graph, *rest;
   if (s->n_levels <= 1 || !session_cut(s, &graph, &rest)) return session_passes(s, session_pipeline(s));
   s->release = false;  // levels share the bytes of constants
   if (!session_passes(s, graph)) return false;
-  Module *m = s->m;
-  const Target *usual = s->target;
-  for (uint32_t i = 0; i < s->n_levels; i++) s->levels[i].m = s->levels[i].target == usual ? m : module_clone(m);
-  bool ok = true;
-  for (uint32_t i = 0; i < s->n_levels && ok; i++) {
-    s->m = s->levels[i].m;
-    s->target = s->levels[i].target;
-    ok = session_passes(s, rest);
+  Level *usual = NULL;
+  for (uint32_t i = 0; i < s->n_levels; i++) {
+    bool first = s->levels[i].target == s->target;
+    s->levels[i].m = first ? s->m : module_clone(s->m);
+    if (first) usual = &s->levels[i];
   }
-  s->m = m;
-  s->target = usual;
+  Target narrow = *s->target;  // panels of weights that levels of shorter vectors can read too
+  narrow.panel_vectors = 2;
+  bool ok = level_lower(s, &(Level){s->m, &narrow}, rest);
+  s->pass_opt.like = s->m;
+  s->pass_opt.like_target = s->target;
+  for (uint32_t i = 0; i < s->n_levels && ok; i++)
+    if (&s->levels[i] != usual) ok = level_lower(s, &s->levels[i], rest);
+  s->pass_opt.like = NULL;
   return ok;
 }

@@ -138,8 +138,8 @@ static void form_price(const Target *t, const Form *f, double network, Price *p)
 }
 
 static void choose_tile(const Target *t, Form *f, double network, Form *best, Price *price) {
-  int64_t regs = t->n_vregs;
-  for (f->nv = 1; f->nv <= 4 && f->nv <= f->vectors; f->nv++) {
+  int64_t regs = t->n_vregs, widest = t->panel_vectors > 0 ? t->panel_vectors : 4;
+  for (f->nv = 1; f->nv <= widest && f->nv <= f->vectors; f->nv++) {
     int64_t most = (regs - f->nv - 1) / f->nv;
     for (f->mr = most < 16 ? most : 16; f->mr >= 4 || f->mr == most; f->mr -= 2) {
       Price p = *price;

@@ -107,7 +107,8 @@ static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
   int64_t lanes = lanes_for(w, t), vectors = (w->n + lanes - 1) / lanes;
   int64_t regs = t->n_vregs, more = w->w_more, most = most_sums(w, lanes);
   *cycles = 0;
-  for (int64_t nv = 1; nv <= 8 && nv <= vectors; nv++) {
+  int64_t widest = t->panel_vectors > 0 ? t->panel_vectors : 8;
+  for (int64_t nv = 1; nv <= widest && nv <= vectors; nv++) {
     for (int64_t mr = 1; mr <= w->m && mr * nv + nv * (1 + more) + 1 <= regs && mr * nv <= most; mr++) {
       int64_t rows = mr == w->m && w->rows > 1 ? w->row_run : 1;
       for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv * (1 + more) + 1 <= regs && my * mr * nv <= most;
