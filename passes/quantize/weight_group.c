@@ -14,7 +14,7 @@ void floats_sort(int64_t n, float *w) {
 }
 
 float *group_sorted(const WeightGroup *g, Arena *arena) {
-  float *v = arena_copy(arena, g->w, (size_t)g->n * sizeof *v + 1);
+  float *v = arena_copy(arena, g->w, (size_t)g->n * sizeof *v);
   floats_sort(g->n, v);
   return v;
 }

@@ -67,7 +67,7 @@ static void count_codes(WeightFit *f, Arena *arena) {
 }
 
 static int64_t count_distinct(const WeightFit *f, Arena *arena) {
-  float *v = arena_copy(arena, f->value, (size_t)f->n * sizeof *v + 1);
+  float *v = arena_copy(arena, f->value, (size_t)f->n * sizeof *v);
   int64_t distinct = 0;
   floats_sort(f->n, v);
   for (int64_t i = 0; i < f->n; i++) distinct += i == 0 || v[i] != v[i - 1];
@@ -213,7 +213,7 @@ bool weights_fit_floats(const float *w, int64_t channels, int64_t per, const Wei
                         const WeightMoments *moments, Arena *arena, WeightFit *out, const char **why) {
   *out = (WeightFit){.spec = *s, .n = channels * per, .channels = channels, .per = per};
   if (out->spec.width == 0) out->spec.width = per % 9 == 0 ? 9 : 4;
-  out->from = arena_copy(arena, w, (size_t)out->n * sizeof *w + 1);
+  out->from = arena_copy(arena, w, (size_t)out->n * sizeof *w);
   return fit_groups(out, moments, arena, why);
 }
 
