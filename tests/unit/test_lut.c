@@ -386,7 +386,10 @@ static void check_once(const Target *t, bool jit, int64_t m, int64_t k, int64_t 
     cr_assert(book.columns == own, "the wrong book for %u values", values);
     cr_assert(book.n <= values && book.bits <= 8);
   }
-  if (!found && own && values * n > CODEBOOK_ALL) return;
+  if (!found && own && values * n > CODEBOOK_ALL) {
+    arena_free(c.arena);
+    return;
+  }
   Plan plan = {.strategy = intern(c.m->names, "codebook")};
   plan_add(c.op, &plan, "once", 1);
   plan_add(c.op, &plan, "mr", 3);
