@@ -88,7 +88,8 @@ static bool choice_of(Sizes *s, const PackedWeights *w, Choice *c) {
   DType type = w->buf->type->dtype;
   if (w->from->released || w->spec.bits.n > 0) return false;
   if (type == DT_F32) {
-    if (w->from != op_in(w->op, 1)->constant || !codebook_of(w->op, &book)) return false;
+    const Value *weights = op_in(w->op, 1);
+    if (weights == NULL || w->from != weights->constant || !codebook_of(w->op, &book)) return false;
     c->floats = true;
     c->saves = w->buf->bytes - ceil_div(type_count(w->buf->type) * book.bits, BYTE);
     c->cycles = 0.25 * (double)type_count(w->buf->type);
