@@ -77,7 +77,7 @@ static bool is_placed(const Dense *d, int64_t block) {
     if (d->place[s] < lo) lo = d->place[s];
     if (d->place[s] > hi) hi = d->place[s];
   }
-  return hi < lo + d->f->block;
+  return hi < 0 || hi - lo < d->f->block;
 }
 
 // The bytes of a block come next, each once.
@@ -233,12 +233,12 @@ static void set_codes(OpenForm *f) {
   for (int64_t i = 0; i < f->dense; i++) is_value[(int8_t)f->bytes[i] - INT8_MIN] = true;
   set_values(f, is_value);
   if (f->bits == BYTE) return;
-  int64_t best = INT64_MAX;
+  int64_t best = 0;
   for (int64_t row = f->block; row >= NARROW_BLOCK; row /= 2) {
     uint32_t width[3], n = open_fields(f->bits, width);
     int64_t steps = ceil_div(f->dense, row), stored = 0;
     for (uint32_t i = 0; i < n; i++) stored += ceil_div(steps * width[i], BYTE) * row;
-    if (stored * 100 >= best * 99 || (row < f->block && f->book && f->block == OPEN_BLOCK)) continue;
+    if ((best > 0 && stored * 100 >= best * 99) || (row < f->block && f->book && f->block == OPEN_BLOCK)) continue;
     best = stored;
     f->row = row;
   }
