@@ -108,6 +108,8 @@ if [ -d "$shared/suites" ]; then
   step trained-amx "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs" --target sapphire-rapids
   step cross sh tests/cross/cross.sh "$root/build/release" "$shared/models/trained"
   step bare sh tests/bare/bare.sh "$root/build/release" "$shared"
+  step levels sh tests/cross/levels.sh "$root/build/release" "$shared/models/trained" \
+    "dwsep-cnn resnet20-cifar-int8-qop bnn-cnn-w1a1 balanced-w2a2-cnn twn-cnn tt-784x256-r6 groupsparse-cnn lstm-char-alt2bit"
   step layers-trained "$bin/layers" tests/models/layers_trained.tsv "$shared/models/trained"
   step layers-real "$bin/layers" tests/models/layers_real.tsv "$shared/suites/real-models"
   step accuracy "$bin/accuracy" tests/models/accuracy.tsv "$shared/models/trained"

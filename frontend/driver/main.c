@@ -24,8 +24,9 @@ static void list_targets(void) {
   const Target *native = target_native();
   for (uint32_t i = 0; i < target_count(); i++) {
     const Target *t = target_at(i);
-    printf("%-18s %s, %u-bit vectors, %u registers%s\n", t->name, t->arch, t->vector_bits, t->n_vregs,
-           t == native ? " (native)" : "");
+    const char *family = target_family(t);
+    printf("%-18s %s, %u-bit vectors, %u registers%s%s%s\n", t->name, t->arch, t->vector_bits, t->n_vregs,
+           family ? ", level of " : "", family ? family : "", t == native ? " (native)" : "");
   }
 }
 

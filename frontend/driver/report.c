@@ -54,6 +54,7 @@ void report_text(Session *s, const Report *r, StrBuf *out) {
   report_shared_text(s, out);
   report_quantised_text(s, out);
   report_weights_text(s, out);
+  report_levels_text(s, r, out);
   text_totals(s, r, out);
 }
 
@@ -116,6 +117,7 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
   report_shared_json(s, out);
   report_quantised_json(s, out);
   report_weights_json(s, out);
+  report_levels_json(s, r, out);
   strbuf_puts(out, "\"layers\":[\n");
   for (uint32_t i = 0; i < r->n; i++) {
     if (i) strbuf_puts(out, ",\n");
@@ -129,7 +131,8 @@ void report_info(Session *s, StrBuf *out) {
   const Program *p = s->m->program;
   Report r = report_new(s, 0);
   strbuf_printf(out, "{\"qcc\":\"%s\",\"target\":\"%s\",\"steps\":%u,\"kernels\":%u,\"macs\":%.0f,", QCC_VERSION,
-                s->target->name, p->steps.n, p->kernels.n, r.macs);
+                session_cpu(s), p->steps.n, p->kernels.n, r.macs);
+  report_levels_json(s, &r, out);
   strbuf_printf(out, "\"weight_bytes\":%lld,\"workspace_bytes\":%lld,\"layers\":[",
                 (long long)(r.weight_bytes + r.table_bytes), (long long)p->workspace_bytes);
   const char *comma = "";

@@ -45,6 +45,9 @@ void report_json(Session *s, const Report *r, StrBuf *out);
 void report_html(Session *s, const Report *r, StrBuf *out);
 void report_info(Session *s, StrBuf *out);  // the short JSON inside the object
 void report_explain(Session *s);            // the notes on every layer, or on the one asked for, as diagnostics
+// The levels of the object and the strategy of every contraction at each (report_levels.c); nothing where there is one.
+void report_levels_text(Session *s, const Report *r, StrBuf *out);
+void report_levels_json(Session *s, const Report *r, StrBuf *out);  // a member and a comma
 void json_string(StrBuf *out, const char *text);
 void html_text(StrBuf *out, const char *text);
 

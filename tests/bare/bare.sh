@@ -32,7 +32,7 @@ image() {
 
 check() {
   rm -f net.bin
-  "$build/qcc" "$2" --dim N=1 --name net -o host.o && cc -O1 -I"$root" "$root/tests/cross/runner.c" host.o -lm -o host &&
+  "$build/qcc" "$2" --dim N=1 --name net -o host.o && cc -O1 -I"$root" "$root/tests/cross/runner.c" "$root/runtime/rt_cpu.c" host.o -lm -o host &&
     ./host 7 host.bin && "$build/qcc" "$2" --dim N=1 --name net --target=cortex-m4f -o net.o && image &&
     timeout 300 qemu-system-arm -M mps2-an386 -nographic -semihosting -kernel net.elf >run.log 2>&1 </dev/null &&
     ./host host.bin net.bin "$3"

@@ -76,7 +76,7 @@ link_program() {
   # shellcheck disable=SC2046
   case $1 in
     bare*) link_bare "$1" "$2" ;;
-    *) $(words "$1") -O1 -I"$root" "$root/tests/cross/runner.c" net.o -lm -o net ;;
+    *) $(words "$1") -O1 -I"$root" "$root/tests/cross/runner.c" "$root/runtime/rt_cpu.c" net.o -lm -o net ;;
   esac
 }
 
@@ -120,7 +120,7 @@ takes_turn() {
 
 on_all_rows() {
   "$build/qcc" "$2" --dim N=1 --name net -o host.o 2>log || { fail "$1: $(head -n 1 log)"; return; }
-  cc -O1 -I"$root" "$root/tests/cross/runner.c" host.o -lm -o host && ./host 7 host.bin || { fail "$1 on this machine"; return; }
+  cc -O1 -I"$root" "$root/tests/cross/runner.c" "$root/runtime/rt_cpu.c" host.o -lm -o host && ./host 7 host.bin >log || { fail "$1 on this machine"; return; }
   while read -r row cc emulator; do
     if takes_turn "$row"; then on_row "$1" "$2" "$row" "$cc" "$emulator"; fi
   done <<EOF

@@ -1,7 +1,9 @@
 // Runs the network `net_model` on inputs made from a seed and writes its outputs: the same program for every target.
 //
-//   cc runner.c net.o -o net;  ./net SEED OUT.bin        OUT.bin: every output, in order, as its bytes
+//   cc runner.c rt_cpu.c net.o -o net;  ./net SEED OUT.bin     OUT.bin: every output, in order, as its bytes
 //   ./net A.bin B.bin E
+//
+// QCC_CPU chooses a level of the object. Exit code 3: this machine lacks it; the reason is on standard output.
 //
 // The second form compares two such files for the network it is linked with: integers must be equal, floats may differ
 // by E of the largest magnitude of their tensor. Exit code 0: they do, 1: they do not, 2: trouble.
@@ -34,7 +36,11 @@ static int run(const char *path) {
   }
   for (uint32_t i = 0; i < net_model.n_outputs; i++) out[i] = block(net_model.outputs[i].bytes);
   qcc_call call = {.workspace = workspace, .inputs = in, .outputs = out};
-  if (net_model.init(workspace) != 0 || net_model.run(&call) != 0) return 2;
+  int status = qcc_init(&net_model, workspace);
+  if (status == QCC_E_CPU) return printf("lacks %s\n", qcc_level(workspace)), 3;
+  if (status != QCC_OK) return printf("status %d\n", status), 2;
+  printf("level %s\n", qcc_level(workspace));
+  if (net_model.run(&call) != QCC_OK) return 2;
   FILE *f = fopen(path, "wb");
   if (f == NULL) return 2;
   for (uint32_t i = 0; i < net_model.n_outputs; i++)
