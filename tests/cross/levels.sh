@@ -47,7 +47,7 @@ emulated() {
 }
 
 network() {
-  "$build/qcc" "$2" --dim N=1 --name net --target=x86-64 -o net.o 2>log || { fail "$1: $(head -n 1 log)"; return; }
+  "$build/qcc" "$2" --dim N=1 --dim T=5 --name net --target=x86-64 -o net.o 2>log || { fail "$1: $(head -n 1 log)"; return; }
   cc -O1 -I"$root" "$root/tests/cross/runner.c" "$root/runtime/rt_cpu.c" net.o -lm -o net 2>log || { fail "$1: $(head -n 1 log)"; return; }
   QCC_CPU=x86-64-v2 ./net 7 base.bin >log || { fail "$1: $(head -n 1 log)"; return; }
   skipped=
