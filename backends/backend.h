@@ -86,6 +86,17 @@ CodeFilter instruction_class(const char *arch, const char *mnemonic);
 bool object_scan(const ObjectBytes *object, const Target *target, const char *name, const char *kernel, Arena *arena,
                  CodeScan *out);
 
+// The disassembly of the same function: lines of "PLACE BYTES TEXT", places from the function's beginning.
+bool object_listing(const ObjectBytes *object, const Target *target, const char *name, const char *kernel, StrBuf *out);
+
+// What an object brings to an image, in bytes: .text, and all else that is loaded (constants, tables of pointers,
+// tables that unwind; nothing of it is written to). Of an object of several levels `target` is the last.
+typedef struct ObjectSize {
+  uint64_t code, constants;
+  uint64_t instructions;  // of all code, as it stands there
+} ObjectSize;
+bool object_size(const ObjectBytes *object, const Target *target, Arena *arena, ObjectSize *out);
+
 // Text of NAME.h for the module's interface; it stands alone (C89 to C23, C++98 to C++23). False after diag_error.
 bool header_text(Module *m, const char *name, const ObjectBytes *object, StrBuf *out);
 // Injective mangling of a name into a C identifier (reliability.md section 6.3).

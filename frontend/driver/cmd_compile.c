@@ -102,7 +102,7 @@ static bool write_object(Session *s, const char *path, const ObjectBytes *object
 }
 
 static bool finish(Session *s, const char *path, const ObjectBytes *object) {
-  Report r = report_new(s, (int64_t)object->n);
+  Report r = report_new(s, object);
   if (s->pass_opt.explain) report_explain(s);
   if (!require_check(s, &r, object) || (path && !write_object(s, path, object, &r))) return false;
   if (option_flag(&s->opt.verbose)) {

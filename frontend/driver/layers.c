@@ -154,9 +154,17 @@ static void row_add_step(LayerRow *row, const Step *step, bool *seen) {
   row_add_constants(row, step, seen);
 }
 
-Report report_new(Session *s, int64_t object_bytes) {
+static void report_add_object(Session *s, const ObjectBytes *object, Report *r) {
+  const Target *last = s->n_levels > 1 ? s->levels[s->n_levels - 1].target : s->target;
+  r->object_bytes = (int64_t)object->n;
+  r->workspace = object->workspace;
+  r->stack = object->stack;
+  QCC_CHECK(object_size(object, last, s->arena, &r->size), "the object can't be read");
+}
+
+Report report_new(Session *s, const ObjectBytes *object) {
   const Program *p = s->m->program;
-  Report r = {.rows = NEW_ARRAY(s->arena, LayerRow, p->steps.n + 1), .object_bytes = object_bytes};
+  Report r = {.rows = NEW_ARRAY(s->arena, LayerRow, p->steps.n + 1)};
   bool *seen = NEW_ARRAY(s->arena, bool, s->m->n_consts + 1);
   Map *known = map_new(s->arena);  // op id + 1 -> row
   for (uint32_t i = 0; i < p->steps.n; i++) {
@@ -176,5 +184,6 @@ Report report_new(Session *s, int64_t object_bytes) {
     r.table_bytes += r.rows[i].table_bytes;
     r.thresholds += r.rows[i].thresholds;
   }
+  if (object) report_add_object(s, object, &r);
   return r;
 }

@@ -21,6 +21,9 @@ static void text_notes(const LayerRow *r, StrBuf *out) {
     strbuf_printf(out, "  %-10s %s\n", note_word(r->notes.at[i]->kind), r->notes.at[i]->text);
 }
 
+static uint64_t report_flash(const Report *r) { return r->size.code + r->size.constants; }
+static uint64_t report_ram(const Report *r) { return r->workspace + r->stack; }
+
 static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 // Bytes of the constants of the object against the file's parameters as f32, and against the bits its weights need.
@@ -45,6 +48,16 @@ static void text_totals(Session *s, const Report *r, StrBuf *out) {
                 (long long)p->live_bytes);
 }
 
+// What an image with the object needs: the numbers of the object itself, for every level enough.
+static void text_footprint(const Report *r, StrBuf *out) {
+  if (!r->object_bytes) return;
+  strbuf_printf(out, "flash %llu bytes (%llu of code, %llu of constants), ", (unsigned long long)report_flash(r),
+                (unsigned long long)r->size.code, (unsigned long long)r->size.constants);
+  strbuf_printf(out, "RAM %llu (%llu of workspace, %llu of stack at most), %llu instructions\n",
+                (unsigned long long)report_ram(r), (unsigned long long)r->workspace, (unsigned long long)r->stack,
+                (unsigned long long)r->size.instructions);
+}
+
 void report_text(Session *s, const Report *r, StrBuf *out) {
   strbuf_printf(out, "%-36s %-10s %-8s %-8s %-8s %12s %15s %10s %9s %9s %6s  %s\n", "layer", "op", "strategy",
                 "declared", "emitted", "MACs", "bit-ops", "weights", "bytes", "tables", "thresh", "result");
@@ -56,6 +69,7 @@ void report_text(Session *s, const Report *r, StrBuf *out) {
   report_weights_text(s, out);
   report_levels_text(s, r, out);
   text_totals(s, r, out);
+  text_footprint(r, out);
 }
 
 // ---- JSON
@@ -100,6 +114,14 @@ static void json_row(const LayerRow *r, StrBuf *out) {
   strbuf_printf(out, ",\"table_bytes\":%lld}", (long long)r->table_bytes);
 }
 
+static void json_footprint(const Report *r, StrBuf *out) {
+  if (!r->object_bytes) return;
+  strbuf_printf(out, "\"flash_bytes\":%llu,\"code_bytes\":%llu,\"ram_bytes\":%llu,\"stack_bytes\":%llu,",
+                (unsigned long long)report_flash(r), (unsigned long long)r->size.code,
+                (unsigned long long)report_ram(r), (unsigned long long)r->stack);
+  strbuf_printf(out, "\"instructions\":%llu,", (unsigned long long)r->size.instructions);
+}
+
 void report_json(Session *s, const Report *r, StrBuf *out) {
   const Program *p = s->m->program;
   strbuf_printf(out, "{\"qcc\":\"%s\",\"target\":\"%s\",\"steps\":%u,\"kernels\":%u,\"macs\":%.0f,\"bit_ops\":%.0f,",
@@ -113,6 +135,7 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
                 ratio(as_float, (double)r->object_bytes));
   strbuf_printf(out, "\"declared_weight_bytes\":%.0f,\"workspace_bytes\":%lld,\"live_bytes\":%lld,",
                 s->params.weight_bits / 8, (long long)p->workspace_bytes, (long long)p->live_bytes);
+  json_footprint(r, out);
   report_factored_json(s, out);
   report_shared_json(s, out);
   report_quantised_json(s, out);
@@ -129,7 +152,7 @@ void report_json(Session *s, const Report *r, StrBuf *out) {
 // Kept short: it is read-only data of every object.
 void report_info(Session *s, StrBuf *out) {
   const Program *p = s->m->program;
-  Report r = report_new(s, 0);
+  Report r = report_new(s, NULL);
   strbuf_printf(out, "{\"qcc\":\"%s\",\"target\":\"%s\",\"steps\":%u,\"kernels\":%u,\"macs\":%.0f,", QCC_VERSION,
                 session_cpu(s), p->steps.n, p->kernels.n, r.macs);
   report_levels_json(s, &r, out);

@@ -29,6 +29,8 @@ typedef struct Report {
   double macs, bit_ops;
   int64_t weight_bytes, table_bytes, thresholds;
   int64_t object_bytes;  // 0: not emitted yet
+  ObjectSize size;       // of what was emitted
+  uint64_t workspace, stack;
 } Report;
 
 bool op_is_contraction(OpKind k);
@@ -36,8 +38,8 @@ int64_t op_macs(const Op *op);                        // multiply-adds, 0 of eve
 const char *loc_layer(Arena *arena, const Loc *loc);  // the name people know a fused layer by
 void declare_layers(Session *s);                      // notes what the imported graph states; before any pass
 
-// The rows of the lowered program.
-Report report_new(Session *s, int64_t object_bytes);
+// The rows of the lowered program; with an object (or NULL) what it takes.
+Report report_new(Session *s, const ObjectBytes *object);
 const char *row_note(const LayerRow *row, NoteKind kind);  // the first of its kind or NULL
 
 void report_text(Session *s, const Report *r, StrBuf *out);

@@ -12,7 +12,7 @@ static void read_levels(Session *s, Report *out) {
     Session part = *s;
     part.m = s->levels[i].m;
     part.target = s->levels[i].target;
-    out[i] = report_new(&part, 0);
+    out[i] = report_new(&part, NULL);
   }
 }
 

@@ -21,7 +21,8 @@ networks='micro-kws-int8 suites/real-models/micro-kws-qoperator 0
 mnist-mlp-w1a1 models/trained/bnn-mlp-w1a1 1e-6
 resnet8 suites/real-models/mlperf-ic-resnet8 1e-4'
 
-sections() { arm-none-eabi-size -A net.o | awk -v want="$1" '$1 ~ want {n += $2} END {print n + 0}'; }
+# A number of the report.
+reported() { sed -n "s/.*\"$1\":\([0-9]*\),.*/\1/p" net.json; }
 
 image() {
   arm-none-eabi-gcc -O1 -mthumb -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16 -ffreestanding \
@@ -33,7 +34,7 @@ image() {
 check() {
   rm -f net.bin
   "$build/qcc" "$2" --dim N=1 --name net -o host.o && cc -O1 -I"$root" "$root/tests/cross/runner.c" "$root/runtime/rt_cpu.c" host.o -lm -o host &&
-    ./host 7 host.bin && "$build/qcc" "$2" --dim N=1 --name net --target=cortex-m4f -o net.o && image &&
+    ./host 7 host.bin && "$build/qcc" "$2" --dim N=1 --name net --target=cortex-m4f -o net.o --report=net.json && image &&
     timeout 300 qemu-system-arm -M mps2-an386 -nographic -semihosting -kernel net.elf >run.log 2>&1 </dev/null &&
     ./host host.bin net.bin "$3"
 }
@@ -41,12 +42,10 @@ check() {
 while read -r name folder gate; do
   if check "$name" "$shared/$folder/model.onnx" "$gate" >log 2>&1; then
     stack=$(sed -n 's/^stack *//p' run.log)
-    bound=$(sed -n 's/^#define net_STACK_SIZE \([0-9]*\).*/\1/p' net.h)
-    bytes=$(sed -n 's/^#define net_WORKSPACE_SIZE \([0-9]*\).*/\1/p' net.h)
-    code=$(sections '^[.](text|ARM[.]exidx)')
-    count=$(arm-none-eabi-objdump -d net.o | grep -cE '^ +[0-9a-f]+:')
-    echo "$name: flash $((code + $(sections '^[.]rodata[.]qcc'))) ($code code), RAM $((bytes + stack)) ($bytes workspace," \
-      "$stack stack of at most $bound), $count instructions"
+    bound=$(reported stack_bytes)
+    bytes=$(($(reported ram_bytes) - bound))
+    echo "$name: flash $(reported flash_bytes) ($(reported code_bytes) code), RAM $((bytes + stack)) ($bytes workspace," \
+      "$stack stack of at most $bound), $(reported instructions) instructions"
     if [ "$stack" -le "$bound" ]; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAIL $name: stack"; fi
   else
     failed=$((failed + 1))

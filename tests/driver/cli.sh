@@ -76,6 +76,11 @@ check "--report" sh -c "$qcc $model -o m.o --report r.txt --report r.json && gre
 check "--report states the ratio of the whole object" sh -c "$qcc $model -o m.o --report r.txt --report r.json && grep -q '^object [0-9]* bytes, [0-9.]* times smaller' r.txt &&
   size=\$(wc -c <m.o) && grep -q \"\\\"object_bytes\\\":\$size,\" r.json && sed -n 's/.*\"parameter_bytes_f32\":\([0-9]*\),.*\"object_ratio\":\([0-9.]*\),.*/\1 \2/p' r.json |
   awk -v size=\$size '{ d = \$1 / size - \$2; ok = d < 1e-4 && d > -1e-4 } END { exit !ok }'"
+footprint() { "$qcc" $model -o m.o --target="$1" --report r.txt --report r.json && sed -n 's/.*"flash_bytes":\([0-9]*\),"code_bytes":\([0-9]*\),"ram_bytes":\([0-9]*\),"stack_bytes":\([0-9]*\),"instructions":\([0-9]*\),.*/\1 \2 \3 \4 \5/p' r.json >n &&
+  read -r flash code ram stack count <n && grep -q "^flash $flash bytes ($code of code, .*RAM $ram (.*$stack of stack.* $count instructions\$" r.txt && [ "$count" -gt 100 ] &&
+  grep -q "_STACK_SIZE $stack\>" m.h && grep -q "_WORKSPACE_SIZE $((ram - stack))\>" m.h && [ "$code" -eq "$(text_bytes m.o)" ] && [ "$flash" -gt "$code" ]; }
+text_bytes() { echo $((0x$(readelf -SW "$1" | sed -n 's/.* [.]text  *PROGBITS  *[0-9a-f]* [0-9a-f]* \([0-9a-f]*\) .*/\1/p'))); }
+for target in x86-64 x86-64-v2 aarch64 armv7a cortex-m0plus cortex-m4f; do check "--report states flash and RAM, $target" footprint $target; done
 check "--report as a page" sh -c "$qcc $model -o m.o --report r.html && grep -q '</table>' r.html && ! grep -q http r.html"
 check "--report to a pipe" sh -c "$qcc $model -o m.o --report=/dev/stdout | cat | grep -q bit-ops"
 check "--report states precision" sh -c "$qcc $model -o m.o --report r.txt && grep -q '^  declared  *weights f32' r.txt && grep -q 'W32A32' r.txt"

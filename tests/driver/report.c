@@ -124,7 +124,7 @@ static int report_run(const char *path, char **options, int n, double limit) {
   FactorReport factored = {0};
   if (!test_model_open_noted(&t, path, options, n, &factored)) return -1;
   Session *s = &t.session;
-  Report r = report_new(s, (int64_t)t.object.n);
+  Report r = report_new(s, &t.object);
   const char *text = rendered(s, &r, report_text), *json = rendered(s, &r, report_json),
              *page = rendered(s, &r, report_html);
   check(strcmp(page, rendered(s, &r, report_html)) == 0, "page", "differs the second time");

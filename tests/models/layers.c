@@ -134,7 +134,7 @@ static void check_binary(Run *run, const char *network, const Report *r) {
 }
 
 static void check_network(Run *run, Session *s, const char *network) {
-  Report r = report_new(s, 0);
+  Report r = report_new(s, NULL);
   double bytes = 0, needed = 0;
   for (uint32_t i = 0; i < r.n; i++) {
     const LayerRow *row = &r.rows[i];

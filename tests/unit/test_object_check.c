@@ -65,6 +65,28 @@ Test(object_check, good_object) {
   cr_expect_geq(elf_section(&elf, (uint32_t)weights).sh_size, 37 * 4);
 }
 
+// Every row: instructions are as long as the architecture has them, and the functions' parts are those of the whole.
+Test(object_check, sizes) {
+  for (uint32_t i = 0; i < target_count(); i++) {
+    const Target *t = target_at(i);
+    ObjectBytes o;
+    ObjectSize size;
+    CodeScan scan;
+    EmitOptions opt = {.name = "demo", .info_json = "{}", .pic = true};
+    cr_assert(backend_emit(module_with_weights(), t, &opt, EMIT_OBJECT, true, &o));
+    cr_assert(object_size(&o, t, arena, &size), "%s", t->name);
+    bool x86 = strcmp(t->arch, "x86-64") == 0, thumb = strcmp(t->arch, "thumb") == 0;
+    uint64_t shortest = x86 ? 1 : thumb ? 2 : 4, longest = x86 ? 15 : 4;
+    cr_expect(size.instructions * shortest <= size.code && size.instructions * longest + size.code / 4 >= size.code,
+              "%s: %llu instructions in %llu bytes", t->name, (unsigned long long)size.instructions,
+              (unsigned long long)size.code);
+    cr_expect(size.constants >= 37 * 4 && size.code + size.constants < o.n, "%s", t->name);
+    cr_assert(object_scan(&o, t, "demo", "shift", arena, &scan), "%s", t->name);
+    cr_expect(scan.instructions > 4 && scan.instructions < size.instructions, "%s", t->name);
+    free(o.at);
+  }
+}
+
 Test(object_check, foreign_names) { cr_expect_not(check(good.at, good.n, "other")); }
 
 Test(object_check, cut_anywhere) {
