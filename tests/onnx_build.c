@@ -189,6 +189,14 @@ void build_attr_s(Build *b, Onnx__NodeProto *n, const char *name, const char *v)
   a->s.data = (uint8_t *)copy(b->arena, v);
 }
 
+void build_attr_strs(Build *b, Onnx__NodeProto *n, const char *name, uint32_t count, const char *const *v) {
+  Onnx__AttributeProto *a = typed(b, n, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS);
+  a->n_strings = count;
+  a->strings = NEW_ARRAY(b->arena, ProtobufCBinaryData, count);
+  for (uint32_t i = 0; i < count; i++)
+    a->strings[i] = (ProtobufCBinaryData){.len = strlen(v[i]), .data = (uint8_t *)copy(b->arena, v[i])};
+}
+
 void build_attr_ints(Build *b, Onnx__NodeProto *n, const char *name, uint32_t count, const int64_t *v) {
   Onnx__AttributeProto *a = typed(b, n, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS);
   a->n_ints = count;

@@ -33,6 +33,7 @@ Onnx__AttributeProto *build_attr(Build *b, Onnx__NodeProto *n, const char *name)
 void build_attr_i(Build *b, Onnx__NodeProto *n, const char *name, int64_t v);
 void build_attr_f(Build *b, Onnx__NodeProto *n, const char *name, float v);
 void build_attr_s(Build *b, Onnx__NodeProto *n, const char *name, const char *v);
+void build_attr_strs(Build *b, Onnx__NodeProto *n, const char *name, uint32_t count, const char *const *v);
 void build_attr_ints(Build *b, Onnx__NodeProto *n, const char *name, uint32_t count, const int64_t *v);
 void build_attr_g(Build *b, Onnx__NodeProto *n, const char *name, Onnx__GraphProto *g);
 

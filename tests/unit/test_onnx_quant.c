@@ -2,7 +2,8 @@
 // 128 bits without masks (kernel interpreter), against values worked out by hand.
 //
 // A case is text. Inputs are "name type dims = values", the first is fed at run time, the others are initialisers; "_"
-// is an absent input. The expectation is the elements of the first output, or "!" and a part of the message.
+// is an absent input; an attribute with "|" is a list of strings. The expectation is the elements of the first output,
+// or "!" and a part of the message.
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -76,7 +77,12 @@ static void add_attrs(Build *b, Onnx__NodeProto *n, const char *text) {
     char *value = strchr(part, '=');
     *value++ = 0;
     long i = strtol(value, &end, 10);
-    if (*value == '[') {
+    if (strchr(value, '|')) {
+      const char *strs[8];
+      uint32_t count = 0;
+      for (char *all = value, *v; (v = next_part(&all, "|"));) strs[count++] = v;
+      build_attr_strs(b, n, part, count, strs);
+    } else if (*value == '[') {
       int64_t ints[8];
       uint32_t count = 0;
       value++;
@@ -332,6 +338,22 @@ static const QuantCase microsoft[] = {
      "K=16;N=1;bits=2;block_size=16", "-10"},
     {MS, "MatMulNBits", "x f32 1,16 = 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1;w u8 1,1,4 = 228,0,0,0;s f32 1 = 1",
      "K=16;N=1;bits=4;block_size=16", "!do not fit"},
+    // i = f = o = 1/2: the cell is 2 / 2, then 1 / 2 + (2 + 2 h) / 2
+    {MS, "DynamicQuantizeLSTM",
+     "x f32 2,1,1 = 1,1;w u8 1,1,4 = 1,1,1,3;r i8 1,1,4 = 0,0,0,2;_;_;_;_;_;a f32 1 = 1;p u8 1 = 1;b f32 1,4 = "
+     "1,1,1,1;q "
+     "i8 1,4 = 0,0,0,0",
+     "activations=HardSigmoid|Relu|Relu", "0.5,1"},
+    {MS, "DynamicQuantizeLSTM", "x f32 1,1,1 = 1;w i8 1,1,4 = 0,0,0,2;r i8 1,1,4 = 0,0,0,2", "", "!input 8 is missing"},
+    {MS, "DynamicQuantizeLSTM",
+     "x f32 1,1,1 = 1;w i8 1,1,4 = 0,0,0,2;r i8 1,1,4 = 0,0,0,2;_;_;_;_;_;a f32 1 = 1;p i8 1 = 0;b f32 3 = 1,1,1;q i8 "
+     "1 = "
+     "0",
+     "", "!input 10 is f32[3]"},
+    {MS, "DynamicQuantizeLSTM",
+     "x f32 2,1,1 = 1,1;w i8 1,1,4 = 0,0,0,2;r i8 1,1,4 = 0,0,0,2;_;n i32 1 = 1;_;_;_;a f32 1 = 1;p i8 1 = 0;b f32 1 = "
+     "1;q i8 1 = 0",
+     "", "!sequence_lens"},
     {MS, "FusedMatMul", "x f32 1,2 = 1,2;h f32 1,2 = 3,4", "transB=1;alpha=0.5", "5.5"},
     {MS, "FusedConv", "x f32 1,1,2 = 1,-2;w f32 1,1,1 = 2;b f32 1 = 1", "activation=Relu", "3,0"},
     {MS, "FusedConv", "x f32 1,1,2 = 1,-2;w f32 1,1,1 = 2", "activation=Erf", "!activation 'Erf'"},
