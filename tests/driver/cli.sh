@@ -138,6 +138,38 @@ check "--prune" sh -c "$qcc $model -o m.o --prune=0.9:force --report=r.txt --rep
 check "--share" sh -c "$qcc $model -o m.o --share=kmeans:levels=16:force --report=r.txt --report=r.json --report=r.html &&
   grep -q 'shared .*16 different weights' r.txt && grep -q '\"levels\":16,\"distinct\":16,' r.json && grep -q 'Shared weights' r.html"
 check "--share keeps what would be slower" sh -c "$qcc $model -o m.o --share=log --report=r.txt && grep -q 'shared .*kept: log, 4 bits would take' r.txt"
+# Constants of a network with few values, against bits * weights / 8 + scales or book, within 2 %.
+cat >square.qir <<'TEXT'
+const @w: f32[512,512] = rand(11)
+func @f(%a: f32[1,512]) -> f32[1,512] {
+  %0 = matmul %a, @w : f32[1,512]
+  return %0
+}
+TEXT
+cat >taps.qir <<'TEXT'
+const @w: f32[128,128,3,3] = rand(11)
+func @f(%a: f32[1,128,8,8]) -> f32[1,128,8,8] {
+  %0 = conv %a, @w {pads = [1, 1, 1, 1]} : f32[1,128,8,8]
+  return %0
+}
+TEXT
+while read -r net scheme bytes; do
+  check "size of $scheme" sh -c "$qcc $net.qir --optimize=size --share=$scheme:force -o m.o --report=r.txt &&
+    n=\$(sed -n 's/^constants \([0-9]*\) bytes.*/\1/p' r.txt) && echo \"\$n for $bytes\" >err &&
+    [ \$((n * 100)) -le \$(($bytes * 102)) ] && [ \$((n * 100)) -ge \$(($bytes * 98)) ]"
+done <<ROWS
+square symmetric:bits=8:channel $((512 * 512 + 4 * 512))
+square symmetric:bits=6:channel $((512 * 512 * 6 / 8 + 4 * 512))
+square symmetric:bits=5:channel $((512 * 512 * 5 / 8 + 4 * 512))
+square symmetric:bits=4:channel $((512 * 512 * 4 / 8 + 4 * 512))
+square symmetric:bits=3:channel $((512 * 512 * 3 / 8 + 4 * 512))
+square symmetric:bits=2:channel $((512 * 512 * 2 / 8 + 4 * 512))
+square ternary:channel $((512 * 512 * 2 / 8 + 4 * 512))
+taps kmeans:levels=16 $((128 * 128 * 9 * 4 / 8 + 4 * 16))
+square kmeans:levels=256 $((512 * 512 + 4 * 256))
+square pq:levels=64:width=8:rounds=2 $((512 * 512 / 8 + 4 * 64 * 8))
+taps kmeans:levels=256 $((128 * 128 * 9 + 4 * 256))
+ROWS
 ends 2 1 "knows no weight scheme 'wrong'" "$qcc" "$model" -o m.o --share=wrong
 ends 2 1 "has 2 to 8 bits, not 9" "$qcc" "$model" -o m.o --share=affine:bits=9
 ends 2 1 "no layer" "$qcc" "$model" -o m.o --share=kmeans:nothing
