@@ -1,8 +1,12 @@
 // What --quantize did, as a section of the report: text, JSON, and a table with the curve of size against error.
+//
+// W.A is the inference cost per multiply-add in products of bits (S15): stored bits of a weight times bits of an input.
 #include <math.h>
 
 #include "frontend/driver/report.h"
 #include "passes/quantize/quantize.h"
+
+#define FLOAT_BITS 32
 
 static const Quantization *quantised_of(const Session *s) {
   const Quantization *z = s->pass_opt.quantize;
@@ -16,6 +20,10 @@ static const char *inputs_text(Session *s, const Quantization *z, const QuantLay
   return arena_printf(s->arena, "u%u %s %.3g..%.3g", l->choice.x_bits, l->choice.x->name, site->lo, site->hi);
 }
 
+static double bit_products(const QuantLayer *l) {
+  return l->stats.bits * (l->choice.x_bits ? l->choice.x_bits : FLOAT_BITS);
+}
+
 static double us(const Session *s, double cycles) { return 1e-3 * cycles / s->target->ghz; }
 
 // ---- text
@@ -26,9 +34,9 @@ static void text_layer(Session *s, const Quantization *z, const QuantLayer *l, S
     strbuf_printf(out, "%s\n", l->why ? arena_printf(s->arena, "float: %s", l->why) : "float");
     return;
   }
-  strbuf_printf(out, "%-34s %-22s %6u %8.2f %9.6f %9.3g %9.3g %9lld %9.2f %9.2f\n", l->scheme, inputs_text(s, z, l),
-                l->stats.levels, l->stats.entropy, l->stats.cosine, l->stats.relative, l->stats.largest,
-                (long long)l->stats.bytes, us(s, l->before), us(s, l->after));
+  strbuf_printf(out, "%-34s %-22s %6u %8.2f %5.0f %9.6f %9.3g %9.3g %9lld %9.2f %9.2f\n", l->scheme,
+                inputs_text(s, z, l), l->stats.levels, l->stats.entropy, bit_products(l), l->stats.cosine,
+                l->stats.relative, l->stats.largest, (long long)l->stats.bytes, us(s, l->before), us(s, l->after));
 }
 
 static void text_point(const Quantization *z, const QuantPoint *p, StrBuf *out) {
@@ -43,10 +51,10 @@ void report_quantised_text(Session *s, StrBuf *out) {
   if (z == NULL) return;
   strbuf_printf(out,
                 "\nquantised layers; ranges from %u samples; errors are of the weights; first and last layers keep 8 "
-                "bits unless the rule says all\n",
+                "bits unless the rule says all; W.A in products of bits per multiply-add\n",
                 z->samples);
-  strbuf_printf(out, "%-36s %-34s %-22s %6s %8s %9s %9s %9s %9s %9s %9s\n", "layer", "weights", "inputs", "levels",
-                "entropy", "cosine", "relative", "largest", "bytes", "us float", "us now");
+  strbuf_printf(out, "%-36s %-34s %-22s %6s %8s %5s %9s %9s %9s %9s %9s %9s\n", "layer", "weights", "inputs", "levels",
+                "entropy", "W.A", "cosine", "relative", "largest", "bytes", "us float", "us now");
   for (uint32_t i = 0; i < z->layers.n; i++) text_layer(s, z, &z->layers.at[i], out);
   if (z->points.n == 0) return;
   strbuf_printf(out, "\nnetworks measured on the samples against the float one; us by prices\n");
@@ -70,8 +78,8 @@ static void json_layer(Session *s, const Quantization *z, const QuantLayer *l, S
     const QuantSite *site = &z->sites.at[l->input];
     strbuf_printf(out, ",\"levels\":%u,\"distinct\":%lld,\"entropy\":%.6g,\"cosine\":%.9g,\"relative_error\":%.6g,",
                   l->stats.levels, (long long)l->stats.distinct, l->stats.entropy, l->stats.cosine, l->stats.relative);
-    strbuf_printf(out, "\"largest_error\":%.6g,\"bytes\":%lld,\"input_lo\":%.9g,\"input_hi\":%.9g", l->stats.largest,
-                  (long long)l->stats.bytes, site->lo, site->hi);
+    strbuf_printf(out, "\"largest_error\":%.6g,\"w_a\":%.6g,\"bytes\":%lld,\"input_lo\":%.9g,\"input_hi\":%.9g",
+                  l->stats.largest, bit_products(l), (long long)l->stats.bytes, site->lo, site->hi);
   }
   strbuf_printf(out, ",\"price_us_float\":%.4g,\"price_us\":%.4g}", us(s, l->before), us(s, l->after));
 }
@@ -113,9 +121,10 @@ static void html_layer(Session *s, const Quantization *z, const QuantLayer *l, S
   html_cell(out, l->done ? l->scheme : l->why ? l->why : "float");
   if (l->done) {
     html_cell(out, inputs_text(s, z, l));
-    strbuf_printf(out, "<td>%u</td><td>%.2f</td><td>%.6f</td><td>%.3g</td><td>%lld</td><td>%.2f</td><td>%.2f</td>",
-                  l->stats.levels, l->stats.entropy, l->stats.cosine, l->stats.relative, (long long)l->stats.bytes,
-                  us(s, l->before), us(s, l->after));
+    strbuf_printf(
+        out, "<td>%u</td><td>%.2f</td><td>%.0f</td><td>%.6f</td><td>%.3g</td><td>%lld</td><td>%.2f</td><td>%.2f</td>",
+        l->stats.levels, l->stats.entropy, bit_products(l), l->stats.cosine, l->stats.relative,
+        (long long)l->stats.bytes, us(s, l->before), us(s, l->after));
   }
   strbuf_puts(out, "</tr>\n");
 }
@@ -148,7 +157,7 @@ static void svg_curve(const Quantization *z, StrBuf *out) {
 }
 
 void report_quantised_html(Session *s, StrBuf *out) {
-  static const char *const columns[] = {"layer",  "weights",  "inputs", "levels",   "entropy",
+  static const char *const columns[] = {"layer",  "weights",  "inputs", "levels",   "entropy", "W.A",
                                         "cosine", "relative", "bytes",  "us float", "us now"};
   const Quantization *z = quantised_of(s);
   if (z == NULL) return;

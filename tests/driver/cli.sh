@@ -202,6 +202,8 @@ check "verify --quantize" sh -c "$qcc verify $model --quantize=w4a8 --calibrate=
 check "--max-error=accuracy" sh -c "$qcc $model --quantize=w4a8 --max-error=accuracy:0.001,network:0.09 --optimize=size \
   --calibrate=samples -o m.o --save-policy=p.json --report=r.txt --report=r.html --report=r.json &&
   grep -q '^as asked for .* 10$' r.txt && grep -q '<circle' r.html && grep -q '\"quantised\"' r.json"
+check "W.A of quantised layers" sh -c "$qcc $model --quantize=w4a8:all:force --calibrate=samples -o m.o --report=r.json &&
+  grep -q '\"w_a\":32,' r.json && $qcc $model --quantize=w4:all:force -o m.o --report=r.json && grep -q '\"w_a\":128,' r.json"
 check "--policy" sh -c "$qcc $model --policy=p.json --calibrate=samples -o m.o --save-policy=again.json && cmp p.json again.json"
 ends 2 1 "is no policy" "$qcc" "$model" -o box/m.o --policy=r.txt --calibrate=samples
 ends 2 1 "needs labels.npy" "$qcc" "$model" -o box/m.o --quantize=int8 --max-error=accuracy:0.1 --calibrate=samples/images.npy
