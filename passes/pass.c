@@ -20,7 +20,8 @@ static const PassInfo infos[] = {
 
 // The whole way of a network, as --print-pipeline shows it.
 const char *const pipeline_default =
-    "infer,widen,integer,fold,simplify,cse,dce,idioms,codes,levels,merge,prune,channels,repeats,factorize,share,"
+    "infer,widen,integer,fold,simplify,cse,dce,unfloat,idioms,codes,levels,merge,prune,channels,repeats,factorize,"
+    "share,"
     "planted,"
     "layout,terms,"
     "blocks,fold{codes},simplify,turn,chain,repeats,gelu,"

@@ -12,6 +12,7 @@
 
 enum { NEAR_WRITTEN = 5, NEAR_BEST = 24, SUMMANDS = 4, SHIFT_NEAR = 5, SHIFT_MOST = 30, SHIFT_TRIES = 8 };
 enum { WIDE_LEAST = 32, WIDE_MOST = 51 };  // shifts of the wide form
+#define WIDE_FACTOR 0x1p40                 // its factors, of bytes say, stay below
 
 // One channel's problem and a candidate for it.
 typedef struct Channel {
@@ -21,6 +22,7 @@ typedef struct Channel {
   int64_t passed;  // boundaries of all
   int64_t low, high, zero, shift;
   RequantForm form;
+  double factor_limit;  // of the whole forms
   double mul, mul_low, other, add;
   int64_t right;
 } Channel;
@@ -102,7 +104,8 @@ static bool shift_fits(const Channel *c) {
   double y = c->has_other ? fmax(fabs((double)c->other_lo), fabs((double)(c->other_lo + c->n_other - 1))) : 0;
   double other = y * fabs(c->other), ends[2] = {0, 0};
   double most = whole_limit(c);
-  if (fabs(c->mul) >= 0x1p31 || fabs(c->other) >= 0x1p31 || fabs(c->add) >= most || a >= most) return false;
+  if (fabs(c->mul) >= c->factor_limit || fabs(c->other) >= c->factor_limit || fabs(c->add) >= most || a >= most)
+    return false;
   for (int i = 0; i < 2; i++) {
     ends[i] = fabs((double)((i ? c->b->hi : c->b->lo) + c->shift) * c->mul + c->add);
     if (ends[i] + other >= most) return false;
@@ -291,7 +294,8 @@ static bool shift_form(Channel *c, double best, double other) {
   for (int tries = 0; tries < SHIFT_TRIES && c->right >= least; c->right--) {
     double near = rint(ldexp(best, (int)c->right));
     c->other = rint(ldexp(other, (int)c->right));
-    if (fabs(near) >= 0x1p31 || fabs(near) * most >= whole_limit(c) || fabs(c->other) >= 0x1p31) continue;
+    bool fits = fabs(near) < c->factor_limit && fabs(c->other) < c->factor_limit;
+    if (!fits || fabs(near) * most >= whole_limit(c)) continue;
     tries++;
     for (int i = 0; i < SHIFT_NEAR; i++) {
       int64_t m = (int64_t)near + (i % 2 ? 1 : -1) * ((i + 1) / 2), lo, hi;
@@ -360,8 +364,8 @@ static bool channel_find(const RequantProblem *p, int64_t i, Channel *c) {
   return fitted_form(c, best_factor(c));
 }
 
-static Channel channel_of(const RequantProblem *p, const Requant *r, int64_t i) {
-  Channel c = {.low = p->low[i], .high = p->high[i], .zero = r->zero, .form = r->form};
+static Channel channel_of(const RequantProblem *p, const Requant *r, double factor_limit, int64_t i) {
+  Channel c = {.low = p->low[i], .high = p->high[i], .zero = r->zero, .form = r->form, .factor_limit = factor_limit};
   c.has_other = p->n_other > 0;
   c.n_other = c.has_other ? p->n_other : 1;
   c.other_lo = p->other_lo;
@@ -374,11 +378,11 @@ static Channel channel_of(const RequantProblem *p, const Requant *r, int64_t i) 
   return c;
 }
 
-static bool find_as(const RequantProblem *p, Requant *out) {
+static bool find_below(const RequantProblem *p, double factor_limit, Requant *out) {
   out->boundaries = 0;
   out->word = true;
   for (int64_t i = 0; i < p->channels; i++) {
-    Channel c = channel_of(p, out, i);
+    Channel c = channel_of(p, out, factor_limit, i);
     if (!channel_find(p, i, &c)) return false;
     out->mul[i] = c.mul;
     out->mul_low[i] = c.mul_low;
@@ -389,6 +393,11 @@ static bool find_as(const RequantProblem *p, Requant *out) {
     out->boundaries += c.passed;
   }
   return true;
+}
+
+// Factors of one word first, which multiply words.
+static bool find_as(const RequantProblem *p, Requant *out) {
+  return find_below(p, 0x1p31, out) || (out->form == REQUANT_WIDE && find_below(p, WIDE_FACTOR, out));
 }
 
 // The forms by price.

@@ -6,7 +6,8 @@
 // ends of the range and on both sides of every boundary, it agrees everywhere. The forms, cheapest first:
 //
 //   shift   q = clamp((a * m + b) >> r)               i32, no product passes 31 bits
-//   wide    the same in i64, where floats are slow or forbidden: m of 31 bits, r of 32 or more, no sum passes 52 bits
+//   wide    the same in i64, where floats are slow or forbidden: m of 31 bits, or
+//           40 where none of 31 does, r of 32 or more, no sum passes 52 bits
 //   f32     q = clamp(round(a * m + b) + zero)
 //   split   q = clamp(round(a * m + (a * l + b)) + zero)   the factor in two parts, where 24 bits are too few
 //   whole   as f64, b a whole number: 1.5 * 2^52 + b is added in the same step and the low word is the level

@@ -67,6 +67,15 @@ check "float_free.qir is integer" "$build/qcc" "$here/float_free.qir" -o f.o --r
 multiplies() { ! "$build/qcc" "$here/float_free.qir" -o f.o --require=no-multiply 2>breaks && grep -q "layer 'act1'.*'.*mul\|vpdp" breaks; }
 check "a multiplication is found" multiplies
 
+# ---- a network of bytes calls for no float arithmetic where a core has none, nor for doubles where it has only floats
+asks_for_none() { # TARGET TYPES
+  "$build/qcc" "$here/bytes.qir" --name f -o f.o --target="$1" && readelf -sW f.o >symbols && ! grep -E "UND __aeabi_([$2]|[iul]+2[$2])" symbols
+}
+for target in cortex-m0plus cortex-m3 cortex-m4; do check "bytes.qir is free of floats on $target" asks_for_none $target fd; done
+for target in cortex-m4f cortex-m7 cortex-m33; do check "bytes.qir is free of doubles on $target" asks_for_none $target d; done
+asks() { "$build/qcc" "$here/a.qir" --name f -o f.o --target=cortex-m3 && readelf -sW f.o | grep -q "UND __aeabi_f"; }
+check "a call for float arithmetic is found" asks
+
 # ---- the other outputs: assembly gives the same interface, LLVM IR is whole
 assembly() {
   "$build/qcc" "$here/a.qir" --name a --emit=asm -o a.s && gcc -c a.s -o from_asm.o && exports_exactly from_asm.o a &&
