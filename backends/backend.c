@@ -239,8 +239,10 @@ static uint64_t stack_bound(uint32_t n, const Level *levels, const char *name, c
 
 // ---- the whole
 
-static void append_weights_text(const EmitOptions *opt, const WeightLayout *w, StrBuf *b) {
-  strbuf_printf(b, "\t.section\t" WEIGHTS_SECTION ",\"a\",@progbits\n\t.p2align\t6\n%s_weights:\n", opt->name);
+static void append_weights_text(const EmitOptions *opt, const Target *t, const WeightLayout *w, StrBuf *b) {
+  bool large = t->arch[0] == 'x' && opt->link.code_model >= CODE_MODEL_MEDIUM;
+  strbuf_printf(b, "\t.section\t%s\n\t.p2align\t6\n%s_weights:\n",
+                large ? WEIGHTS_SECTION_LARGE ",\"al\",@progbits" : WEIGHTS_SECTION ",\"a\",%progbits", opt->name);
   for (uint32_t i = 0; i < w->packed.n; i++) {
     const Packed *p = &w->packed.at[i];
     const uint8_t *at = const_data(p->m, p->c);
@@ -251,14 +253,14 @@ static void append_weights_text(const EmitOptions *opt, const WeightLayout *w, S
   }
 }
 
-static bool finish_text(Module *m, const EmitOptions *opt, EmitKind kind, const WeightLayout *w, const Emission *e,
-                        ObjectBytes *out) {
+static bool finish_text(const Level *level, const EmitOptions *opt, EmitKind kind, const WeightLayout *w,
+                        const Emission *e, ObjectBytes *out) {
   StrBuf b;
   strbuf_init(&b, e->arena);
   strbuf_put(&b, (const char *)e->bytes, e->n);
-  if (kind == EMIT_ASM && w->bytes && !opt->external) append_weights_text(opt, w, &b);
+  if (kind == EMIT_ASM && w->bytes && !opt->external) append_weights_text(opt, level->target, w, &b);
   *out = (ObjectBytes){.at = malloc(b.n + 1), .n = b.n};
-  if (!out->at) return diag_error(m->diag, DIAG_LIMIT, NULL, "no memory for %zu bytes of text", b.n);
+  if (!out->at) return diag_error(level->m->diag, DIAG_LIMIT, NULL, "no memory for %zu bytes of text", b.n);
   memcpy(out->at, strbuf_str(&b), b.n);
   return true;
 }
@@ -282,7 +284,7 @@ static bool finish_object(uint32_t n, const Level *levels, const EmitOptions *op
   out->shared = (uint64_t)w->shared;
   if (opt->external) out->weights = weight_file_bytes(w, opt->release, &out->n_weights);
   if (opt->external && !out->weights) return diag_error(diag, DIAG_LIMIT, NULL, "no memory for the file of weights");
-  if (object_check(out->at, out->n, opt->name, &stack, diag)) return true;
+  if (object_check(out->at, out->n, opt->name, opt->link.relocation == RELOCATION_STATIC, &stack, diag)) return true;
   free(out->at);
   free(out->weights);
   *out = (ObjectBytes){0};
@@ -312,7 +314,7 @@ bool backend_emit_levels(uint32_t n, const Level *levels, const EmitOptions *opt
   }
   if (ok)
     ok = kind == EMIT_OBJECT ? finish_object(n, levels, opt, &weights, &e, out)
-                             : finish_text(levels[0].m, opt, kind, &weights, &e, out);
+                             : finish_text(&levels[0], opt, kind, &weights, &e, out);
   arena_free(arena);
   return ok;
 }

@@ -24,10 +24,23 @@ const char *target_family(const Target *t);  // NULL: the row is a level of no f
 // Families and rows, "x86-64, aarch64, x86-64-v2, ..." for messages.
 const char *target_list(Arena *arena);
 
+// How an object fits what it is linked into. DEFAULT: what the target has by itself.
+typedef enum Relocation { RELOCATION_DEFAULT, RELOCATION_PIC, RELOCATION_STATIC } Relocation;
+typedef enum CodeModel { CODE_MODEL_DEFAULT, CODE_MODEL_SMALL, CODE_MODEL_MEDIUM, CODE_MODEL_LARGE } CodeModel;
+typedef enum FloatAbi { FLOAT_ABI_DEFAULT, FLOAT_ABI_SOFT, FLOAT_ABI_HARD } FloatAbi;
+typedef struct LinkChoices {
+  Relocation relocation;
+  CodeModel code_model;
+  FloatAbi float_abi;
+} LinkChoices;
+// Whether the target has what was chosen; false after one line that names the option.
+bool link_choices_fit(const LinkChoices *c, const Target *t, Diag *diag);
+
 typedef struct EmitOptions {
   const char *name;       // symbol prefix, already mangled
   const char *info_json;  // qcc_model.info
-  bool pic;
+  bool pic;               // position independent where the target has a loader and `link` says nothing else
+  LinkChoices link;
   bool steps;    // also export int NAME_run_step(const qcc_call *, uint32_t i): step i alone (bench, verify)
   bool release;  // the constants are not read again: give their memory back while the object grows
   const struct TargetRow *emulated;  // tests: emit this row for the target of its name, and let init not check it
@@ -69,8 +82,8 @@ bool backend_emit_levels(uint32_t n, const Level *levels, const EmitOptions *opt
 
 // Scans object bytes: undefined symbols within {memcpy, memset, memmove}, no writable section but .data.rel.ro, no TLS,
 // no init arrays, all defined global symbols carry `name`, stack of every function <= 4 KiB (bytes in *stack), notes
-// set.
-bool object_check(const uint8_t *at, size_t n, const char *name, uint64_t *stack, Diag *diag);
+// set. fixed: the object is linked at fixed addresses, so its read-only tables may hold some.
+bool object_check(const uint8_t *at, size_t n, const char *name, bool fixed, uint64_t *stack, Diag *diag);
 
 // What the instructions of one function are: all, those that compute with floats or convert from or to them (moves of
 // float registers do neither), those that multiply or divide, address arithmetic included.

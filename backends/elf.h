@@ -8,6 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef SHF_X86_64_LARGE
+#define SHF_X86_64_LARGE 0x10000000  // x86-64 psABI, section 5.1
+#endif
+
 typedef struct Elf {
   const uint8_t *at;
   size_t n;

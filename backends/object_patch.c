@@ -75,13 +75,17 @@ static void copy_weights(const WeightLayout *w, bool release, uint8_t *to) {
 
 bool object_patch(Diag *diag, const uint8_t *object, size_t n, const EmitOptions *opt, const WeightLayout *weights,
                   uint64_t stack, ObjectBytes *out) {
-  static const char names[] = "\0" WEIGHTS_SECTION "\0" STACK_SECTION;
+  static const char small_names[] = "\0" WEIGHTS_SECTION "\0" STACK_SECTION;
+  static const char large_names[] = "\0" WEIGHTS_SECTION_LARGE "\0" STACK_SECTION;
   Patch p = {0};
   if (!elf_open(&p.elf, object, n)) return false;
+  bool large = p.elf.head.e_machine == EM_X86_64 && opt->link.code_model >= CODE_MODEL_MEDIUM;
+  const char *names = large ? large_names : small_names;
+  size_t names_bytes = large ? sizeof large_names : sizeof small_names;
   uint32_t old = p.elf.sections, strings = p.elf.head.e_shstrndx;
   Elf64_Shdr name_table = elf_section(&p.elf, strings);
   size_t weights_at = align_up(n, WEIGHTS_ALIGN), stack_at = align_up(weights_at + (size_t)weights->bytes, 8);
-  size_t names_at = stack_at + 8, names_size = name_table.sh_size + sizeof names;
+  size_t names_at = stack_at + 8, names_size = name_table.sh_size + names_bytes;
   size_t headers_at = align_up(names_at + names_size, 8);
   size_t each = elf_header_bytes(&p.elf);
   p.n = headers_at + (old + 2) * each;
@@ -92,7 +96,7 @@ bool object_patch(Diag *diag, const uint8_t *object, size_t n, const EmitOptions
   define_local(&p, opt->name, old, (uint64_t)weights->bytes);
   memcpy(p.at + stack_at, &stack, sizeof stack);
   memcpy(p.at + names_at, object + name_table.sh_offset, name_table.sh_size);
-  memcpy(p.at + names_at + name_table.sh_size, names, sizeof names);
+  memcpy(p.at + names_at + name_table.sh_size, names, names_bytes);
   Elf64_Word name = (Elf64_Word)name_table.sh_size + 1;
   name_table.sh_offset = names_at;
   name_table.sh_size = names_size;
@@ -100,11 +104,11 @@ bool object_patch(Diag *diag, const uint8_t *object, size_t n, const EmitOptions
   memcpy(p.at + headers_at, p.at + p.elf.head.e_shoff, old * each);
   Elf64_Shdr added[2] = {{.sh_name = name,
                           .sh_type = SHT_PROGBITS,
-                          .sh_flags = SHF_ALLOC,
+                          .sh_flags = SHF_ALLOC | (large ? SHF_X86_64_LARGE : 0),
                           .sh_offset = weights_at,
                           .sh_size = (uint64_t)weights->bytes,
                           .sh_addralign = WEIGHTS_ALIGN},
-                         {.sh_name = name + (Elf64_Word)sizeof WEIGHTS_SECTION,
+                         {.sh_name = name + (Elf64_Word)strlen(names + 1) + 1,
                           .sh_type = SHT_PROGBITS,
                           .sh_flags = SHF_EXCLUDE,
                           .sh_offset = stack_at,

@@ -2,7 +2,7 @@
 #ifndef QCC_BACKENDS_TARGET_H
 #define QCC_BACKENDS_TARGET_H
 
-#include "ir/target.h"
+#include "backends/backend.h"
 
 typedef enum CpuidReg { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX } CpuidReg;
 
@@ -41,6 +41,9 @@ bool cpu_feature_here(CpuFeature f);           // does this machine offer it (CP
 const TargetRow *target_row(const Target *t);  // the row a Target came from
 // LLVM feature string of a row: "+sse3,+ssse3,...".
 const char *target_feature_text(const TargetRow *row, Arena *arena);
+
+// LLVM's triple of a row, with the calling convention chosen.
+const char *target_triple(const TargetRow *row, const LinkChoices *c, Arena *arena);
 
 // The row's name as part of a C identifier: "x86_64_v3".
 const char *target_word(const Target *t, Arena *arena);

@@ -94,7 +94,17 @@ static void levels_init(Emit *e, uint32_t n, const Level *levels) {
 // ---- module
 
 // An image without a loader has its tables in flash, where nothing can be relocated.
-static bool is_pic(const Emit *e) { return e->opt->pic && !e->row->bare; }
+static bool is_pic(const Emit *e) {
+  return e->opt->pic && !e->row->bare && e->opt->link.relocation != RELOCATION_STATIC;
+}
+
+static LLVMCodeModel code_model(const Emit *e) {
+  static const LLVMCodeModel models[] = {[CODE_MODEL_DEFAULT] = LLVMCodeModelDefault,
+                                         [CODE_MODEL_SMALL] = LLVMCodeModelSmall,
+                                         [CODE_MODEL_MEDIUM] = LLVMCodeModelMedium,
+                                         [CODE_MODEL_LARGE] = LLVMCodeModelLarge};
+  return models[e->opt->link.code_model];
+}
 
 static void module_flag(Emit *e, LLVMModuleFlagBehavior behavior, const char *key, uint32_t value) {
   LLVMMetadataRef v = LLVMValueAsMetadata(LLVMConstInt(e->i32, value, false));
@@ -141,10 +151,11 @@ static LLVMTargetMachineRef machine_new(Emit *e) {
   targets_init();
   LLVMTargetRef target;
   char *why = NULL;
-  if (LLVMGetTargetFromTriple(e->row->triple, &target, &why)) qcc_bug("LLVM refuses %s: %s", e->row->triple, why);
-  LLVMTargetMachineRef tm = LLVMCreateTargetMachine(target, e->row->triple, e->row->cpu,
-                                                    target_feature_text(most, e->arena), LLVMCodeGenLevelDefault,
-                                                    is_pic(e) ? LLVMRelocPIC : LLVMRelocStatic, LLVMCodeModelDefault);
+  const char *triple = target_triple(e->row, &e->opt->link, e->arena);
+  if (LLVMGetTargetFromTriple(triple, &target, &why)) qcc_bug("LLVM refuses %s: %s", triple, why);
+  LLVMTargetMachineRef tm =
+      LLVMCreateTargetMachine(target, triple, e->row->cpu, target_feature_text(most, e->arena), LLVMCodeGenLevelDefault,
+                              is_pic(e) ? LLVMRelocPIC : LLVMRelocStatic, code_model(e));
   QCC_CHECK(tm, "LLVM has no machine for %s", e->row->t.name);
   return tm;
 }
@@ -187,7 +198,7 @@ static void emission_init(Emit *e, Emission *out) {
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(e->tm);
   LLVMSetModuleDataLayout(e->mod, layout);
   LLVMDisposeTargetData(layout);
-  LLVMSetTarget(e->mod, e->row->triple);
+  LLVMSetTarget(e->mod, target_triple(e->row, &e->opt->link, e->arena));
   module_flags(e);
 }
 

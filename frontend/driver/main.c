@@ -84,7 +84,7 @@ int main(int argc, char **argv) {
   if (options_parse(&s.opt, argc, argv, s.arena, s.diag)) {
     if (information(&s)) {
       code = 0;
-    } else if (session_pass_options(&s) && session_target(&s)) {
+    } else if (session_pass_options(&s) && session_target(&s) && session_link(&s)) {
       code = command_run(&s);
     }
     if (option_flag(&s.opt.time_passes)) print_timings(&s);

@@ -259,6 +259,7 @@ bool session_emit(Session *s, EmitKind kind, ObjectBytes *out) {
   EmitOptions emit = {.name = s->name,
                       .info_json = strbuf_str(&info),
                       .pic = true,
+                      .link = s->link,
                       .steps = s->steps,
                       .release = s->release,
                       .external = s->external,

@@ -37,11 +37,13 @@ typedef struct Session {
   bool in_process;                   // emit without a child process (tests that fork themselves)
   bool external;                     // weights go to a file of their own
   bool packed;                       // ... entropy coded
+  LinkChoices link;                  // of --relocation, --code-model and --float-abi
   const struct TargetRow *emulated;  // EmitOptions (tests)
 } Session;
 
 double session_now(void);
 bool session_target(Session *s);                    // from --target
+bool session_link(Session *s);                      // s->link from the command line, for s->target (link.c)
 bool session_levels(Session *s, const char *name);  // the levels of a family, or one row; false: unknown
 const char *session_cpu(const Session *s);          // the name the object was compiled for
 // Runs the whole pipeline: of several levels once up to `plan`, then for each on a copy of its own.

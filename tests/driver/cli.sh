@@ -257,6 +257,15 @@ ends 2 1 'model itself' "$qcc" "$model" -o "$model"
 ends 2 1 header "$qcc" "$model" -o box/m.h
 ends 2 1 emit "$qcc" "$model" -o box/m.o --emit=exe
 ends 2 1 x86-64-v3 "$qcc" "$model" -o box/m.o --target=vax
+ends 2 1 "wants pic or static, not 'dyn'" "$qcc" "$model" -o box/m.o --relocation=dyn
+ends 2 1 "small, medium or large, not 'tiny'" "$qcc" "$model" -o box/m.o --code-model=tiny
+ends 2 1 "wants soft or hard, not 'softfp'" "$qcc" "$model" -o box/m.o --float-abi=softfp --target=armv7a
+ends 2 1 "ARM targets of 32 bits, not of x86-64-v3" "$qcc" "$model" -o box/m.o --float-abi=soft --target=x86-64-v3
+ends 2 1 "cortex-m4 has no float registers" "$qcc" "$model" -o box/m.o --float-abi=hard --target=cortex-m4
+ends 2 1 "cortex-m4 have no loader" "$qcc" "$model" -o box/m.o --relocation=pic --target=cortex-m4
+ends 2 1 "armv7a has no code models" "$qcc" "$model" -o box/m.o --code-model=small --target=armv7a
+ends 2 1 "choice of x86-64, not of armv8-a" "$qcc" "$model" -o box/m.o --code-model=medium --target=armv8-a
+ends 2 1 "on armv8-a needs --relocation=static" "$qcc" "$model" -o box/m.o --code-model=large --target=armv8-a
 ends 2 1 strict "$qcc" "$model" -o box/m.o --fp=exact
 ends 2 1 "no faster than f32" "$qcc" "$model" -o box/m.o --fp=bf16 --target=x86-64-v3
 ends 2 1 tolerate "$qcc" "$model" -o box/m.o --tolerate=1

@@ -125,6 +125,38 @@ check "stack not executable" stack_not_executable
 no_paths() { ! strings "$1" | grep -F -e "$work" -e "$root"; }
 check "no paths in the object" no_paths a.o
 
+# ---- relocation and code models: what links and gives the same bytes, and how it reaches code and weights
+relocates() { # relocation types that must be there, MODEL RELOCATION TYPE
+  readelf -rW "m_$1_$2.o" | grep -q "$3"
+}
+if [ "$(uname -m)" = x86_64 ]; then
+  check "compile for x86-64-v2" "$build/qcc" "$here/a.qir" --name a --target=x86-64-v2 -o a_v2.o
+  for model in small medium large; do
+    for relocation in pic static; do
+      o=m_${model}_$relocation.o
+      check "compile $o" "$build/qcc" "$here/a.qir" --name a_2 --target=x86-64-v2 --code-model=$model --relocation=$relocation -o $o
+      [ $relocation = pic ] && link="-pie -Wl,-z,text" || link=-no-pie
+      check "link $o" gcc $link -I"$root" "$here/same.c" a_v2.o $o -o same
+      check "run $o" ./same
+    done
+    check "$model shared object" gcc -shared -Wl,-z,text,-z,defs -o m.so m_${model}_pic.o
+  done
+  check "static tables are not writable" sh -c "! readelf -SW m_small_static.o | grep -q 'data.rel.ro'"
+  check "small reaches by 32 bits" sh -c "! readelf -rW m_small_static.o | grep 'weights\|_k_' | grep -q R_X86_64_64"
+  check "medium reaches weights by 64 bits" relocates medium static 'R_X86_64_64 .*weights'
+  check "large position independent" relocates large pic R_X86_64_GOTPC64
+  check "large weights are apart" sh -c "readelf -SW m_medium_pic.o | grep -q 'lrodata.qcc .* Al'"
+  check "medium assembly" sh -c "'$build/qcc' '$here/a.qir' --name a_2 --target=x86-64-v2 --code-model=medium --emit=asm -o m.s && gcc -no-pie -I'$root' '$here/same.c' a_v2.o m.s -o same && ./same"
+fi
+check "large on aarch64" "$build/qcc" "$here/a.qir" --target=armv8-a --code-model=large --relocation=static -o m_a64_static.o
+check "large on aarch64 builds addresses in parts" relocates a64 static R_AARCH64_MOVW_UABS_G3
+for t in armv7a cortex-m4f; do
+  check "soft on $t" "$build/qcc" "$here/a.qir" --target=$t --float-abi=soft -o m_${t}_soft.o
+  check "hard on $t" "$build/qcc" "$here/a.qir" --target=$t --float-abi=hard -o m_${t}_hard.o
+  check "soft on $t is marked so" sh -c "! readelf -A m_${t}_soft.o | grep -q Tag_ABI_VFP_args"
+  check "hard on $t is marked so" sh -c "readelf -A m_${t}_hard.o | grep -q Tag_ABI_VFP_args"
+done
+
 # ---- the header, in every language standard of every compiler that is here
 for cc in gcc clang-19 clang; do
   command -v $cc >/dev/null || continue

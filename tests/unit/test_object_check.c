@@ -50,12 +50,12 @@ TestSuite(object_check, .init = setup, .fini = teardown);
 
 static bool check(const uint8_t *at, size_t n, const char *name) {
   uint64_t stack = 0;
-  return object_check(at, n, name, &stack, diag);
+  return object_check(at, n, name, false, &stack, diag);
 }
 
 Test(object_check, good_object) {
   uint64_t stack = 0;
-  cr_expect(object_check(good.at, good.n, "demo", &stack, diag), "%s", diag_text(diag));
+  cr_expect(object_check(good.at, good.n, "demo", false, &stack, diag), "%s", diag_text(diag));
   cr_expect(stack > 0 && stack <= 4096);
   Elf elf;
   cr_assert(elf_open(&elf, good.at, good.n));
@@ -166,7 +166,7 @@ Test(object_check, random_damage) {
     }
     uint64_t stack;
     Diag *quiet = diag_new(arena, NULL);
-    object_check(copy, good.n, "demo", &stack, quiet);  // any answer, but no crash
+    object_check(copy, good.n, "demo", false, &stack, quiet);  // any answer, but no crash
     free(copy);
   }
 }
