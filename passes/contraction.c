@@ -130,3 +130,26 @@ uint32_t weight_channel_axis(const Op *op) {
   if (op->kind == OP_CONV_TRANSPOSE) return op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NCHW ? 1 : rank - 1;
   return op_bool(op, A_MATMUL_trans_b) ? rank - 2 : rank - 1;
 }
+
+static bool channels_last(const Op *op) {
+  if (op->kind == OP_CONV) return op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
+  return op->kind == OP_MATMUL || op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NHWC;
+}
+
+bool weight_channels(const Op *op, WeightChannels *w) {
+  const Type *t = op_in(op, 1)->type;
+  uint32_t rank = op->out[0]->type->rank;
+  if (!type_is_static(t) || type_count(t) == 0) return false;
+  *w = (WeightChannels){.n = type_count(t), .channels = 1, .per = 1, .groups = 1, .inner = type_count(t)};
+  if (t->rank < 2) return true;
+  uint32_t axis = weight_channel_axis(op);
+  bool last = channels_last(op);
+  if (op->kind == OP_CONV_TRANSPOSE) w->groups = op_int(op, A_CONV_TRANSPOSE_group);
+  w->axis = last ? rank - 1 : 1;
+  w->per = t->dims[axis];
+  w->channels = w->per * w->groups;
+  w->inner = 1;
+  for (uint32_t i = axis + 1; i < t->rank; i++) w->inner *= t->dims[i];
+  if (w->groups > 1) w->block = w->inner * w->per * (t->dims[axis - 1] / w->groups);  // input channels come before
+  return true;
+}

@@ -32,9 +32,29 @@ bool conv_geom(const Op *op, ConvGeom *g);
 bool matmul_geom(const Op *op, MatmulGeom *g);
 // All batches and rows of A can be walked as one axis of rows: B is shared, A dense, the operands allow it.
 bool matmul_rows_merge(const Op *op, const MatmulGeom *g);
-// Group equals channels and every channel has one filter.
-// The axis of the weights of a conv or matmul (of rank 2 and more) that counts output channels.
+// The axis of the weights of a conv, conv_transpose or matmul (of rank 2 and more) that counts output channels: all of
+// them, or those of a group where a conv_transpose has groups.
 uint32_t weight_channel_axis(const Op *op);
+
+// Which output channel each weight belongs to.
+typedef struct WeightChannels {
+  int64_t n, channels;  // weights; output channels in all
+  int64_t per, groups;  // channels along the axis of the weights, and how often: channels = per * groups
+  int64_t inner;        // weights from one channel to the next
+  int64_t block;        // weights from one group to the next; of no meaning without groups
+  uint32_t axis;        // of the channels in the result
+} WeightChannels;
+
+// For a conv, conv_transpose or matmul in any layout; weights of rank 1 are one channel. False where the weights are
+// symbolic or have no elements.
+bool weight_channels(const Op *op, WeightChannels *w);
+
+// The channel of weight i.
+static inline int64_t weight_channel(const WeightChannels *w, int64_t i) {
+  return i / w->inner % w->per + (w->groups > 1 ? i / w->block % w->groups * w->per : 0);
+}
+
+// Group equals channels and every channel has one filter.
 bool conv_is_depthwise(const ConvGeom *g);
 
 // `fold` neighbouring result columns can be computed as one column with `fold` times the output channels: the result

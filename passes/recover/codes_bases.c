@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ir/note.h"
+#include "passes/contraction.h"
 #include "passes/graph_util.h"
 #include "passes/recover/codes.h"
 
@@ -140,23 +141,17 @@ static double factor_at(Module *m, const Term *t, int64_t channel) {
   return const_f(m, t->factor->constant, type_count(t->factor->type) == 1 ? 0 : channel);
 }
 
-// Weight element i belongs to channel i / inner % channels.
-static int64_t weight_inner(const Op *op) {
-  const Type *w = op_in(op, 1)->type;
-  if (op->kind == OP_CONV) return op_enum(op, A_CONV_layout) == LAYOUT_NHWC ? 1 : type_count(w) / channels_of(op);
-  return op_bool(op, A_MATMUL_trans_b) ? w->dims[1] : 1;
-}
-
 static Value *merged_weights(const Sum *s) {
   Module *m = s->ctx->m;
   const Type *t = op_in(s->first, 1)->type;
-  int64_t n = type_count(t), inner = weight_inner(s->first), channels = channels_of(s->first);
+  WeightChannels of;
+  int64_t n = weight_channels(s->first, &of) ? of.n : 0;
   double *w = NEW_ARRAY(s->ctx->arena, double, n > 0 ? n : 1);
   for (uint32_t k = 0; k < s->n; k++) {
     const Term *term = &s->term[k];
     if (!is_merged(s, term)) continue;
     for (int64_t i = 0; i < n; i++)
-      w[i] += factor_at(m, term, i / inner % channels) * const_f(m, op_in(term->op, 1)->constant, i);
+      w[i] += factor_at(m, term, weight_channel(&of, i)) * const_f(m, op_in(term->op, 1)->constant, i);
   }
   return const_of_doubles(m, t, w, op_in(s->first, 1)->constant->name);
 }

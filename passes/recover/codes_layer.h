@@ -2,6 +2,7 @@
 #ifndef QCC_PASSES_RECOVER_CODES_LAYER_H
 #define QCC_PASSES_RECOVER_CODES_LAYER_H
 
+#include "passes/contraction.h"
 #include "passes/recover/codes.h"
 
 // A contraction of a few-valued tensor on its way to integer contractions.
@@ -9,10 +10,10 @@ typedef struct CodedLayer {
   PassCtx *ctx;
   Module *m;
   Op *op;
-  uint32_t n;               // values of x
-  double v[TERMS_VALUES];   // ascending
-  int64_t channels, inner;  // weight element i belongs to channel i / inner % channels
-  uint32_t *w_n;            // [channel] distinct weights
+  uint32_t n;              // values of x
+  double v[TERMS_VALUES];  // ascending
+  WeightChannels of;
+  uint32_t *w_n;  // [channel] distinct weights
   double (*w_v)[TERMS_VALUES];
   uint8_t *w_at;  // [element] which of them
   Map *sources;   // codes_source

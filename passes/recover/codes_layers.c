@@ -36,13 +36,10 @@ static bool read_geometry(CodedLayer *l) {
   const Type *y = op->out[0]->type;
   if (!value_is_const(w) || w->type->dtype != DT_F32 || y->dtype != DT_F32 || value_is_const(op_in(op, 0)))
     return false;
-  if (op_post(op) != NULL || !type_is_static(y) || type_count(y) == 0 || type_count(w->type) == 0) return false;
+  if (op_post(op) != NULL || !type_is_static(y) || type_count(y) == 0) return false;
   if (op->kind == OP_MATMUL && (w->type->rank != 2 || y->rank < 2 || op_bool(op, A_MATMUL_trans_a))) return false;
-  l->channels = y->dims[y->rank - 1];
-  l->inner = 1;
-  if (op->kind == OP_CONV) return op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
-  if (op_bool(op, A_MATMUL_trans_b)) l->inner = w->type->dims[1];
-  return true;
+  if (op->kind == OP_CONV && op_enum(op, A_CONV_layout) != LAYOUT_NHWC) return false;
+  return weight_channels(op, &l->of);
 }
 
 static bool bias_fits(const CodedLayer *l) {
@@ -68,12 +65,12 @@ static bool read_weights(CodedLayer *l) {
   const Value *w = op_in(l->op, 1);
   int64_t n = type_count(w->type);
   const AnyF32 *data = const_data(l->m, w->constant);
-  l->w_n = NEW_ARRAY(l->ctx->arena, uint32_t, l->channels);
-  l->w_v = arena_array(l->ctx->arena, (size_t)l->channels, sizeof *l->w_v);
+  l->w_n = NEW_ARRAY(l->ctx->arena, uint32_t, l->of.channels);
+  l->w_v = arena_array(l->ctx->arena, (size_t)l->of.channels, sizeof *l->w_v);
   l->w_at = NEW_ARRAY(l->ctx->arena, uint8_t, n);
   for (int64_t i = 0; i < n; i++)
-    if (weight_add(l, i / l->inner % l->channels, (double)data[i]) < 0) return false;
-  for (int64_t i = 0; i < n; i++) l->w_at[i] = (uint8_t)weight_add(l, i / l->inner % l->channels, (double)data[i]);
+    if (weight_add(l, weight_channel(&l->of, i), (double)data[i]) < 0) return false;
+  for (int64_t i = 0; i < n; i++) l->w_at[i] = (uint8_t)weight_add(l, weight_channel(&l->of, i), (double)data[i]);
   return true;
 }
 
@@ -100,9 +97,9 @@ static bool channel_terms(const CodedLayer *l, TermsForm form, int64_t c, Terms 
 static bool weight_terms(const CodedLayer *l, TermsForm form, Terms *t, uint32_t *n) {
   bool all_one = true;
   *n = 1;
-  for (int64_t c = 0; c < l->channels && all_one; c++) all_one = channel_terms(l, TERMS_GRID, c, &t[c]);
+  for (int64_t c = 0; c < l->of.channels && all_one; c++) all_one = channel_terms(l, TERMS_GRID, c, &t[c]);
   if (all_one || form == TERMS_GRID) return all_one && form == TERMS_GRID;
-  for (int64_t c = 0; c < l->channels; c++) {
+  for (int64_t c = 0; c < l->of.channels; c++) {
     if (!channel_terms(l, form, c, &t[c]) && !channel_terms(l, TERMS_GRID, c, &t[c])) return false;
     *n = t[c].n > *n ? t[c].n : *n;
   }
@@ -116,7 +113,7 @@ static Value *term_weights(const CodedLayer *l, const Terms *t, uint32_t j) {
   int64_t n = type_count(w->type);
   double *q = NEW_ARRAY(l->ctx->arena, double, n);
   for (int64_t i = 0; i < n; i++) {
-    const Terms *of = &t[i / l->inner % l->channels];
+    const Terms *of = &t[weight_channel(&l->of, i)];
     q[i] = j < of->n ? (double)of->code[j][l->w_at[i]] : 1;  // scaled by 0
   }
   return const_of_doubles(l->m, type_with_dtype(l->m->types, w->type, DT_I8), q, w->constant->name);
@@ -136,14 +133,14 @@ static Value *emit(CodedLayer *l, OpKind kind, DType t, Value *x, Value *y) {
 
 static Value *channel_numbers(const CodedLayer *l, const double *v) {
   bool equal = true;
-  for (int64_t c = 1; c < l->channels; c++) equal = equal && v[c] == v[0];
+  for (int64_t c = 1; c < l->of.channels; c++) equal = equal && v[c] == v[0];
   if (equal) return const_splat(l->m, type_scalar(l->m->types, DT_F32), v[0]);
-  return const_of_doubles(l->m, type_tensor(l->m->types, DT_F32, 1, &l->channels), v, NULL);
+  return const_of_doubles(l->m, type_tensor(l->m->types, DT_F32, 1, &l->of.channels), v, NULL);
 }
 
 static Value *emit_scaled(CodedLayer *l, Value *sum, double x_scale, const Terms *w, uint32_t j) {
-  double *by = NEW_ARRAY(l->ctx->arena, double, l->channels);
-  for (int64_t c = 0; c < l->channels; c++) by[c] = j < w[c].n ? x_scale * w[c].scale[j] : 0;
+  double *by = NEW_ARRAY(l->ctx->arena, double, l->of.channels);
+  for (int64_t c = 0; c < l->of.channels; c++) by[c] = j < w[c].n ? x_scale * w[c].scale[j] : 0;
   return emit(l, OP_MUL, DT_F32, emit(l, OP_CAST, DT_F32, sum, NULL), channel_numbers(l, by));
 }
 
@@ -210,11 +207,11 @@ static bool sums_fit(const CodedLayer *l, const Terms *x) {
     double whole = x->form == TERMS_BYTES ? 256.0 * x->code[0][i] + x->code[1][i] : 255;
     most = fmax(most, fabs(whole));
   }
-  return most * 127 * (double)(type_count(op_in(l->op, 1)->type) / l->channels) < 0x1p31;
+  return most * 127 * (double)(type_count(op_in(l->op, 1)->type) / l->of.channels) < 0x1p31;
 }
 
 static bool rewrite(CodedLayer *l) {
-  Terms x, *w = NEW_ARRAY(l->ctx->arena, Terms, l->channels);
+  Terms x, *w = NEW_ARRAY(l->ctx->arena, Terms, l->of.channels);
   double before = price_of(l, l->op), us = 1e-3 / l->ctx->target->ghz;
   uint32_t n_w;
   l->best = INFINITY;

@@ -34,9 +34,7 @@ typedef struct Layer {
   Quantised x, w, b;
   bool has_b;  // bias is dequantised
   bool pair;   // w is an activation too: all channels are one
-  int64_t channels;
-  uint32_t axis;    // of the channels in the result
-  int64_t w_inner;  // weight element i belongs to channel i / w_inner % channels
+  WeightChannels of;
   const Type *w_type;
   int64_t *w_values;
   WholeWeights whole;  // the same
@@ -53,23 +51,17 @@ static bool stays(Layer *l, const char *why) {
 // ---- operands
 
 static bool read_geometry(Layer *l) {
-  const Op *op = l->op;
-  const Type *w = op_in(op, 1)->type, *y = op->out[0]->type;
-  bool matrix = op->kind == OP_MATMUL, transposed = op->kind == OP_CONV_TRANSPOSE;
-  if (!type_is_static(w) || type_count(w) == 0) return false;
-  if (matrix && (w->rank != 2 || op_in(op, 0)->type->rank < 2)) return false;
-  if (transposed && op_int(op, A_CONV_TRANSPOSE_group) != 1) return false;
-  uint32_t axis = weight_channel_axis(op);
-  bool last = transposed ? op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NHWC
-                         : matrix || op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
-  l->axis = last ? y->rank - 1 : 1;
-  l->channels = w->dims[axis];
-  l->w_inner = 1;
-  for (uint32_t i = axis + 1; i < w->rank; i++) l->w_inner *= w->dims[i];
-  return true;
+  if (l->op->kind == OP_MATMUL && (op_in(l->op, 1)->type->rank != 2 || op_in(l->op, 0)->type->rank < 2)) return false;
+  return weight_channels(l->op, &l->of);
 }
 
-static int64_t w_channel(const Layer *l, int64_t i) { return i / l->w_inner % l->channels; }
+// What stands for channel c among the scales of the weights: groups of a transposed convolution share theirs.
+static int64_t w_scale_at(const Layer *l, int64_t c) { return c % l->of.per; }
+
+static void read_scales(Layer *l, double *scale) {
+  for (int64_t c = 0; c < l->of.channels; c++)
+    scale[c] = quantised_scale(l->m, &l->x, 0) * quantised_scale(l->m, &l->w, w_scale_at(l, c));
+}
 
 static bool read_weights(Layer *l) {
   Module *m = l->m;
@@ -80,9 +72,9 @@ static bool read_weights(Layer *l) {
   int64_t n = type_count(l->w_type);
   l->w_values = NEW_ARRAY(l->ctx->arena, int64_t, n);
   for (int64_t i = 0; i < n; i++) {
-    l->w_values[i] = const_i(m, l->w.q->constant, i) - quantised_zero(m, &l->w, w_channel(l, i));
+    l->w_values[i] = const_i(m, l->w.q->constant, i) - quantised_zero(m, &l->w, i / l->of.inner % l->of.per);
   }
-  l->whole = (WholeWeights){l->w_type, l->w_values, l->channels, l->w_inner, l->w.q->constant->name};
+  l->whole = (WholeWeights){l->w_type, l->w_values, l->of, l->w.q->constant->name};
   return whole_weights_fit(l->op, &l->whole) || stays(l, "weights less their zero point pass 9 bits");
 }
 
@@ -90,13 +82,13 @@ static bool read_weights(Layer *l) {
 static bool read_range(Layer *l, int64_t *lo, int64_t *hi) {
   DType t = l->x.q->type->dtype;
   int64_t zero = quantised_zero(l->m, &l->x, 0), least = dtype_min(t) - zero, most = dtype_max(t) - zero;
-  for (int64_t c = 0; c < l->channels; c++) lo[c] = hi[c] = 0;
+  for (int64_t c = 0; c < l->of.channels; c++) lo[c] = hi[c] = 0;
   for (int64_t i = 0, n = type_count(l->w_type); i < n; i++) {
-    int64_t v = l->w_values[i], c = w_channel(l, i);
+    int64_t v = l->w_values[i], c = weight_channel(&l->of, i);
     lo[c] += v > 0 ? v * least : v * most;
     hi[c] += v > 0 ? v * most : v * least;
   }
-  for (int64_t c = 0; c < l->channels; c++) {
+  for (int64_t c = 0; c < l->of.channels; c++) {
     if (lo[c] < -(INT64_C(1) << 30) || hi[c] > (INT64_C(1) << 30)) return stays(l, "sums pass 31 bits");
   }
   return true;
@@ -107,8 +99,8 @@ static bool channel_values(Layer *l, const Value *v, const double **out, bool *p
   Module *m = l->m;
   uint32_t rank = l->op->out[0]->type->rank;
   if (v == NULL || !value_is_const(v) || v->type->rank > rank || !dtype_is_float(v->type->dtype)) return false;
-  int64_t n = type_count(v->type), at = (int64_t)l->axis - (int64_t)(rank - v->type->rank);
-  if (n != 1 && (n != l->channels || at < 0 || v->type->dims[at] != n)) return false;
+  int64_t n = type_count(v->type), at = (int64_t)l->of.axis - (int64_t)(rank - v->type->rank);
+  if (n != 1 && (n != l->of.channels || at < 0 || v->type->dims[at] != n)) return false;
   double *f = NEW_ARRAY(l->ctx->arena, double, n > 1 ? n : 1);
   for (int64_t i = 0; i < n; i++) f[i] = const_f(m, v->constant, i);
   *out = f;
@@ -125,17 +117,17 @@ static int64_t whole_units(const Layer *l, int64_t c, double bias) {
 static bool read_bias(Layer *l) {
   Module *m = l->m;
   const Value *b = op_in(l->op, 2);
-  double *bias = NEW_ARRAY(l->ctx->arena, double, l->channels);
-  int64_t *shift = NEW_ARRAY(l->ctx->arena, int64_t, l->channels);
+  double *bias = NEW_ARRAY(l->ctx->arena, double, l->of.channels);
+  int64_t *shift = NEW_ARRAY(l->ctx->arena, int64_t, l->of.channels);
   if (b == NULL) return true;
   l->has_b = quantised_of(m, b, &l->b) && value_is_const(l->b.q);
   const Value *data = l->has_b ? l->b.q : b;
   if (!value_is_const(data)) return stays(l, "bias not constant");
   int64_t n = type_count(data->type);
-  if ((n != 1 && n != l->channels) || (n > 1 && data->type->dims[data->type->rank - 1] != n))
+  if ((n != 1 && n != l->of.channels) || (n > 1 && data->type->dims[data->type->rank - 1] != n))
     return stays(l, "bias not per channel");
   bool small = true;
-  for (int64_t c = 0; c < l->channels; c++) {
+  for (int64_t c = 0; c < l->of.channels; c++) {
     int64_t i = n == 1 ? 0 : c;
     if (l->has_b) {
       shift[c] = const_i(m, data->constant, i) - quantised_zero(m, &l->b, i);
@@ -192,7 +184,7 @@ static bool read_link(Layer *l, Op *op, const Value *v) {
       break;
     default: return false;
   }
-  for (int64_t c = 0; (op->kind == OP_MUL || op->kind == OP_DIV) && c < (per_channel ? l->channels : 1); c++)
+  for (int64_t c = 0; (op->kind == OP_MUL || op->kind == OP_DIV) && c < (per_channel ? l->of.channels : 1); c++)
     if (!(by[c] > 0)) return false;
   link->by = by;
   link->per_channel = per_channel;
@@ -239,15 +231,15 @@ static Value *emit_sum(Layer *l, const int64_t *shift) {
   int64_t zero = quantised_zero(m, &l->x, 0);
   Value *x = emit_unsigned(op, l->x.q, &zero), *bias = NULL;
   if (shift != NULL) {
-    double *v = NEW_ARRAY(l->ctx->arena, double, l->channels);
-    for (int64_t c = 0; c < l->channels; c++) v[c] = (double)shift[c];
-    bias = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &l->channels), v, NULL);
+    double *v = NEW_ARRAY(l->ctx->arena, double, l->of.channels);
+    for (int64_t c = 0; c < l->of.channels; c++) v[c] = (double)shift[c];
+    bias = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &l->of.channels), v, NULL);
   }
   return whole_sum(l->ctx, op, x, zero, &l->whole, bias);
 }
 
 static Value *per_channel(Layer *l, DType t, const double *v) {
-  return channel_const(l->m, t, l->channels, l->axis, l->op->out[0]->type->rank, v);
+  return channel_const(l->m, t, l->of.channels, l->of.axis, l->op->out[0]->type->rank, v);
 }
 
 // sum * scale + bias as f32: in f64 as the reference does, or in f32 where the result is not quantised.
@@ -260,7 +252,7 @@ static Value *emit_scaled(Layer *l, Value *sum, DType t) {
 }
 
 static Value *emit_requant(Layer *l, const Requant *r) {
-  ChannelAxis channels = {l->channels, l->axis, l->op->out[0]->type->rank};
+  ChannelAxis channels = {l->of.channels, l->of.axis, l->op->out[0]->type->rank};
   Value *sum = emit_sum(l, r->shifted ? l->tail.shift : NULL);
   return requant_emit(l->op, sum, NULL, r, &channels, l->quant->out[0]->type->dtype, l->ctx->arena);
 }
@@ -271,7 +263,7 @@ static void drop(Op *op) {
 
 static void note_integer(const Layer *l, const char *how, int64_t boundaries) {
   int64_t lo = l->tail.lo[0], hi = l->tail.hi[0];
-  for (int64_t c = 1; c < l->channels; c++) {
+  for (int64_t c = 1; c < l->of.channels; c++) {
     if (l->tail.lo[c] < lo) lo = l->tail.lo[c];
     if (l->tail.hi[c] > hi) hi = l->tail.hi[c];
   }
@@ -287,7 +279,7 @@ static void note_integer(const Layer *l, const char *how, int64_t boundaries) {
   if (boundaries > 0)
     note_layer(l->m, l->op, NOTE_PROOF,
                "equal to the reference on both sides of %lld level boundaries of %lld channels", (long long)boundaries,
-               (long long)l->channels);
+               (long long)l->of.channels);
 }
 
 static void rewrite(Layer *l) {
@@ -334,8 +326,8 @@ static bool make_integer_pair(Layer *l) {
   }
   if (k > (INT64_C(1) << 30) / (256 * 256)) return stays(l, "sums pass 31 bits");
   l->pair = true;
-  l->channels = 1;
-  l->axis = l->op->out[0]->type->rank - 1;
+  l->of.channels = 1;
+  l->of.axis = l->op->out[0]->type->rank - 1;
   int64_t range[2] = {-k * most[0] * most[1], k * most[0] * most[1]};
   double scale = quantised_scale(m, &l->x, 0) * quantised_scale(m, &l->w, 0);
   l->tail = (Tail){.channels = 1, .scale = &scale, .lo = &range[0], .hi = &range[1]};
@@ -372,15 +364,14 @@ static Value *emit_two_bytes(Layer *l) {
 
 // Sums of a byte times 8-bit weights, and of weights less a shift, fit 31 bits.
 static bool short_range(Layer *l) {
-  int64_t k = type_count(l->w_type) / l->channels;
+  int64_t k = type_count(l->w_type) / l->of.channels;
   return k <= (INT64_C(1) << 30) / (256 * 512) || stays(l, "sums pass 31 bits");
 }
 
 static bool make_integer_short(Layer *l) {
-  double *scale = NEW_ARRAY(l->ctx->arena, double, l->channels);
-  for (int64_t c = 0; c < l->channels; c++)
-    scale[c] = quantised_scale(l->m, &l->x, 0) * quantised_scale(l->m, &l->w, c);
-  l->tail = (Tail){.channels = l->channels, .scale = scale};
+  double *scale = NEW_ARRAY(l->ctx->arena, double, l->of.channels);
+  read_scales(l, scale);
+  l->tail = (Tail){.channels = l->of.channels, .scale = scale};
   if (!short_range(l) || !read_bias(l)) return false;
   Value *y = emit_scaled(l, emit_two_bytes(l), DT_F64);
   note_layer(l->m, l->op, NOTE_RECOVERED,
@@ -388,7 +379,7 @@ static bool make_integer_short(Layer *l) {
              "in f64",
              dtype_info(l->x.q->type->dtype)->name, l->w.axis >= 0 ? "channel" : "tensor");
   note_layer(l->m, l->op, NOTE_PROOF, "at most 2^30 by %lld products of a byte and a weight in each of the two sums",
-             (long long)(type_count(l->w_type) / l->channels));
+             (long long)(type_count(l->w_type) / l->of.channels));
   y->name = l->op->out[0]->name;
   value_replace(l->op->out[0], y);
   op_unlink(l->op);
@@ -407,11 +398,10 @@ static bool make_integer(PassCtx *ctx, Op *op) {
   if (op->out[0]->type->dtype != DT_F32 || !read_geometry(&l)) return stays(&l, "shape");
   if (!read_weights(&l)) return false;
   if (is_short(x)) return make_integer_short(&l);
-  double *scale = NEW_ARRAY(ctx->arena, double, l.channels);
-  int64_t *lo = NEW_ARRAY(ctx->arena, int64_t, l.channels), *hi = NEW_ARRAY(ctx->arena, int64_t, l.channels);
-  for (int64_t c = 0; c < l.channels; c++)
-    scale[c] = quantised_scale(ctx->m, &l.x, 0) * quantised_scale(ctx->m, &l.w, c);
-  l.tail = (Tail){.channels = l.channels, .scale = scale, .lo = lo, .hi = hi};
+  double *scale = NEW_ARRAY(ctx->arena, double, l.of.channels);
+  int64_t *lo = NEW_ARRAY(ctx->arena, int64_t, l.of.channels), *hi = NEW_ARRAY(ctx->arena, int64_t, l.of.channels);
+  read_scales(&l, scale);
+  l.tail = (Tail){.channels = l.of.channels, .scale = scale, .lo = lo, .hi = hi};
   if (!read_range(&l, lo, hi) || !read_bias(&l)) return false;
   read_tail(&l);
   rewrite(&l);

@@ -29,6 +29,7 @@
 
 #include "ir/elem.h"
 #include "ir/note.h"
+#include "passes/contraction.h"
 #include "passes/graph_util.h"
 #include "passes/recover/discrete.h"
 #include "passes/recover/weights.h"
@@ -60,9 +61,9 @@ typedef struct Layer {
   Module *m;
   Op *op;
   const Discrete *x;
+  WeightChannels of;
   WeightGrid w;
-  double *a;      // scale of the sum of each channel
-  uint32_t axis;  // of the channels in the result
+  double *a;  // scale of the sum of each channel
   Sum s;
 } Layer;
 
@@ -72,21 +73,11 @@ static bool stays(Layer *l, const char *why) {
 }
 
 static bool read_geometry(Layer *l) {
-  const Type *w = op_in(l->op, 1)->type, *y = l->op->out[0]->type;
-  WeightGrid *g = &l->w;
-  if (!type_is_static(y) || !type_is_static(w) || (g->n = type_count(w)) == 0) return false;
-  if (l->op->kind == OP_CONV) {
-    bool last = op_enum(l->op, A_CONV_layout) == LAYOUT_NHWC;
-    l->axis = last ? y->rank - 1 : 1;
-    g->channels = w->dims[last ? w->rank - 1 : 0];
-    g->inner = last ? 1 : g->n / g->channels;
-    return true;
-  }
-  if (w->rank != 2 || y->rank < 2 || op_bool(l->op, A_MATMUL_trans_a)) return false;
-  bool trans = op_bool(l->op, A_MATMUL_trans_b);
-  l->axis = y->rank - 1;
-  g->channels = w->dims[trans ? 0 : 1];
-  g->inner = trans ? w->dims[1] : 1;
+  const Op *op = l->op;
+  const Type *w = op_in(op, 1)->type, *y = op->out[0]->type;
+  if (op->kind == OP_MATMUL && (w->rank != 2 || y->rank < 2 || op_bool(op, A_MATMUL_trans_a))) return false;
+  if (!type_is_static(y) || !weight_channels(op, &l->of)) return false;
+  l->w = (WeightGrid){.n = l->of.n, .channels = l->of.channels, .inner = l->of.inner};
   return true;
 }
 
@@ -109,7 +100,7 @@ static bool read_range(Layer *l) {
   l->s.lo = INT64_MAX;
   l->s.hi = INT64_MIN;
   for (int64_t i = 0; i < l->w.n; i++) {
-    int64_t q = l->w.q[i], *r = &range[2 * (i / l->w.inner % l->w.channels)];
+    int64_t q = l->w.q[i], *r = &range[2 * weight_channel(&l->of, i)];
     r[0] += q > 0 ? q * lo : q * hi;
     r[1] += q > 0 ? q * hi : q * lo;
   }
@@ -136,7 +127,7 @@ static Value *scale_by(Layer *l, OpKind kind, DType t, Value *x, Value *by) {
 }
 
 static Value *per_channel(Layer *l, DType t, const double *v) {
-  return levels_const(l->m, t, l->w.channels, l->axis, l->op->out[0]->type->rank, v);
+  return levels_const(l->m, t, l->w.channels, l->of.axis, l->op->out[0]->type->rank, v);
 }
 
 // sum * a + bias with one rounding: in f32 where sum and product are exact before it.
@@ -179,7 +170,7 @@ static void rewrite(Layer *l) {
   l->s.sum = emit_again(l->op, l->op, 2, in, DT_I32)->out[0];
   op_set_int(l->s.sum->op, l->op->kind == OP_CONV ? (int)A_CONV_x_zero : (int)A_MATMUL_x_zero, l->x->zero);
   l->s.channels = l->w.channels;
-  l->s.axis = l->axis;
+  l->s.axis = l->of.axis;
   l->s.known = l->known;
   l->s.pool = pool_after(l->op);
   if (l->s.pool) {

@@ -36,27 +36,22 @@ static bool widened_of(Module *m, const Value *v, Widened *out) {
 
 static bool whole_weights(PassCtx *ctx, const Op *op, WholeWeights *w) {
   const Value *v = op_in(op, 1);
-  if (!value_is_const(v) || v->type->dtype != DT_I32 || !type_is_static(v->type)) return false;
-  int64_t n = type_count(v->type), channels = 1, inner = n > 0 ? n : 1;
-  int64_t *q = NEW_ARRAY(ctx->arena, int64_t, n + 1);
-  for (int64_t i = 0; i < n; i++) q[i] = const_i(ctx->m, v->constant, i);
-  if (v->type->rank > 1) {
-    uint32_t axis = weight_channel_axis(op);
-    channels = v->type->dims[axis];
-    inner = axis + 1 == v->type->rank ? 1 : n / (channels > 0 ? channels : 1);
-    if (op->kind == OP_MATMUL && axis + 2 == v->type->rank) inner = v->type->dims[axis + 1];
-  }
-  *w = (WholeWeights){v->type, q, channels, inner, v->constant->name};
-  return n > 0 && whole_weights_fit(op, w);
+  if (!value_is_const(v) || v->type->dtype != DT_I32) return false;
+  WeightChannels of;
+  if (!weight_channels(op, &of)) return false;
+  int64_t *q = NEW_ARRAY(ctx->arena, int64_t, of.n);
+  for (int64_t i = 0; i < of.n; i++) q[i] = const_i(ctx->m, v->constant, i);
+  *w = (WholeWeights){v->type, q, of, v->constant->name};
+  return whole_weights_fit(op, w);
 }
 
 // y - zero * (sum of each column of w): the product for a zero point known at run time; that of shifted bytes is
 // shifted.
 static Value *less_zero(PassCtx *ctx, Op *op, Value *y, const WholeWeights *w, Value *zero, int64_t shift) {
   Module *m = ctx->m;
-  int64_t n = w->channels;
+  int64_t n = w->of.channels;
   double *sums = NEW_ARRAY(ctx->arena, double, n);
-  for (int64_t i = 0, end = type_count(w->type); i < end; i++) sums[i / w->inner % n] += (double)w->v[i];
+  for (int64_t i = 0, end = type_count(w->type); i < end; i++) sums[weight_channel(&w->of, i)] += (double)w->v[i];
   Value *s = const_of_doubles(m, type_tensor(m->types, DT_I32, 1, &n), sums, NULL);
   Value *z = graph_emit(op, OP_RESHAPE, 1, &zero, type_scalar(m->types, DT_I32), op->loc);
   if (shift != 0) z = emit_with(op, OP_ADD, z, const_splat_int(m, z->type, shift), op);

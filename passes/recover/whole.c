@@ -9,36 +9,29 @@
 // does not do, take what is beyond a byte as a second convolution of the same shape. Exact: integers throughout.
 #include "passes/recover/whole.h"
 
-#include "passes/contraction.h"
 #include "passes/graph_util.h"
 #include "passes/recover/quantised.h"
 
 enum { LEAST = -128, MOST = 127, SPAN = MOST - LEAST };
 
-static int64_t channel_of(const WholeWeights *w, int64_t i) { return i / w->inner % w->channels; }
-
 // Does what is beyond a byte become a contraction of its own?
 static bool is_split(const Op *op) {
-  return op->kind == OP_CONV ? op_int(op, A_CONV_group) != 1 : op_in(op, 1)->type->rank < 2;
-}
-
-static bool is_channels_last(const Op *op) {
-  if (op->kind == OP_CONV_TRANSPOSE) return op_enum(op, A_CONV_TRANSPOSE_layout) == LAYOUT_NHWC;
-  return op->kind == OP_MATMUL || op_enum(op, A_CONV_layout) == LAYOUT_NHWC;
+  if (op->kind == OP_MATMUL) return op_in(op, 1)->type->rank < 2;
+  return op_int(op, op->kind == OP_CONV ? (int)A_CONV_group : (int)A_CONV_TRANSPOSE_group) != 1;
 }
 
 // What each channel is shifted by; false when all are 0. `shift` has room for the channels.
 static bool shifts_of(Arena *arena, const WholeWeights *w, int64_t *shift) {
   ArenaMark mark = arena_mark(arena);
-  int64_t *lo = NEW_ARRAY(arena, int64_t, w->channels), *hi = NEW_ARRAY(arena, int64_t, w->channels);
-  for (int64_t c = 0; c < w->channels; c++) lo[c] = MOST, hi[c] = LEAST;
+  int64_t *lo = NEW_ARRAY(arena, int64_t, w->of.channels), *hi = NEW_ARRAY(arena, int64_t, w->of.channels);
+  for (int64_t c = 0; c < w->of.channels; c++) lo[c] = MOST, hi[c] = LEAST;
   for (int64_t i = 0, n = type_count(w->type); i < n; i++) {
-    int64_t c = channel_of(w, i);
+    int64_t c = weight_channel(&w->of, i);
     if (w->v[i] < lo[c]) lo[c] = w->v[i];
     if (w->v[i] > hi[c]) hi[c] = w->v[i];
   }
   bool any = false;
-  for (int64_t c = 0; c < w->channels; c++) {
+  for (int64_t c = 0; c < w->of.channels; c++) {
     shift[c] = hi[c] > MOST ? hi[c] - MOST : lo[c] < LEAST ? lo[c] - LEAST : 0;
     any = any || shift[c] != 0;
   }
@@ -49,11 +42,11 @@ static bool shifts_of(Arena *arena, const WholeWeights *w, int64_t *shift) {
 bool whole_weights_fit(const Op *op, const WholeWeights *w) {
   Arena *arena = op->func->module->arena;
   ArenaMark mark = arena_mark(arena);
-  int64_t *shift = NEW_ARRAY(arena, int64_t, w->channels);
+  int64_t *shift = NEW_ARRAY(arena, int64_t, w->of.channels);
   bool split = is_split(op), fits = true;
   shifts_of(arena, w, shift);
   for (int64_t i = 0, n = type_count(w->type); i < n && fits; i++) {
-    int64_t v = w->v[i] - (split ? 0 : shift[channel_of(w, i)]);
+    int64_t v = w->v[i] - (split ? 0 : shift[weight_channel(&w->of, i)]);
     fits = w->v[i] >= -SPAN && w->v[i] <= SPAN && (split || (v >= LEAST && v <= MOST));
   }
   arena_reset(arena, mark);
@@ -78,7 +71,7 @@ static Value *byte_weights(PassCtx *ctx, const WholeWeights *w, const int64_t *s
   int64_t n = type_count(w->type);
   double *v = NEW_ARRAY(ctx->arena, double, n + 1);
   for (int64_t i = 0; i < n; i++) {
-    int64_t at = w->v[i] - (shift != NULL ? shift[channel_of(w, i)] : 0);
+    int64_t at = w->v[i] - (shift != NULL ? shift[weight_channel(&w->of, i)] : 0);
     int64_t in = at < LEAST ? LEAST : at > MOST ? MOST : at;
     v[i] = (double)(beyond ? at - in : in);
   }
@@ -96,19 +89,19 @@ static const Type *of_one_channel(Module *m, const Type *t, uint32_t axis, DType
 static Value *shifted_part(PassCtx *ctx, Op *op, Value *x, int64_t zero, const WholeWeights *w, const int64_t *shift) {
   Module *m = ctx->m;
   const Type *y = op->out[0]->type, *word = type_with_dtype(m->types, y, DT_I32);
-  uint32_t axis = is_channels_last(op) ? y->rank - 1 : 1;
-  double *by = NEW_ARRAY(ctx->arena, double, w->channels);
-  for (int64_t c = 0; c < w->channels; c++) by[c] = (double)shift[c];
+  uint32_t axis = w->of.axis;
+  double *by = NEW_ARRAY(ctx->arena, double, w->of.channels);
+  for (int64_t c = 0; c < w->of.channels; c++) by[c] = (double)shift[c];
   Value *ones = const_splat_int(m, of_one_channel(m, w->type, weight_channel_axis(op), DT_I8), 1);
   Value *sum = contraction(op, x, zero, ones, NULL, of_one_channel(m, y, axis, DT_I32));
-  Value *k = channel_const(m, DT_I32, w->channels, axis, y->rank, by);
+  Value *k = channel_const(m, DT_I32, w->of.channels, axis, y->rank, by);
   return graph_emit(op, OP_MUL, 2, (Value *[]){sum, k}, k->type->rank == 0 ? sum->type : word, op->loc);
 }
 
 Value *whole_sum(PassCtx *ctx, Op *op, Value *x, int64_t zero, const WholeWeights *w, Value *bias) {
   Module *m = ctx->m;
   const Type *type = type_with_dtype(m->types, op->out[0]->type, DT_I32);
-  int64_t *shift = NEW_ARRAY(ctx->arena, int64_t, w->channels);
+  int64_t *shift = NEW_ARRAY(ctx->arena, int64_t, w->of.channels);
   bool wide = shifts_of(ctx->arena, w, shift), split = is_split(op);
   if (!wide) return contraction(op, x, zero, byte_weights(ctx, w, NULL, false), bias, type);
   Value *rest = split ? contraction(op, x, zero, byte_weights(ctx, w, NULL, true), NULL, type)

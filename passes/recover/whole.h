@@ -2,13 +2,14 @@
 #ifndef QCC_PASSES_RECOVER_WHOLE_H
 #define QCC_PASSES_RECOVER_WHOLE_H
 
+#include "passes/contraction.h"
 #include "passes/pass.h"
 
-// Weights of a conv or matmul: element i belongs to output channel i / inner % channels.
+// Weights of a conv, conv_transpose or matmul.
 typedef struct WholeWeights {
   const Type *type;
   const int64_t *v;  // [type_count(type)]
-  int64_t channels, inner;
+  WeightChannels of;
   const char *name;  // of the constant made of them; may be NULL
 } WholeWeights;
 
