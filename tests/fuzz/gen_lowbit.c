@@ -135,9 +135,10 @@ static Value *quant_chain(Gen *g, Value *x) {
 
 static Value *quant_qdq(Gen *g, Value *x) {
   if (!x) return NULL;
-  bool is_signed = rnd_p(g, 50);
-  DType t = is_signed ? DT_I8 : DT_U8;
-  Value *in[3] = {x, scalar(g, step_of(g)), scalar_of(g, t, rnd_in(g, is_signed ? -9 : 0, 9))};
+  bool is_signed = rnd_p(g, 50), is_short = rnd_p(g, 30);
+  DType t = is_short ? (is_signed ? DT_I16 : DT_U16) : is_signed ? DT_I8 : DT_U8;
+  int64_t most = is_short ? 900 : 9;
+  Value *in[3] = {x, scalar(g, step_of(g)), scalar_of(g, t, rnd_in(g, is_signed ? -most : 0, most))};
   Op *op = gen_op(g, OP_QUANTIZE, 3, in);
   gen_result(g, op, t, x->type->rank, x->type->dims);
   in[0] = done(g, op);
@@ -229,10 +230,17 @@ static Value *quantised(Gen *g, Value *x) {
 
 // ---- weights
 
+// Up to 256 numbers on no grid of 8 bits.
+static uint32_t book_of(Gen *g, double *book) {
+  uint32_t n = (uint32_t)rnd_in(g, 3, INT64_C(1) << rnd_in(g, 2, 8));
+  for (uint32_t i = 0; i < n; i++) book[i] = (double)(2 * rnd_in(g, -700, 700) + 1) / 64;
+  return n;
+}
+
 // Channel c of element i: i / inner % channels.
 static Value *weights(Gen *g, uint32_t rank, const int64_t *dims, int64_t channels, int64_t inner) {
   const Type *t = gen_type(g, DT_F32, rank, dims);
-  int64_t n = type_count(t), form = rnd_in(g, 0, 5), top = INT64_C(1) << rnd_in(g, 1, 3);
+  int64_t n = type_count(t), form = rnd_in(g, 0, 6), top = INT64_C(1) << rnd_in(g, 1, 3);
   bool shared = rnd_p(g, 40);
   double *a = NEW_ARRAY(g->arena, double, channels + 1), *b = NEW_ARRAY(g->arena, double, channels + 1);
   for (int64_t c = 0; c < channels; c++) {
@@ -240,6 +248,8 @@ static Value *weights(Gen *g, uint32_t rank, const int64_t *dims, int64_t channe
     b[c] = rnd_p(g, 50) ? 0.5 * a[c] : scale_of(g);
     if (rnd_p(g, 3)) a[c] = b[c] = 0;
   }
+  double book[256];
+  uint32_t n_book = form == 6 ? book_of(g, book) : 0;
   Tensor w = tensor_new(g->arena, t);
   for (int64_t i = 0; i < n; i++) {
     int64_t c = i / inner % channels;
@@ -250,7 +260,8 @@ static Value *weights(Gen *g, uint32_t rank, const int64_t *dims, int64_t channe
       case 2: v = rnd_p(g, 40) ? 0 : one * a[c]; break;
       case 3: v = (double)rnd_in(g, -top, top - 1) * a[c]; break;
       case 4: v = one * a[c] + (rnd_p(g, 50) ? b[c] : -b[c]); break;
-      default: v = (double)rnd_in(g, -127, 127) * a[c] / 64; break;
+      case 5: v = (double)rnd_in(g, -127, 127) * a[c] / 64; break;
+      default: v = book[rnd(g) % n_book]; break;
     }
     elem_set_f(w.data, DT_F32, i, v);
   }
@@ -328,19 +339,26 @@ static Value *conv(Gen *g, Value *x) {
 static Value *conv_transpose(Gen *g, Value *x) {
   const Type *t = x->type;
   uint32_t s = t->rank - 2;
-  int64_t c = t->dims[1], out = rnd_in(g, 1, 12), dims[5] = {c, out}, strides[3], pads[6] = {0}, taps = 1;
+  int64_t c = t->dims[1], group = 1, strides[3], pads[6] = {0}, taps = 1;
+  if (c < 1) return NULL;
+  if (rnd_p(g, 30))
+    for (group = rnd_in(g, 1, c); c % group;) group--;
+  int64_t per = rnd_in(g, 1, group == 1 ? 12 : 4), dims[5] = {c, per};
   for (uint32_t i = 0; i < s; i++) {
     dims[2 + i] = rnd_in(g, 1, 4);
     strides[i] = rnd_in(g, 1, 2);
     if (dims[2 + i] > 2 && rnd_p(g, 50)) pads[i] = pads[s + i] = 1;
     taps *= dims[2 + i];
   }
-  if (c < 1) return NULL;
-  Value *w = weights(g, t->rank, dims, out, taps);
-  if (!products_fit(g, x, w, c * taps)) return NULL;
-  Op *op = gen_op(g, OP_CONV_TRANSPOSE, 2, (Value *[]){x, w});
+  Value *w = rnd_p(g, 50) ? weights(g, t->rank, dims, per, taps) : stored_weights(g, t->rank, dims, per, 1);
+  if (!w || !products_fit(g, x, w, c / group * taps)) return NULL;
+  Value *in[3] = {x, w, NULL};
+  bool has_bias = rnd_p(g, 30);
+  if (has_bias) in[2] = bias(g, x, w, per * group);
+  Op *op = gen_op(g, OP_CONV_TRANSPOSE, has_bias ? 3 : 2, in);
   op_set_ints(op, A_CONV_TRANSPOSE_strides, s, strides);
   op_set_ints(op, A_CONV_TRANSPOSE_pads, 2 * s, pads);
+  op_set_int(op, A_CONV_TRANSPOSE_group, group);
   return done(g, op);
 }
 
