@@ -106,6 +106,7 @@ if [ -d "$shared/suites" ]; then
   step verify sh tests/models/verify.sh "$root/build/release/qcc" tests/models/real.tsv "$shared/suites/real-models"
   step trained "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs"
   step trained-amx "$bin/models" tests/models/trained.tsv "$shared/models/trained" --jobs "$jobs" --target sapphire-rapids
+  step compilers sh tests/cross/compilers.sh "$root/build/release"
   step cross sh tests/cross/cross.sh "$root/build/release" "$shared/models/trained"
   step bare sh tests/bare/bare.sh "$root/build/release" "$shared"
   step levels sh tests/cross/levels.sh "$root/build/release" "$shared/models/trained" \
