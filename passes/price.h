@@ -23,6 +23,7 @@ typedef struct Work {
   int64_t taps, step;  // kernel and stride along the columns, where neighbours in x are neighbours in both; or 0
   double w_ops;        // operations on a vector of weights before it is multiplied
   int64_t w_more;      // registers that a vector of weights takes besides one
+  bool x_operand;      // against one vector of weights, x is an operand in memory and needs no load of its own
   int64_t held;        // vectors per vector of the result that its end reads: bias, post operands
   bool to_bytes;       // 32-bit sums end as bytes
   int64_t post;        // operations after each sum that tiles keep apart from it (price_post)

@@ -15,6 +15,12 @@ static bool bias_is_column(const Op *op) {
   return value_is_const(bias) && last;
 }
 
+// AVX-512 broadcasts a word of x in the instruction that combines it with weights.
+static void price_operands(Work *w, const Target *t) {
+  w->x_operand = t->has_popcnt_vec && t->vector_bits == 512;
+  if (w->x_operand) w->taps = 0;  // what columns share is not worth a register
+}
+
 bool strategy_planes_applies(const Op *op, const Target *t) {
   Work w;
   PlanesX x;
@@ -58,6 +64,7 @@ void strategy_planes_price(const Op *op, const Target *t, Price *p) {
     words.fma_per_cycle *= t->vector_bits / (double)x.word;
     words.vector_bits = (uint32_t)x.word;
   }
+  price_operands(&w, &words);
   // Without an instruction that counts, the table of counts and many temporaries need registers.
   if (!t->has_popcnt_vec) words.n_vregs = t->n_vregs > 12 ? t->n_vregs - 8 : 4;
   price_tiles(op, &words, &w, p);

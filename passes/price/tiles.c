@@ -38,6 +38,7 @@ static bool shares_columns(const Work *w, const Target *t, double pixels, double
 
 // Elements of x that a step of a tile loads.
 static double x_loads(const Work *w, const Target *t, double pixels, double vectors) {
+  if (w->x_operand && vectors == 1) return 0;
   if (!shares_columns(w, t, pixels, vectors)) return pixels;
   double taps = (double)w->taps, step = (double)w->step;
   return (pixels * step + taps - step) / taps;
@@ -102,17 +103,25 @@ static int64_t most_sums(const Work *w, int64_t lanes) {
   return most < 8 ? 8 : most;
 }
 
+// Sums of a tile that registers and the results in flight leave room for. Against one vector of weights more columns
+// save nothing, and of so many two steps are written out.
+static int64_t tile_sums(const Work *w, const Target *t, int64_t nv) {
+  enum { OPERAND_COLUMNS = 16 };
+  int64_t sums = (int64_t)t->n_vregs - nv * (1 + w->w_more) - 1;
+  return w->x_operand && nv == 1 && sums > OPERAND_COLUMNS ? OPERAND_COLUMNS : sums;
+}
+
 static Tiling tiling_choose(const Work *w, const Target *t, double *cycles) {
   Tiling best = {0};
   int64_t lanes = lanes_for(w, t), vectors = (w->n + lanes - 1) / lanes;
-  int64_t regs = t->n_vregs, more = w->w_more, most = most_sums(w, lanes);
+  int64_t most = most_sums(w, lanes);
   *cycles = 0;
   int64_t widest = t->panel_vectors > 0 ? t->panel_vectors : 8;
   for (int64_t nv = 1; nv <= widest && nv <= vectors; nv++) {
-    for (int64_t mr = 1; mr <= w->m && mr * nv + nv * (1 + more) + 1 <= regs && mr * nv <= most; mr++) {
+    int64_t sums = tile_sums(w, t, nv) < most ? tile_sums(w, t, nv) : most;
+    for (int64_t mr = 1; mr <= w->m && mr * nv <= sums; mr++) {
       int64_t rows = mr == w->m && w->rows > 1 ? w->row_run : 1;
-      for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv + nv * (1 + more) + 1 <= regs && my * mr * nv <= most;
-           my++) {
+      for (int64_t my = 1; my <= rows && my <= 8 && my * mr * nv <= sums; my++) {
         Tiling g = {lanes, mr, my, nv, tiling_parts(w, t, mr * my, nv), 0, 0};
         double c = tiling_cycles(w, t, &g);
         if (best.mr == 0 || c < *cycles * 0.995) {
