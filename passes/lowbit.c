@@ -114,6 +114,11 @@ LowBitParts lowbit_parts(const LowBit *w, bool single) {
   return p;
 }
 
+LowBitParts lowbit_book_parts(const LowBit *w) {
+  LowBitParts p = lowbit_parts_of(w->bits <= 4 ? 4 : 8);
+  return lowbit_blocks(w) > 1 && w->block % p.chunk != 0 ? lowbit_parts_of(8) : p;
+}
+
 // ---- the op
 
 static bool is_bytes(const Value *v) {

@@ -52,6 +52,8 @@ typedef struct LowBitParts {
 LowBitParts lowbit_parts_of(uint32_t bits);
 // Wider fields than the code needs where a block has no whole chunks; one field when `single`.
 LowBitParts lowbit_parts(const LowBit *w, bool single);
+// Those of a book looked up by bytes: one field of 4 or 8 bits.
+LowBitParts lowbit_book_parts(const LowBit *w);
 
 // True for a dequantize or lookup whose result is only read as weights by matmuls that lowbit_of understands.
 bool lowbit_is_source(const Op *op);

@@ -444,7 +444,7 @@ bool lower_stream(LowerCtx *ctx, const Op *op, const MatmulGeom *g, const Plan *
   if (!stream_book(&s)) return false;
   s.slices = s.w.scaled && !s.strict ? plan_param(plan, "slices", 3) : 1;
   s.scaled = plan_param(plan, "scaled", 0) != 0;
-  s.parts = s.book.n > 0 ? lowbit_parts_of(8) : lowbit_parts(&s.w, s.strict);
+  s.parts = s.book.n > 0 ? lowbit_book_parts(&s.w) : lowbit_parts(&s.w, s.strict);
   s.lanes = target_lanes(ctx->target, 32);
   s.vectors = (s.w.n + s.lanes - 1) / s.lanes;
   s.g = plan_param(plan, "g", 1);

@@ -17,7 +17,8 @@
 // block not finite. What the levels and zero points
 // add is the sum of x times a constant.
 //
-// Codes of a book are bytes, and tables of 128 bytes permuted by them give the three bytes of the weights as integers.
+// Codes of a book are bytes, or halves of them where 4 bits do, and tables of 128 bytes permuted by them give the three
+// bytes of the weights as integers.
 // Byte j times slice i is summed for i + j < 3; what is left out is below 2^-21 of the largest x times the largest
 // weight. With --fp=strict codes become floats in registers instead.
 #ifndef QCC_PASSES_LOWER_STREAM_H

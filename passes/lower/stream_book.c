@@ -1,7 +1,8 @@
 // Weights of a book in the strategy stream: bytes of integers looked up by codes. See stream.h.
 //
-//   codes = stream;  for bytes j { c[j] = table[j][codes];  for slices i < 3 - j { sums[i][j] += dot4(c[j], x[i]) } }
-//   total = sum over i of (sums[i][0] - 128 sum of x[i] + sums[i][1] / 256 + sums[i][2] / 256^2) / 256^i
+//   for fields of the stream { codes = field;  for bytes j { c[j] = table[j][codes];  for slices i < 3 - j { sums[i][j]
+//   += dot4(c[j], x[i]) } } } total = sum over i of (sums[i][0] - 128 sum of x[i] + sums[i][1] / 256 + sums[i][2] /
+//   256^2) / 256^i
 #include <math.h>
 
 #include "ir/note.h"
@@ -54,10 +55,10 @@ bool stream_book(Stream *s) {
 
 void stream_book_note(const Stream *s) {
   note_layer(s->ctx->m, s->op, NOTE_RECOVERED,
-             "weights stored in 8 bits each, a book of %lld floats as integers of 24 bits, %s; x as %lld slices of "
+             "weights stored in %u bits each, a book of %lld floats as integers of 24 bits, %s; x as %lld slices of "
              "bytes, to within 2^-21 of the largest",
-             (long long)s->w.book->type->dims[0], s->book.exact ? "exact" : "to within 2^-24 of the largest",
-             (long long)s->slices);
+             s->parts.width[0], (long long)s->w.book->type->dims[0],
+             s->book.exact ? "exact" : "to within 2^-24 of the largest", (long long)s->slices);
 }
 
 // ---- the kernel
@@ -76,6 +77,15 @@ void stream_book_alloc(StreamEmit *e, StreamTile *t) {
   t->c = kb_view(&e->b, t->bytes, "c", DT_U32, 3, (int64_t[]){n, t->g, lanes});
 }
 
+// Codes of field f of a vector of the stream.
+static KExpr *field(StreamEmit *e, Affine at, uint32_t f) {
+  KBuild *b = &e->b;
+  uint32_t width = e->s->parts.width[0];
+  KExpr *v = kx_load1(b, e->codes, at);
+  if (f > 0) v = kx_op2(b, KOP_SHR, v, kx_i(b, DT_U8, f * width));
+  return width == 8 ? v : kx_op2(b, KOP_AND, v, kx_i(b, DT_U8, (1 << width) - 1));
+}
+
 // Byte j of the weights of a vector of codes.
 static KExpr *look_up(StreamEmit *e, int64_t j, KVar *codes) {
   KBuild *b = &e->b;
@@ -90,14 +100,16 @@ static KExpr *look_up(StreamEmit *e, int64_t j, KVar *codes) {
 void stream_book_chunk(StreamEmit *e, const StreamTile *t, Affine w_at, Affine x_at) {
   KBuild *b = &e->b;
   const Stream *s = e->s;
-  for (int64_t g = 0; g < t->g; g++) {
-    Affine l = stream_lanes(e, 4 * s->lanes);
-    Affine at = aff_plus(aff_add(aff_mul(w_at, 4), l), 4 * g * s->lanes);
-    KVar *codes = kb_let(b, "codes", kx_load1(b, e->codes, at));
-    for (int64_t j = 0; j < s->book.n; j++) kb_store(b, t->bytes, (Affine[]){aff(j), aff(g), l}, look_up(e, j, codes));
-    kb_end(b);
+  for (uint32_t f = 0; f < 8 / s->parts.width[0]; f++) {
+    for (int64_t g = 0; g < t->g; g++) {
+      Affine l = stream_lanes(e, 4 * s->lanes);
+      KVar *codes = kb_let(b, "codes", field(e, aff_plus(aff_add(aff_mul(w_at, 4), l), 4 * g * s->lanes), f));
+      for (int64_t j = 0; j < s->book.n; j++)
+        kb_store(b, t->bytes, (Affine[]){aff(j), aff(g), l}, look_up(e, j, codes));
+      kb_end(b);
+    }
+    for (int64_t j = 0; j < s->book.n; j++) stream_products(e, t, j, j, (int64_t)s->book.n - j, aff_plus(x_at, f));
   }
-  for (int64_t j = 0; j < s->book.n; j++) stream_products(e, t, j, j, (int64_t)s->book.n - j, x_at);
 }
 
 KExpr *stream_book_sum(StreamEmit *e, const StreamTile *t, int64_t r, int64_t g, KVar *sum_of_x, Affine l) {

@@ -124,7 +124,7 @@ void strategy_stream_price(const Op *op, const Target *t, Price *price) {
   *price = (Price){.plan = {.strategy = intern(op->func->module->names, "stream")}, .fixed = 2 * t->call_cycles};
   if (!work_of(op, &work) || !lowbit_of(op, &w)) return;
   int64_t slices = w.scaled ? stream_slices(op) : 1;
-  LowBitParts p = w.book != NULL ? lowbit_parts_of(8) : lowbit_parts(&w, false);
+  LowBitParts p = w.book != NULL ? lowbit_book_parts(&w) : lowbit_parts(&w, false);
   StreamTile s = tile_choose(&work, t, &w, &p, slices, &price->compute);
   double k = (double)work.k, rows = (double)(work.m * work.rows), bits = 0;
   for (uint32_t i = 0; i < p.n; i++) bits += p.width[i];

@@ -249,15 +249,16 @@ static void check_book(const Target *t, bool jit, int64_t m, int64_t k, int64_t 
   arena_free(c.arena);
 }
 
-// Books that one permutation reads, one of two vectors, two of those; tails of columns, of groups of four and of tiles.
+// Codes of 4 and of 8 bits; books that one permutation reads, one of two vectors, two of those; tails of columns, of
+// groups of four and of tiles.
 Test(stream, books) {
-  static const int64_t values[] = {1, 3, 64, 65, 128, 129, 256},
+  static const int64_t values[] = {1, 3, 16, 17, 64, 65, 128, 129, 256},
                        shapes[][3] = {{1, 1, 1},   {1, 4, 16},  {2, 7, 17},  {3, 130, 5},
                                       {1, 33, 70}, {5, 64, 48}, {1, 300, 33}};
   const Target *native = target_native();
   Target invented = dots;
   invented.has_lookup64 = true;
-  for (uint32_t i = 0; i < 7; i++)
+  for (uint32_t i = 0; i < 9; i++)
     for (uint32_t j = 0; j < 7; j++)
       for (int exact = 0; exact < 2; exact++) {
         check_book(&invented, false, shapes[j][0], shapes[j][1], shapes[j][2], values[i], exact != 0);
