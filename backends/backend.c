@@ -258,7 +258,8 @@ static bool finish_text(const Level *level, const EmitOptions *opt, EmitKind kin
   StrBuf b;
   strbuf_init(&b, e->arena);
   strbuf_put(&b, (const char *)e->bytes, e->n);
-  if (kind == EMIT_ASM && w->bytes && !opt->external) append_weights_text(opt, level->target, w, &b);
+  if (kind == EMIT_ASM && w->bytes && !opt->external && opt->link.format == FORMAT_ELF)
+    append_weights_text(opt, level->target, w, &b);
   *out = (ObjectBytes){.at = malloc(b.n + 1), .n = b.n};
   if (!out->at) return diag_error(level->m->diag, DIAG_LIMIT, NULL, "no memory for %zu bytes of text", b.n);
   memcpy(out->at, strbuf_str(&b), b.n);
@@ -274,17 +275,32 @@ static uint64_t most_workspace(uint32_t n, const Level *levels) {
   return most;
 }
 
+// An object that is whole already, weights included.
+static bool copy_object(Diag *diag, const Emission *e, uint64_t stack, ObjectBytes *out) {
+  if (stack > STACK_LIMIT)
+    return diag_error(diag, DIAG_LIMIT, NULL, "internal error: the object needs %llu bytes of stack, more than %d",
+                      (unsigned long long)stack, STACK_LIMIT);
+  *out = (ObjectBytes){.at = malloc(e->n + 1), .n = e->n};
+  if (!out->at) return diag_error(diag, DIAG_LIMIT, NULL, "no memory for an object of %zu bytes", e->n);
+  memcpy(out->at, e->bytes, e->n);
+  return true;
+}
+
 static bool finish_object(uint32_t n, const Level *levels, const EmitOptions *opt, const WeightLayout *w,
                           const Emission *e, ObjectBytes *out) {
   Diag *diag = levels[0].m->diag;
   uint64_t stack = stack_bound(n, levels, opt->name, e);
-  if (!object_patch(diag, e->bytes, e->n, opt, opt->external ? &(WeightLayout){0} : w, stack, out)) return false;
+  bool elf = opt->link.format == FORMAT_ELF;
+  if (elf && !object_patch(diag, e->bytes, e->n, opt, opt->external ? &(WeightLayout){0} : w, stack, out)) return false;
+  if (!elf && !copy_object(diag, e, stack, out)) return false;
   out->stack = stack;
   out->workspace = most_workspace(n, levels);
   out->shared = (uint64_t)w->shared;
   if (opt->external) out->weights = weight_file_bytes(w, opt->release, &out->n_weights);
   if (opt->external && !out->weights) return diag_error(diag, DIAG_LIMIT, NULL, "no memory for the file of weights");
-  if (object_check(out->at, out->n, opt->name, opt->link.relocation == RELOCATION_STATIC, &stack, diag)) return true;
+  if (elf ? object_check(out->at, out->n, opt->name, opt->link.relocation == RELOCATION_STATIC, &stack, diag)
+          : object_check_foreign(out->at, out->n, opt->name, opt->link.format, diag))
+    return true;
   free(out->at);
   free(out->weights);
   *out = (ObjectBytes){0};

@@ -28,10 +28,12 @@ const char *target_list(Arena *arena);
 typedef enum Relocation { RELOCATION_DEFAULT, RELOCATION_PIC, RELOCATION_STATIC } Relocation;
 typedef enum CodeModel { CODE_MODEL_DEFAULT, CODE_MODEL_SMALL, CODE_MODEL_MEDIUM, CODE_MODEL_LARGE } CodeModel;
 typedef enum FloatAbi { FLOAT_ABI_DEFAULT, FLOAT_ABI_SOFT, FLOAT_ABI_HARD } FloatAbi;
+typedef enum ObjectFormat { FORMAT_ELF, FORMAT_COFF, FORMAT_MACHO } ObjectFormat;  // Linux and bare, Windows, macOS
 typedef struct LinkChoices {
   Relocation relocation;
   CodeModel code_model;
   FloatAbi float_abi;
+  ObjectFormat format;
 } LinkChoices;
 // Whether the target has what was chosen; false after one line that names the option.
 bool link_choices_fit(const LinkChoices *c, const Target *t, Diag *diag);
@@ -84,6 +86,10 @@ bool backend_emit_levels(uint32_t n, const Level *levels, const EmitOptions *opt
 // no init arrays, all defined global symbols carry `name`, stack of every function <= 4 KiB (bytes in *stack), notes
 // set. fixed: the object is linked at fixed addresses, so its read-only tables may hold some.
 bool object_check(const uint8_t *at, size_t n, const char *name, bool fixed, uint64_t *stack, Diag *diag);
+
+// The same promises for COFF and Mach-O, by what LLVM reads in the object: undefined symbols, sections with contents,
+// and the prefix of names.
+bool object_check_foreign(const uint8_t *at, size_t n, const char *name, ObjectFormat format, Diag *diag);
 
 // What the instructions of one function are: all, those that compute with floats or convert from or to them (moves of
 // float registers do neither), those that multiply or divide, address arithmetic included.

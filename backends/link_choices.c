@@ -37,14 +37,36 @@ static bool float_abi_fits(const LinkChoices *c, const TargetRow *row, Diag *dia
   return diag_error(diag, DIAG_USAGE, NULL, "--float-abi=hard: %s has no float registers", row->t.name);
 }
 
+// Beside ELF: position independent code of 64 bits, without what init can only ask of Linux.
+static bool format_fits(const LinkChoices *c, const TargetRow *row, Diag *diag) {
+  const char *option = c->format == FORMAT_COFF ? "--format=coff" : "--format=macho";
+  if (c->format == FORMAT_ELF) return true;
+  if (row->bits32)
+    return diag_error(diag, DIAG_USAGE, NULL, "%s is a choice of x86-64 and aarch64, not of %s", option, row->t.name);
+  if (c->relocation == RELOCATION_STATIC || c->code_model > CODE_MODEL_SMALL)
+    return diag_error(diag, DIAG_USAGE, NULL, "%s is position independent and small: leave %s out", option,
+                      c->relocation == RELOCATION_STATIC ? "--relocation" : "--code-model");
+  if (row->t.arch[0] != 'x' && row->features)
+    return diag_error(diag, DIAG_USAGE, NULL,
+                      "%s: only Linux lets init read what %s needs of the CPU; take --target=armv8-a", option,
+                      row->t.name);
+  if (row->t.has_amx)
+    return diag_error(diag, DIAG_USAGE, NULL, "%s: only Linux gives %s its tile registers; take --target=zen4", option,
+                      row->t.name);
+  return true;
+}
+
 bool link_choices_fit(const LinkChoices *c, const Target *t, Diag *diag) {
   const TargetRow *row = target_row(t);
   if (c->relocation == RELOCATION_PIC && row->bare)
     return diag_error(diag, DIAG_USAGE, NULL, "--relocation=pic: images for %s have no loader, use static", t->name);
-  return code_model_fits(c, row, diag) && float_abi_fits(c, row, diag);
+  return format_fits(c, row, diag) && code_model_fits(c, row, diag) && float_abi_fits(c, row, diag);
 }
 
 const char *target_triple(const TargetRow *row, const LinkChoices *c, Arena *arena) {
+  bool x86 = row->t.arch[0] == 'x';
+  if (c->format == FORMAT_COFF) return x86 ? "x86_64-pc-windows-msvc" : "aarch64-pc-windows-msvc";
+  if (c->format == FORMAT_MACHO) return x86 ? "x86_64-apple-macosx11.0.0" : "arm64-apple-macosx11.0.0";
   if (c->float_abi != FLOAT_ABI_SOFT || !has_float_registers(row)) return row->triple;
   return arena_printf(arena, "%.*s", (int)strlen(row->triple) - 2, row->triple);  // gnueabihf -> gnueabi
 }

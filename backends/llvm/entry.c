@@ -327,6 +327,21 @@ static LV emit_workspace_size(Emit *e) {
   return fn;
 }
 
+// Only ELF objects get their weights behind LLVM's back (object_patch).
+static void define_weights(Emit *e) {
+  if (e->opt->link.format == FORMAT_ELF) return;
+  size_t n = (size_t)(e->layout->bytes ? e->layout->bytes : 1);
+  char *bytes = arena_alloc(e->arena, n);
+  memset(bytes, 0, n);
+  for (uint32_t i = 0; i < e->layout->packed.n; i++) {
+    const Packed *p = &e->layout->packed.at[i];
+    memcpy(bytes + p->offset, const_data(p->m, p->c), (size_t)type_bytes(p->c->type));
+  }
+  LLVMSetInitializer(e->weights, LLVMConstStringInContext2(e->ctx, bytes, n, true));
+  LLVMSetVisibility(e->weights, LLVMDefaultVisibility);
+  LLVMSetLinkage(e->weights, LLVMInternalLinkage);
+}
+
 static void declare_weights(Emit *e) {
   if (e->opt->external) return;
   LT type = LLVMArrayType2(e->i8, (uint64_t)(e->layout->bytes ? e->layout->bytes : 1));
@@ -334,6 +349,7 @@ static void declare_weights(Emit *e) {
   LLVMSetGlobalConstant(e->weights, true);
   LLVMSetVisibility(e->weights, LLVMHiddenVisibility);
   LLVMSetAlignment(e->weights, 64);
+  define_weights(e);
 }
 
 static void emit_level(Emit *e, uint32_t level) {

@@ -111,9 +111,10 @@ static void module_flag(Emit *e, LLVMModuleFlagBehavior behavior, const char *ke
   LLVMAddModuleFlag(e->mod, behavior, key, strlen(key), v);
 }
 
-// Without the marks the linker would drop the user's control-flow protection for the whole program.
+// Without the marks the ELF linker would drop the user's control-flow protection for the whole program.
 static void module_flags(Emit *e) {
   if (is_pic(e)) module_flag(e, LLVMModuleFlagBehaviorOverride, "PIC Level", 2);
+  if (e->opt->link.format != FORMAT_ELF) return;
   if (e->row->t.arch[0] == 'x') {
     module_flag(e, LLVMModuleFlagBehaviorOverride, "cf-protection-branch", 1);
     module_flag(e, LLVMModuleFlagBehaviorOverride, "cf-protection-return", 1);

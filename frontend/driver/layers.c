@@ -159,6 +159,7 @@ static void report_add_object(Session *s, const ObjectBytes *object, Report *r) 
   r->object_bytes = (int64_t)object->n;
   r->workspace = object->workspace;
   r->stack = object->stack;
+  if (s->link.format != FORMAT_ELF) return;  // no report is printed
   QCC_CHECK(object_size(object, last, s->arena, &r->size), "the object can't be read");
 }
 

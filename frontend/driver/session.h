@@ -37,7 +37,7 @@ typedef struct Session {
   bool in_process;                   // emit without a child process (tests that fork themselves)
   bool external;                     // weights go to a file of their own
   bool packed;                       // ... entropy coded
-  LinkChoices link;                  // of --relocation, --code-model and --float-abi
+  LinkChoices link;                  // of --relocation, --code-model, --float-abi and --format
   const struct TargetRow *emulated;  // EmitOptions (tests)
 } Session;
 

@@ -266,6 +266,12 @@ ends 2 1 "cortex-m4 have no loader" "$qcc" "$model" -o box/m.o --relocation=pic 
 ends 2 1 "armv7a has no code models" "$qcc" "$model" -o box/m.o --code-model=small --target=armv7a
 ends 2 1 "choice of x86-64, not of armv8-a" "$qcc" "$model" -o box/m.o --code-model=medium --target=armv8-a
 ends 2 1 "on armv8-a needs --relocation=static" "$qcc" "$model" -o box/m.o --code-model=large --target=armv8-a
+ends 2 1 "elf, coff or macho, not 'pe'" "$qcc" "$model" -o box/m.o --format=pe
+ends 2 1 "x86-64 and aarch64, not of cortex-m4" "$qcc" "$model" -o box/m.o --format=coff --target=cortex-m4
+ends 2 1 "position independent and small" "$qcc" "$model" -o box/m.o --format=macho --target=x86-64-v3 --relocation=static
+ends 2 1 "what aarch64-dotprod needs" "$qcc" "$model" -o box/m.o --format=macho --target=aarch64
+ends 2 1 "its tile registers" "$qcc" "$model" -o box/m.o --format=coff --target=sapphire-rapids
+ends 2 1 "reads the code of ELF objects" "$qcc" "$model" -o box/m.o --format=coff --target=x86-64-v3 --require=no-float
 ends 2 1 strict "$qcc" "$model" -o box/m.o --fp=exact
 ends 2 1 "no faster than f32" "$qcc" "$model" -o box/m.o --fp=bf16 --target=x86-64-v3
 ends 2 1 tolerate "$qcc" "$model" -o box/m.o --tolerate=1

@@ -157,6 +157,39 @@ for t in armv7a cortex-m4f; do
   check "hard on $t is marked so" sh -c "readelf -A m_${t}_hard.o | grep -q Tag_ABI_VFP_args"
 done
 
+# ---- objects for Windows and macOS: what LLVM's own tools see in them
+foreign() { # FORMAT TARGET TYPE
+  "$build/qcc" "$here/a.qir" --name a --format=$1 --target=$2 -o f_$1_$2.o &&
+    llvm-readobj-19 -h f_$1_$2.o | grep -q "^Format: $3"
+}
+# Symbols but those that a format brings along.
+names() { llvm-nm-19 "$@" | awk '{print $NF}' | grep -vE '^(__(real|[xyz]mm)@|@feat.00|_fltused|l|L)' | sort; }
+foreign_names() { # OBJECT PREFIX
+  ! names -u "$1" | grep -vE "^$2(memcpy|memset|memmove)\$" &&
+    names -g --defined-only "$1" | diff - "$work/foreign_$2"
+}
+printf 'a_init\na_model\na_run\n' | sort >foreign_
+printf '_a_init\n_a_model\n_a_run\n' | sort >foreign__
+no_writes() { # sections that can be written to have no contents
+  ! llvm-readobj-19 -S "$1" | awk '/Name:/ {n = $2} /RawDataSize:/ {size = $2} /MEM_WRITE/ && size + 0 > 0 {print n}
+    /Segment: __DATA/ && n != "__const" {print n}' | grep .
+}
+if command -v llvm-readobj-19 >/dev/null && command -v llvm-nm-19 >/dev/null; then
+  for t in x86-64-v3:x86-64:x86-64 armv8-a:ARM64:arm64; do
+    level=${t%%:*}
+    types=${t#*:}
+    check "COFF for $level" foreign coff $level COFF-${types%:*}
+    check "Mach-O for $level" foreign macho $level "Mach-O.*${types#*:}"
+    for f in coff: macho:_; do
+      check "names of ${f%:*} for $level" foreign_names f_${f%:*}_$level.o "${f#*:}"
+      check "sections of ${f%:*} for $level" no_writes f_${f%:*}_$level.o
+    done
+    check "disassembly of COFF for $level" sh -c "llvm-objdump-19 -d f_coff_$level.o | grep -q 'a_run>:' && ! llvm-objdump-19 -d f_coff_$level.o | grep -q '<unknown>'"
+  done
+  check "Windows calling convention" sh -c "llvm-objdump-19 -d --disassemble-symbols=a_run f_coff_x86-64-v3.o | grep -q 'movq.*%rcx, .*%rsp'"
+  check "unwind tables for Windows" sh -c "llvm-readobj-19 -S f_coff_x86-64-v3.o | grep -q 'Name: .pdata'"
+fi
+
 # ---- the header, in every language standard of every compiler that is here
 for cc in gcc clang-19 clang; do
   command -v $cc >/dev/null || continue

@@ -170,3 +170,45 @@ Test(object_check, random_damage) {
     free(copy);
   }
 }
+
+// ---- COFF and Mach-O
+
+static bool check_foreign(const ObjectBytes *o, const char *name, ObjectFormat format) {
+  return object_check_foreign(o->at, o->n, name, format, diag_new(arena, NULL));
+}
+
+// Every `from` in the bytes is a `to` of the same length.
+static bool change_text(const ObjectBytes *o, const char *from, const char *to) {
+  bool any = false;
+  size_t n = strlen(from);
+  for (size_t i = 0; i + n <= o->n; i++)
+    if (memcmp(o->at + i, from, n) == 0) {
+      memcpy(o->at + i, to, n);
+      any = true;
+    }
+  return any;
+}
+
+Test(object_check, foreign_objects) {
+  const struct {
+    ObjectFormat format, other;
+    const char *section, *writable, *symbol, *outside;
+  } rows[] = {{FORMAT_COFF, FORMAT_MACHO, ".xdata", ".tdata", "_fltused", "_fltusee"},
+              {FORMAT_MACHO, FORMAT_COFF, "__eh_frame", "__thread_v", "_demo_run", "_memo_run"}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    EmitOptions opt = {.name = "demo", .info_json = "{}", .pic = true, .link.format = rows[i].format};
+    ObjectBytes o;
+    cr_assert(backend_emit(module_with_weights(), target_by_name("x86-64-v3"), &opt, EMIT_OBJECT, true, &o), "%s",
+              diag_text(diag));
+    cr_expect(check_foreign(&o, "demo", rows[i].format));
+    cr_expect(!check_foreign(&o, "demp", rows[i].format), "another prefix");
+    cr_expect(!check_foreign(&o, "demo", rows[i].other), "another format");
+    cr_assert(change_text(&o, rows[i].section, rows[i].writable));
+    cr_expect(!check_foreign(&o, "demo", rows[i].format), "section %s", rows[i].writable);
+    cr_assert(change_text(&o, rows[i].writable, rows[i].section));
+    cr_expect(check_foreign(&o, "demo", rows[i].format));
+    cr_assert(change_text(&o, rows[i].symbol, rows[i].outside));
+    cr_expect(!check_foreign(&o, "demo", rows[i].format), "symbol %s", rows[i].outside);
+    free(o.at);
+  }
+}
