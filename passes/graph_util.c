@@ -47,6 +47,16 @@ Op *value_def(const Value *v, OpKind kind) {
   return v != NULL && v->kind == VALUE_RESULT && v->op->kind == kind ? v->op : NULL;
 }
 
+void graph_drop_scratch(Func *f) {
+  func_set_results(f, 0, NULL);
+  while (f->last != NULL) op_unlink(f->last);
+  f->module->funcs.n--;
+}
+
+bool op_is_mean(const Op *op) {
+  return op->kind == OP_AVGPOOL || (op->kind == OP_REDUCE && op_enum(op, A_REDUCE_op) == REDUCE_MEAN);
+}
+
 bool value_is_splat(Module *m, const Value *v, double *x) {
   return value_is_const(v) && const_is_splat(m, v->constant, x);
 }

@@ -6,9 +6,12 @@
 
 // Drops ops without used results, from `from` backwards along operands. Returns the number dropped.
 uint32_t graph_drop_dead(Func *f);
+// Takes the function added to its module last, one only made to be evaluated, out again; constants forget its ops.
+void graph_drop_scratch(Func *f);
 // Forgets functions no op names any more (bodies of maps and posts that were merged). The entry stays.
 void module_drop_unused_funcs(Module *m);
 bool value_is_splat(Module *m, const Value *v, double *x);  // a constant with one value everywhere
+bool op_is_mean(const Op *op);                              // of a pool or along axes
 Op *value_def(const Value *v, OpKind kind);                 // the op of that kind whose result v is, or NULL
 // Copies an op's location onto a rewritten one: all of both.
 void op_add_loc(Op *to, const Op *from);

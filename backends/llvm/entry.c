@@ -19,13 +19,6 @@
 #define CHUNK_CYCLES 8000
 #define PAR_CYCLES 12000
 
-enum {
-  STATUS_OK = 0,
-  STATUS_ARG = 1,
-  STATUS_WORKSPACE = 3,
-  STATUS_ALIGN = 4,
-  STATUS_WEIGHTS = 10
-};  // runtime/status.def
 enum { CALL_WORKSPACE, CALL_INPUTS, CALL_OUTPUTS, CALL_DIMS, CALL_EXEC };  // fields of qcc_call, pointers
 
 static LV k32(Emit *e, uint64_t v) { return LLVMConstInt(e->i32, v, false); }
@@ -42,10 +35,6 @@ static void begin(Emit *e, LV fn) {
   e->k = NULL;
   e->entry = LLVMAppendBasicBlockInContext(e->ctx, fn, "entry");
   LLVMPositionBuilderAtEnd(e->b, e->entry);
-}
-
-static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
-  return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
 }
 
 static const char *symbol(Emit *e, const char *kind, const char *name) {
@@ -170,23 +159,17 @@ static LV emit_segment(Emit *e, uint32_t first, uint32_t n) {
 
 // ---- run
 
-static void return_unless(Emit *e, LV ok, uint64_t status) {
-  LLVMBasicBlockRef bad = block_new(e, "refuse"), good = block_new(e, "go");
-  LLVMBuildCondBr(e->b, ok, good, bad);
-  LLVMPositionBuilderAtEnd(e->b, bad);
-  LLVMBuildRet(e->b, k32(e, status));
-  LLVMPositionBuilderAtEnd(e->b, good);
-}
+static void return_unless(Emit *e, LV ok, uint64_t status) { return_if(e, LLVMBuildNot(e->b, ok, ""), k32(e, status)); }
 
 static LV not_null(Emit *e, LV p) { return LLVMBuildIsNotNull(e->b, p, ""); }
 
 // Pointers of tensors without bytes may be NULL.
 static void check_pointers(Emit *e, LV list, uint32_t n, const IfaceTensor *t) {
-  if (n) return_unless(e, not_null(e, list), STATUS_ARG);
+  if (n) return_unless(e, not_null(e, list), QCC_E_ARG);
   LV all = LLVMConstInt(e->i1, 1, false);
   for (uint32_t i = 0; i < n; i++)
     if (t[i].bytes) all = LLVMBuildAnd(e->b, all, not_null(e, load_at(e, e->ptr, list, e->word * (int64_t)i)), "");
-  return_unless(e, all, STATUS_ARG);
+  return_unless(e, all, QCC_E_ARG);
 }
 
 static LV is_aligned(Emit *e, LV p) {
@@ -212,18 +195,18 @@ static LV usable_exec(Emit *e, LV exec) {
 // Checks of run; leaves the four arguments of the segments.
 static void check_call(Emit *e, LV call, LV segment_args[4]) {
   Iface iface = iface_of(e->m, e->arena);
-  return_unless(e, not_null(e, call), STATUS_ARG);
+  return_unless(e, not_null(e, call), QCC_E_ARG);
   LV ws = load_at(e, e->ptr, call, e->word * CALL_WORKSPACE);
   segment_args[0] = load_at(e, e->ptr, call, e->word * CALL_INPUTS);
   segment_args[1] = load_at(e, e->ptr, call, e->word * CALL_OUTPUTS);
   segment_args[2] = ws;
-  return_unless(e, not_null(e, ws), STATUS_ARG);
+  return_unless(e, not_null(e, ws), QCC_E_ARG);
   check_pointers(e, segment_args[0], iface.n_in, iface.in);
   check_pointers(e, segment_args[1], iface.n_out, iface.out);
-  return_unless(e, is_aligned(e, ws), STATUS_ALIGN);
+  return_unless(e, is_aligned(e, ws), QCC_E_ALIGN);
   LV mark = LLVMBuildICmp(e->b, LLVMIntEQ, load_at(e, e->i64, ws, HEAD_MARK), k64(e, workspace_mark(e)), "");
-  return_unless(e, mark, STATUS_WORKSPACE);
-  if (e->opt->external) return_unless(e, not_null(e, load_at(e, e->ptr, ws, HEAD_WEIGHTS)), STATUS_WEIGHTS);
+  return_unless(e, mark, QCC_E_WORKSPACE);
+  if (e->opt->external) return_unless(e, not_null(e, load_at(e, e->ptr, ws, HEAD_WEIGHTS)), QCC_E_WEIGHTS);
   segment_args[3] = usable_exec(e, load_at(e, e->ptr, call, e->word * CALL_EXEC));
 }
 
@@ -248,7 +231,7 @@ static void for_level(Emit *e, LV args[4], void (*each)(Emit *e, const LevelCode
     LLVMBuildBr(e->b, done);
   }
   LLVMPositionBuilderAtEnd(e->b, done);
-  LLVMBuildRet(e->b, k32(e, STATUS_OK));
+  LLVMBuildRet(e->b, k32(e, QCC_OK));
 }
 
 static void call_level(Emit *e, const LevelCode *l, LV args[4], LV step) {
@@ -282,7 +265,7 @@ static void call_one_step(Emit *e, const LevelCode *l, LV args[4], LV step) {
     LLVMBuildBr(e->b, done);
   }
   LLVMPositionBuilderAtEnd(e->b, none);
-  LLVMBuildRet(e->b, k32(e, STATUS_ARG));
+  LLVMBuildRet(e->b, k32(e, QCC_E_ARG));
   LLVMPositionBuilderAtEnd(e->b, done);
 }
 

@@ -10,8 +10,6 @@
 
 #include "backends/llvm/llvm.h"
 
-enum { STATUS_OK = 0, STATUS_ARG = 1, STATUS_CPU = 2, STATUS_ALIGN = 4, STATUS_LEVEL = 9 };  // runtime/status.def
-
 static LV k8(Emit *e, uint64_t v) { return LLVMConstInt(e->i8, v, false); }
 static LV k32(Emit *e, uint64_t v) { return LLVMConstInt(e->i32, v, false); }
 static LV k64(Emit *e, uint64_t v) { return LLVMConstInt(e->i64, v, false); }
@@ -19,22 +17,10 @@ static LV k64(Emit *e, uint64_t v) { return LLVMConstInt(e->i64, v, false); }
 static LV byte_after(Emit *e, LV p, LV n) { return LLVMBuildGEP2(e->b, e->i8, p, &n, 1, ""); }
 static LV is(Emit *e, LLVMIntPredicate p, LV a, LV b) { return LLVMBuildICmp(e->b, p, a, b, ""); }
 
-static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
-  return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
-}
-
 static void begin(Emit *e, LV fn) {
   fn_baseline(e, fn);
   e->fn = fn;
   LLVMPositionBuilderAtEnd(e->b, block_new(e, "entry"));
-}
-
-static void return_if(Emit *e, LV bad, uint64_t status) {
-  LLVMBasicBlockRef refuse = block_new(e, "refuse"), go = block_new(e, "go");
-  LLVMBuildCondBr(e->b, bad, refuse, go);
-  LLVMPositionBuilderAtEnd(e->b, refuse);
-  LLVMBuildRet(e->b, k32(e, status));
-  LLVMPositionBuilderAtEnd(e->b, go);
 }
 
 uint64_t workspace_mark(const Emit *e) {
@@ -134,7 +120,7 @@ static void take(Emit *e, const Choice *c, uint32_t level) {
   put_text(e, c->ws, c->names, k64(e, level));
   if (e->opt->external) LLVMBuildStore(e->b, LLVMConstNull(e->ptr), byte_after(e, c->ws, k64(e, HEAD_WEIGHTS)));
   LLVMBuildStore(e->b, k64(e, workspace_mark(e)), c->ws);
-  LLVMBuildRet(e->b, k32(e, STATUS_OK));
+  LLVMBuildRet(e->b, k32(e, QCC_OK));
 }
 
 // The first feature that the level asked for, or the least level, lacks; the tiles when it lacks none.
@@ -151,7 +137,7 @@ static void refuse(Emit *e, const Choice *c) {
   LV first = call_intrinsic(e, "llvm.cttz", 1, &e->i64, 2, (LV[]){missing, LLVMConstInt(e->i1, 1, false)});
   put_text(e, c->ws, c->features, first);
   LLVMBuildStore(e->b, k64(e, 0), c->ws);
-  LLVMBuildRet(e->b, k32(e, STATUS_CPU));
+  LLVMBuildRet(e->b, k32(e, QCC_E_CPU));
 }
 
 static void choose(Emit *e, const Choice *c) {
@@ -168,7 +154,7 @@ static void choose(Emit *e, const Choice *c) {
   if (c->all.n)
     refuse(e, c);
   else
-    LLVMBuildRet(e->b, k32(e, STATUS_CPU));
+    LLVMBuildRet(e->b, k32(e, QCC_E_CPU));
 }
 
 static LV wanted_level(Emit *e, LV named, LV name) {
@@ -176,7 +162,7 @@ static LV wanted_level(Emit *e, LV named, LV name) {
   LLVMBuildCondBr(e->b, LLVMBuildIsNotNull(e->b, name, ""), look, done);
   LLVMPositionBuilderAtEnd(e->b, look);
   LV found = LLVMBuildCall2(e->b, LLVMGlobalGetValueType(named), named, &name, 1, "");
-  return_if(e, is(e, LLVMIntEQ, found, k64(e, e->n_levels)), STATUS_LEVEL);
+  return_if(e, is(e, LLVMIntEQ, found, k64(e, e->n_levels)), k32(e, QCC_E_LEVEL));
   LLVMBasicBlockRef known = LLVMGetInsertBlock(e->b);
   LLVMBuildBr(e->b, done);
   LLVMPositionBuilderAtEnd(e->b, done);
@@ -198,9 +184,9 @@ static LV emit_init_level(Emit *e) {
   begin(e, fn);
   c.ws = LLVMGetParam(fn, 0);
   c.name = LLVMGetParam(fn, 1);
-  return_if(e, LLVMBuildIsNull(e->b, c.ws, ""), STATUS_ARG);
+  return_if(e, LLVMBuildIsNull(e->b, c.ws, ""), k32(e, QCC_E_ARG));
   LV low = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, c.ws, e->i64, ""), k64(e, WORKSPACE_HEAD - 1), "");
-  return_if(e, is(e, LLVMIntNE, low, k64(e, 0)), STATUS_ALIGN);
+  return_if(e, is(e, LLVMIntNE, low, k64(e, 0)), k32(e, QCC_E_ALIGN));
   c.wanted = wanted_level(e, named, c.name);
   c.have = cpu ? LLVMBuildCall2(e->b, LLVMGlobalGetValueType(cpu), cpu, NULL, 0, "") : k64(e, UINT64_MAX);
   choose(e, &c);

@@ -97,10 +97,6 @@ typedef struct Loop {
   LLVMBasicBlockRef body, exit;
 } Loop;
 
-static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
-  return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
-}
-
 static LV cmp(Emit *e, LLVMIntPredicate p, LV a, LV b) { return LLVMBuildICmp(e->b, p, a, b, ""); }
 static LV kix(Emit *e, int64_t v) { return LLVMConstInt(e->index, (uint64_t)v, true); }
 

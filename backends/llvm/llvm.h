@@ -87,6 +87,13 @@ const char *level_symbol(const Emit *e, const char *kind, const char *name);
 void targets_init(void);  // LLVM's parts for every architecture
 void fn_enum_attr(Emit *e, LV fn, uint32_t index, const char *name, uint64_t value);
 
+// What entry points return.
+enum {
+#define QCC_STATUS(id, value, text) id = value,
+#include "runtime/status.def"
+#undef QCC_STATUS
+};
+
 // ---- types and small builders (value.c)
 LT type_value(Emit *e, DType t);   // scalar representation in registers
 LT type_memory(Emit *e, DType t);  // in memory
@@ -105,6 +112,8 @@ LV unary_intrinsic(Emit *e, const char *name, LV x);
 LV binary_intrinsic(Emit *e, const char *name, LV x, LV y);
 LV shuffle(Emit *e, LV a, LV b, uint32_t n, const int32_t *lanes);  // -1: any value
 LV resize_lanes(Emit *e, LV v, uint32_t n);                         // a vector of n lanes: cut, or any values behind
+LLVMBasicBlockRef block_new(Emit *e, const char *name);             // behind the others of the function at hand
+void return_if(Emit *e, LV bad, LV status);                         // goes on in a new block
 LV vary_bitcast(Emit *e, LV v, LT scalar);
 
 // ---- cast.c

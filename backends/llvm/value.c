@@ -99,3 +99,13 @@ LV binary_intrinsic(Emit *e, const char *name, LV x, LV y) {
 }
 
 LV vary_bitcast(Emit *e, LV v, LT scalar) { return LLVMBuildBitCast(e->b, v, type_like(scalar, v), ""); }
+
+LLVMBasicBlockRef block_new(Emit *e, const char *name) { return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name); }
+
+void return_if(Emit *e, LV bad, LV status) {
+  LLVMBasicBlockRef refuse = block_new(e, "refuse"), go = block_new(e, "go");
+  LLVMBuildCondBr(e->b, bad, refuse, go);
+  LLVMPositionBuilderAtEnd(e->b, refuse);
+  LLVMBuildRet(e->b, status);
+  LLVMPositionBuilderAtEnd(e->b, go);
+}

@@ -9,25 +9,11 @@
 #include "backends/llvm/llvm.h"
 #include "backends/weight_file.h"
 
-enum { STATUS_ARG = 1, STATUS_ALIGN = 4, STATUS_VERSION = 11, STATUS_FORMAT = 12, STATUS_DAMAGED = 13 };  // status.def
-
 static LV k64(Emit *e, uint64_t v) { return LLVMConstInt(e->i64, v, false); }
 
 static LV word(Emit *e, LV p, uint64_t at) {
   LV k = k64(e, at);
   return LLVMBuildLoad2(e->b, e->i64, LLVMBuildGEP2(e->b, e->i8, p, &k, 1, ""), "");
-}
-
-static LLVMBasicBlockRef block_new(Emit *e, const char *name) {
-  return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
-}
-
-static void return_if(Emit *e, LV bad, LV status) {
-  LLVMBasicBlockRef refuse = block_new(e, "refuse"), go = block_new(e, "go");
-  LLVMBuildCondBr(e->b, bad, refuse, go);
-  LLVMPositionBuilderAtEnd(e->b, refuse);
-  LLVMBuildRet(e->b, status);
-  LLVMPositionBuilderAtEnd(e->b, go);
 }
 
 static void refuse_unless(Emit *e, LLVMIntPredicate p, LV a, LV b, uint64_t status) {
@@ -69,17 +55,17 @@ void emit_init_weights(Emit *e, LV init) {
   LV ws = LLVMGetParam(fn, 0), file = LLVMGetParam(fn, 1), bytes = LLVMGetParam(fn, 2);
   LV status = LLVMBuildCall2(e->b, LLVMGlobalGetValueType(init), init, &ws, 1, "");
   return_if(e, LLVMBuildIsNotNull(e->b, status, ""), status);
-  return_if(e, LLVMBuildIsNull(e->b, file, ""), LLVMConstInt(e->i32, STATUS_ARG, false));
+  return_if(e, LLVMBuildIsNull(e->b, file, ""), LLVMConstInt(e->i32, QCC_E_ARG, false));
   LV place = LLVMBuildPtrToInt(e->b, file, e->i64, "");
   LV low = LLVMBuildAnd(e->b, place, k64(e, WORKSPACE_HEAD - 1), "");
-  refuse_unless(e, LLVMIntEQ, low, k64(e, 0), STATUS_ALIGN);
-  refuse_unless(e, LLVMIntUGE, bytes, k64(e, WEIGHT_FILE_HEAD), STATUS_DAMAGED);
-  refuse_unless(e, LLVMIntEQ, word(e, file, 0), k64(e, magic()), STATUS_DAMAGED);
-  refuse_unless(e, LLVMIntEQ, word(e, file, 8), k64(e, WEIGHT_FILE_VERSION), STATUS_VERSION);
-  refuse_unless(e, LLVMIntEQ, word(e, file, 16), k64(e, e->layout->format), STATUS_FORMAT);
-  refuse_unless(e, LLVMIntEQ, word(e, file, 24), k64(e, (uint64_t)e->layout->bytes), STATUS_DAMAGED);
-  refuse_unless(e, LLVMIntUGE, bytes, k64(e, WEIGHT_FILE_HEAD + (uint64_t)e->layout->bytes), STATUS_DAMAGED);
-  refuse_unless(e, LLVMIntEQ, sum(e, file), word(e, file, 32), STATUS_DAMAGED);
+  refuse_unless(e, LLVMIntEQ, low, k64(e, 0), QCC_E_ALIGN);
+  refuse_unless(e, LLVMIntUGE, bytes, k64(e, WEIGHT_FILE_HEAD), QCC_E_WEIGHTS_DAMAGED);
+  refuse_unless(e, LLVMIntEQ, word(e, file, 0), k64(e, magic()), QCC_E_WEIGHTS_DAMAGED);
+  refuse_unless(e, LLVMIntEQ, word(e, file, 8), k64(e, WEIGHT_FILE_VERSION), QCC_E_WEIGHTS_VERSION);
+  refuse_unless(e, LLVMIntEQ, word(e, file, 16), k64(e, e->layout->format), QCC_E_WEIGHTS_FORMAT);
+  refuse_unless(e, LLVMIntEQ, word(e, file, 24), k64(e, (uint64_t)e->layout->bytes), QCC_E_WEIGHTS_DAMAGED);
+  refuse_unless(e, LLVMIntUGE, bytes, k64(e, WEIGHT_FILE_HEAD + (uint64_t)e->layout->bytes), QCC_E_WEIGHTS_DAMAGED);
+  refuse_unless(e, LLVMIntEQ, sum(e, file), word(e, file, 32), QCC_E_WEIGHTS_DAMAGED);
   LV head = k64(e, HEAD_WEIGHTS), first = k64(e, WEIGHT_FILE_HEAD);
   LV at = LLVMBuildGEP2(e->b, e->i8, file, &first, 1, "");
   LLVMBuildStore(e->b, at, LLVMBuildGEP2(e->b, e->i8, ws, &head, 1, ""));

@@ -52,6 +52,7 @@ void report_levels_text(Session *s, const Report *r, StrBuf *out);
 void report_levels_json(Session *s, const Report *r, StrBuf *out);  // a member and a comma
 void json_string(StrBuf *out, const char *text);
 void html_text(StrBuf *out, const char *text);
+void html_word(StrBuf *out, const char *text);  // a cell of a table
 
 // The section on --factorize (report_factored.c); nothing where no layer was asked about.
 void report_factored_text(Session *s, StrBuf *out);

@@ -20,7 +20,7 @@ void html_text(StrBuf *out, const char *text) {
   }
 }
 
-static void html_word(StrBuf *out, const char *text) {
+void html_word(StrBuf *out, const char *text) {
   strbuf_puts(out, "<td class=\"t\">");
   html_text(out, text);
   strbuf_puts(out, "</td>");

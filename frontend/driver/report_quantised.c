@@ -109,18 +109,12 @@ void report_quantised_json(Session *s, StrBuf *out) {
 
 // ---- HTML
 
-static void html_cell(StrBuf *out, const char *text) {
-  strbuf_puts(out, "<td class=\"t\">");
-  html_text(out, text);
-  strbuf_puts(out, "</td>");
-}
-
 static void html_layer(Session *s, const Quantization *z, const QuantLayer *l, StrBuf *out) {
   strbuf_puts(out, "<tr>");
-  html_cell(out, loc_layer(s->arena, l->loc));
-  html_cell(out, l->done ? l->scheme : l->why ? l->why : "float");
+  html_word(out, loc_layer(s->arena, l->loc));
+  html_word(out, l->done ? l->scheme : l->why ? l->why : "float");
   if (l->done) {
-    html_cell(out, inputs_text(s, z, l));
+    html_word(out, inputs_text(s, z, l));
     strbuf_printf(
         out, "<td>%u</td><td>%.2f</td><td>%.0f</td><td>%.6f</td><td>%.3g</td><td>%lld</td><td>%.2f</td><td>%.2f</td>",
         l->stats.levels, l->stats.entropy, bit_products(l), l->stats.cosine, l->stats.relative,
@@ -174,7 +168,7 @@ void report_quantised_html(Session *s, StrBuf *out) {
   for (uint32_t i = 0; i < z->points.n; i++) {
     const QuantPoint *p = &z->points.at[i];
     strbuf_puts(out, "<tr>");
-    html_cell(out, p->what);
+    html_word(out, p->what);
     strbuf_printf(out, "<td>%lld</td><td>%.2f</td><td>%.4g</td><td>%.6f</td><td>%lld</td></tr>\n", (long long)p->bytes,
                   p->us, p->score.error, p->score.cosine, (long long)p->score.right);
   }

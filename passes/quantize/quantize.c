@@ -87,17 +87,12 @@ static bool check_rules(QuantState *s) {
 
 // ---- activations
 
-static uint32_t group_of(const QuantState *s, uint32_t site) {
-  while (s->group.at[site] != site) site = s->group.at[site];
-  return site;
-}
-
 // Every site a layer's bytes come from takes the most bits that are asked for.
 static void take_bits(QuantState *s, const QuantChoice *c, Value *input) {
   QuantRoots roots = {0};
   quant_roots(s, input, &roots);
   for (uint32_t i = 0; i < roots.n; i++) {
-    QuantSite *head = &s->z->sites.at[group_of(s, roots.at[i])];
+    QuantSite *head = &s->z->sites.at[quant_group(s, roots.at[i])];
     s->z->sites.at[roots.at[i]].used = true;
     head->bits = head->bits > c->x_bits ? head->bits : c->x_bits;
   }
@@ -108,7 +103,7 @@ static void take_ranges(QuantState *s, const QuantChoice *c, Value *input) {
   QuantRoots roots = {0};
   quant_roots(s, input, &roots);
   for (uint32_t i = 0; i < roots.n; i++) {
-    QuantSite *site = &s->z->sites.at[roots.at[i]], *head = &s->z->sites.at[group_of(s, roots.at[i])];
+    QuantSite *site = &s->z->sites.at[roots.at[i]], *head = &s->z->sites.at[quant_group(s, roots.at[i])];
     double lo, hi;
     activation_range(&site->stats, c->x, c->x_value, head->bits, &lo, &hi);
     head->lo = fmin(head->lo, lo);
@@ -130,7 +125,7 @@ static double grid_of(const QuantSite *g, int64_t *zero) {
 static void insert_pair(QuantState *s, uint32_t at) {
   Module *m = s->ctx->m;
   Value *v = s->values.at[at], *x = v;
-  const QuantSite *g = &s->z->sites.at[group_of(s, at)];
+  const QuantSite *g = &s->z->sites.at[quant_group(s, at)];
   int64_t zero;
   double step = grid_of(g, &zero);
   Op *before = v->kind == VALUE_RESULT ? v->op->next : s->f->first;

@@ -125,6 +125,7 @@ typedef struct QuantState {
 void quant_collect(QuantState *s);
 // Sites whose bytes the input `v` of a layer is made from, through moves, pools and means.
 typedef VEC(uint32_t) QuantRoots;
+uint32_t quant_group(const QuantState *s, uint32_t site);  // the site whose range it shares
 void quant_roots(QuantState *s, Value *v, QuantRoots *out);
 // Weights by the choice of layer `i`, rounded so that the sums change least on the samples; *bias: one number per
 // channel to add, NULL: none. NULL, with *why: the weights have no such form.

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ir/base/map.h"
+#include "passes/graph_util.h"
 #include "passes/quantize/quantize.h"
 
 #define WALK_VALUES 256
@@ -27,14 +28,14 @@ static uint32_t site_add(QuantState *s, Value *v) {
   return at;
 }
 
-static uint32_t group_of(const QuantState *s, uint32_t site) {
+uint32_t quant_group(const QuantState *s, uint32_t site) {
   while (s->group.at[site] != site) site = s->group.at[site];
   return site;
 }
 
 static void group_join(QuantState *s, uint32_t a, uint32_t b) {
-  a = group_of(s, a);
-  b = group_of(s, b);
+  a = quant_group(s, a);
+  b = quant_group(s, b);
   s->group.at[a < b ? b : a] = a < b ? a : b;
 }
 
@@ -49,10 +50,6 @@ static bool moves(const Op *op) {
     case OP_MAXPOOL: return op->out[1]->n_uses == 0;
     default: return false;
   }
-}
-
-static bool is_mean(const Op *op) {
-  return op->kind == OP_AVGPOOL || (op->kind == OP_REDUCE && op_enum(op, A_REDUCE_op) == REDUCE_MEAN);
 }
 
 // All sources of a concat are computed; a constant among them would have to be on the grid of the others.
@@ -79,7 +76,7 @@ void quant_roots(QuantState *s, Value *v, QuantRoots *out) {
   for (uint32_t i = first + 1; i < out->n; i++) group_join(s, out->at[first], out->at[i]);
   for (uint32_t i = first, end = out->n; i < end; i++) {
     const Value *root = s->values.at[out->at[i]];
-    if (root->kind == VALUE_RESULT && is_mean(root->op)) quant_roots(s, op_in(root->op, 0), out);
+    if (root->kind == VALUE_RESULT && op_is_mean(root->op)) quant_roots(s, op_in(root->op, 0), out);
   }
 }
 

@@ -196,15 +196,6 @@ static Func *table_func(const Chain *c, const Type *const *args) {
   return f;
 }
 
-static void drop_func(Module *m, Func *f) {
-  func_set_results(f, 0, NULL);
-  for (Op *op = f->last, *prev; op; op = prev) {
-    prev = op->prev;
-    op_unlink(op);
-  }
-  m->funcs.n--;
-}
-
 // table[j * BYTES + i]: of the i-th byte of the first operand and the j-th of the second one.
 static int64_t *tabulate(const Chain *c) {
   Arena *arena = c->ctx->arena;
@@ -219,7 +210,7 @@ static int64_t *tabulate(const Chain *c) {
   }
   Func *f = table_func(c, types);
   bool ok = eval_func(f, args, &result, arena, NULL, NULL);
-  drop_func(c->m, f);
+  graph_drop_scratch(f);
   for (int64_t i = 0; ok && i < n; i++) table[i] = elem_get_i(result.data, result.type->dtype, i);
   return ok ? table : NULL;
 }

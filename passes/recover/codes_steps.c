@@ -118,12 +118,6 @@ static void chain_build(Chain *c) {
   c->x = tensor_new(c->arena, arg);
 }
 
-static void chain_drop(Chain *c) {
-  func_set_results(c->f, 0, NULL);
-  while (c->f->last != NULL) op_unlink(c->f->last);
-  c->ctx->m->funcs.n--;
-}
-
 static bool chain_eval(Chain *c, Arena *arena) { return eval_func(c->f, &c->x, c->got, arena, NULL, NULL); }
 
 static double got(const Chain *c, uint32_t op, int64_t i) {
@@ -425,7 +419,7 @@ bool codes_steps_of(PassCtx *ctx, Value *root, Value *source, Steps *s, double *
   *cost = 0;
   for (uint32_t i = 0; i < c.n; i++) *cost += op_cost(c.op[i]->kind);
   bool found = find_steps(&c, s);
-  chain_drop(&c);
+  graph_drop_scratch(c.f);
   arena_free(c.arena);
   return found;
 }

@@ -195,16 +195,12 @@ bool quantised_sink(PassCtx *ctx, Func *f) {
   return changed;
 }
 
-static bool is_mean(const Op *op) {
-  return op->kind == OP_AVGPOOL || (op->kind == OP_REDUCE && op_enum(op, A_REDUCE_op) == REDUCE_MEAN);
-}
-
 bool quantised_means(PassCtx *ctx, Func *f) {
   bool changed = false;
   for (Op *op = f->first, *next; op; op = next) {
     Quantised d;
     next = op->next;
-    if (!is_mean(op) || !quantised_of(ctx->m, op_in(op, 0), &d) || !dtype_is_byte(d.q->type->dtype)) continue;
+    if (!op_is_mean(op) || !quantised_of(ctx->m, op_in(op, 0), &d) || !dtype_is_byte(d.q->type->dtype)) continue;
     const Op *user = value_sole_user(op->out[0]);
     if (user == NULL || user->kind != OP_QUANTIZE) continue;
     Value *x = emit_cast_to(op, op_in(op, 0), DT_F64, op);

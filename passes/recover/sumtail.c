@@ -357,12 +357,7 @@ bool sumtail_run(SumTail *t, Arena *scratch) {
 
 void sumtail_close(SumTail *t) {
   if (t->f == NULL) return;
-  func_set_results(t->f, 0, NULL);
-  for (Op *op = t->f->last, *prev; op; op = prev) {
-    prev = op->prev;
-    op_unlink(op);
-  }
-  t->ctx->m->funcs.n--;
+  graph_drop_scratch(t->f);
 }
 
 double sumtail_at(const SumTail *t, uint32_t op, int64_t row, int64_t channel) {

@@ -209,15 +209,6 @@ static Func *tail_func(const Chain *c, const Type *arg) {
   return f;
 }
 
-static void drop_func(Module *m, Func *f) {
-  func_set_results(f, 0, NULL);
-  for (Op *op = f->last, *prev; op; op = prev) {
-    prev = op->prev;
-    op_unlink(op);
-  }
-  m->funcs.n--;
-}
-
 static Func *func_of_rows(const Chain *c, int64_t rows) {
   int64_t dims[2] = {rows, c->channels};
   return tail_func(c, type_tensor(c->m->types, c->base->type->dtype, 2, dims));
@@ -260,7 +251,7 @@ static bool find_boundaries(const Chain *c, Boundaries *b, int64_t rows) {
       open = open || hi[i] - lo[i] > 1;
     }
   }
-  drop_func(c->m, f);
+  graph_drop_scratch(f);
   for (int64_t i = 0; ok && i < n; i++) {
     Boundaries *of = &b[i % c->channels];
     if (i / c->channels < of->n) of->at[i / c->channels] = hi[i];
@@ -274,7 +265,7 @@ static Boundaries *read_boundaries(const Chain *c, const int64_t *lo, const int6
   int64_t rows = 0;
   Func *f = func_of_rows(c, 1);
   bool ok = tail_levels(c, f, lo, low) && tail_levels(c, f, hi, high);
-  drop_func(c->m, f);
+  graph_drop_scratch(f);
   if (!ok) return NULL;
   for (int64_t i = 0; i < c->channels; i++) {
     b[i] = (Boundaries){.lo = lo[i], .hi = hi[i], .first = low[i], .n = high[i] - low[i]};
